@@ -1,0 +1,1 @@
+"""How the shipped starter models were made. Not part of the wheel."""

