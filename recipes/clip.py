@@ -5,22 +5,24 @@ The texts' embeddings stand still, so that every name of the training set can be
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import TextTransformer
 from PIL import Image, ImageEnhance, ImageFilter
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from recipes.pictures import COLOURS, ICONS, Picture, by_source, composite, dominant, ground, square, to_tensor, turn_hue
-from recipes.text import CONTEXT, DIM, TEXT_CFG, article, tokenize
+from recipes.text import DIM, TEXT_CFG, article, tokenize
 from recipes.vqgan import pretrained_tower
+from vqtools.models.clip import fold_batch_norms
 
 SIDE, BATCH = 112, 96
 TOO_CLOSE = 0.85  # texts nearer than this are not counted as wrong answers
@@ -47,21 +49,6 @@ class TextTower:
         return self.tower.token_embedding(ids) * ((ids != pad) & (ids != eos)).unsqueeze(-1)
 
 
-def fuse(module: nn.Module) -> None:
-    """Fold every frozen batch norm into the convolution before it: 1.7 times the speed, forward and backward."""
-    last = None
-    for name, child in list(module.named_children()):
-        if isinstance(child, nn.BatchNorm2d) and last is not None:
-            setattr(module, last[0], fuse_conv_bn_eval(last[1], child))
-            setattr(module, name, getattr(child, "act", nn.Identity()))
-            last = None
-        elif isinstance(child, nn.Conv2d):
-            last = (name, child)
-        else:
-            last = None
-            fuse(child)
-
-
 class PictureTower(nn.Module):
     """Images (b, 3, H, W) in [-1, 1] -> embeddings (b, 384), not normalised."""
 
@@ -69,7 +56,7 @@ class PictureTower(nn.Module):
         super().__init__()
         self.trunk = pretrained_tower().eval()
         self.trunk.reset_classifier(0)  # type: ignore[operator]
-        fuse(self.trunk)
+        fold_batch_norms(self.trunk)
         self.head = nn.Linear(1280, DIM, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -195,3 +182,49 @@ def recall(tower: PictureTower, text: TextTower, pictures: list[Picture], at: tu
     rank = (out @ texts.T).argsort(dim=1, descending=True)
     mine = torch.tensor([names.index(p.name) for p in pictures])[:, None]
     return [float((rank[:, :k] == mine).any(1).float().mean()) for k in at]
+
+
+def export(folder: Path, out: Path) -> None:
+    """Write both towers as an open_clip folder, in fp16."""
+    text = TextTower(folder)
+    tower = PictureTower()
+    tower.load_state_dict(load_file(folder / "clip.safetensors"))
+    tensors = {f"text.{k}": v for k, v in text.tower.state_dict().items()}
+    tensors |= {f"visual.trunk.{k}": v for k, v in unfolded(tower.trunk).items()}
+    tensors |= {"visual.head.proj.weight": tower.head.weight.data, "logit_scale": torch.tensor(4.0)}
+    out.mkdir(parents=True, exist_ok=True)
+    config = {
+        "model_cfg": {
+            "embed_dim": DIM,
+            "custom_text": True,
+            "vision_cfg": {
+                "timm_model_name": "tf_efficientnet_lite0", "timm_model_pretrained": False, "timm_pool": "avg",
+                "timm_proj": "linear", "image_size": SIDE,
+            },
+            "text_cfg": {**TEXT_CFG, "vocab_size": text.tokenizer.get_vocab_size(), "eos_id": text.tower.eos_id},
+        },
+        "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic"},
+    }  # fmt: skip
+    (out / "open_clip_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    rounded = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in tensors.items()}
+    save_file(rounded, out / "open_clip_model.safetensors")
+    (out / "open_clip_model.safetensors").chmod(0o644)
+
+
+def unfolded(trunk: nn.Module) -> dict[str, Tensor]:
+    """The weights of a trunk with folded batch norms under timm's own names: each norm only adds the bias."""
+    plain = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+    out, folded = plain.state_dict(), dict(trunk.named_modules())
+    for name, module in plain.named_modules():
+        last = None
+        for child_name, child in module.named_children():
+            full = f"{name}.{child_name}".removeprefix(".")
+            if isinstance(child, nn.BatchNorm2d) and last is not None:
+                convolution = folded[last]
+                out[f"{last}.weight"] = convolution.weight.data
+                out[f"{full}.weight"].fill_(1)
+                out[f"{full}.bias"] = convolution.bias.data
+                out[f"{full}.running_mean"].zero_()
+                out[f"{full}.running_var"].fill_(1 - child.eps)
+            last = full if isinstance(child, nn.Conv2d) else None
+    return out

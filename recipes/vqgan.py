@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import timm
@@ -21,6 +22,7 @@ CONFIG = VQGANConfig(
     channels=32, channel_mult=(1, 2, 4), res_blocks=1, attn_resolutions=(), resolution=SIDE, z_channels=128,
     embed_dim=8, codebook_size=1024, patch=2, mid_attention=False, norm_groups=16, metric="cosine", ema_decay=0.99,
 )  # fmt: skip
+SHIPPED = replace(CONFIG, ema_decay=None)  # the averages of the codebook serve training only
 
 
 def pretrained_tower() -> torch.nn.Module:
@@ -69,8 +71,8 @@ class Batches:
 
 def training(data: Path, seed: int, steps: int, precision: torch.dtype | None) -> Stage1:
     torch.manual_seed(seed)
-    settings = Stage1Settings(steps=steps, disc_start=steps // 2, disc_ramp=steps // 10, seed=seed)
+    start = round(0.55 * steps)
+    settings = Stage1Settings(steps=steps, disc_start=start, disc_ramp=max(1, steps // 10), seed=seed)
     discriminator = PatchDiscriminator(32, layers=2, norm="group")
-    return Stage1(
-        settings, VQGAN(CONFIG), discriminator, perceptual(), Batches(read(data), seed), precision=precision
-    )  # fmt: skip
+    batches = Batches(read(data), seed)
+    return Stage1(settings, VQGAN(CONFIG), discriminator, perceptual(), batches, precision=precision)

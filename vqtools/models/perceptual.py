@@ -20,6 +20,7 @@ class PerceptualDistance(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(0, 1, 2))
+        self.features.blocks = self.features.blocks[:3]  # nothing deeper than 1/8 is looked at
         self.requires_grad_(False)
         self.eval()
 

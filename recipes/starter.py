@@ -1,0 +1,152 @@
+"""Make the starter models: ``python -m recipes.starter --data FOLDER``.
+
+Four trainings one after another, each saved every few minutes and resumed where it was, then the export into
+``vqtools/weights/starter``. The pictures' sources and licences stand in that folder's ATTRIBUTION.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from recipes import clip, text, transformer, vqgan
+from recipes.pictures import read
+from vqtools.device import choose
+from vqtools.jobs import load_state, save_state
+from vqtools.models.vqgan import VQGAN
+from vqtools.weights import files
+
+STEPS = {"vqgan": 3_200, "text": 4_000, "clip": 1_200, "transformer": 4_000}
+
+
+def train(job: Any, state: Path, finish: Callable[[], Any], *, minutes: float = 3, say: Callable[[str], None]) -> None:
+    """Step a job to its end from where its state was saved; ``finish`` writes what comes of it, each time."""
+    if state.exists():
+        job.load_state_dict(load_state(state))
+        say(f"resumed at step {job.position}")
+    saved = began = time.monotonic()
+    first = job.position
+    while job.position < job.total:
+        report = job.step()
+        now = time.monotonic()
+        if job.position % 50 == 0:
+            pace = (now - began) / (job.position - first)
+            numbers = ", ".join(f"{k} {v:.3f}" for k, v in report.items())
+            say(f"{job.position}/{job.total}, {pace:.2f} s a step: {numbers}")
+        if now - saved > 60 * minutes or job.position == job.total:
+            save_state(state, job.state_dict())
+            finish()
+            saved = now
+
+
+def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+class Starter:
+    """The four stages over one folder of data and one of checkpoints."""
+
+    def __init__(self, data: Path, folder: Path, seed: int, steps: dict[str, int]) -> None:
+        self.data, self.folder, self.seed, self.steps = data, folder, seed, steps
+        folder.mkdir(parents=True, exist_ok=True)
+        self.began = time.monotonic()
+
+    def say(self, line: str) -> None:
+        print(f"[{(time.monotonic() - self.began) / 60:6.1f} min] {line}", flush=True)
+
+    def vqgan(self) -> None:
+        precision = torch.bfloat16 if choose().precision == "bf16" else None
+        job = vqgan.training(self.data, self.seed, self.steps["vqgan"], precision)
+
+        def finish() -> None:
+            keep = {k: v for k, v in job.averaged.state_dict().items() if k.split(".")[-1] not in
+                    ("cluster_size", "embed_sum")}  # fmt: skip
+            files.save_model(self.folder / "vqgan.safetensors", "vqgan", vqgan.SHIPPED.to_dict(), keep)
+
+        train(job, self.folder / "vqgan.state", finish, say=self.say)
+
+    def text(self) -> None:
+        held_out = sorted({p.name for p in read(self.data, "val-*.tar.gz")})
+        text.train(read(self.data), held_out, self.folder, seed=self.seed, steps=self.steps["text"], log=self.say)
+
+    def clip(self) -> None:
+        tower = clip.TextTower(self.folder)
+        job = clip.ClipTraining(read(self.data), tower, seed=self.seed, steps=self.steps["clip"])
+        held_out = read(self.data, "val-*.tar.gz")
+
+        def finish() -> None:
+            save_file(job.tower.state_dict(), self.folder / "clip.safetensors")
+            self.say("recall among held-out names @1 {:.3f} @5 {:.3f}".format(*clip.recall(job.tower, tower, held_out)))
+
+        train(job, self.folder / "clip.state", finish, say=self.say)
+
+    def transformer(self) -> None:
+        drawer = files.load_vqgan(self.folder / "vqgan.safetensors")
+        codes = transformer.Codes(transformer.things(read(self.data)), drawer, variants=8, seed=self.seed)
+        held = [p for p in read(self.data, "val-*.tar.gz") if p.source in transformer.ICONS]
+        held_codes = transformer.Codes(held, drawer, variants=1, seed=self.seed)
+        self.say(f"{len(codes.rows)} grids of codes")
+        job = transformer.TransformerTraining(
+            codes, clip.TextTower(self.folder), seed=self.seed, steps=self.steps["transformer"]
+        )
+
+        def finish() -> None:
+            config, tensors = transformer.CONFIG.to_dict(), job.averaged.state_dict()
+            files.save_model(self.folder / "transformer.safetensors", "transformer", config, tensors)
+            self.say(f"held-out {job.loss_on(held_codes):.3f} nats a code")
+
+        train(job, self.folder / "transformer.state", finish, say=self.say)
+
+    def export(self) -> None:
+        """Round to fp16, put the CLIP into open_clip's form, and write all of it where the package looks."""
+        out = files.STARTER
+        out.mkdir(parents=True, exist_ok=True)
+        about = {"made by": "python -m recipes.starter", "seed": self.seed, "steps": self.steps}
+        drawer: VQGAN = files.load_vqgan(self.folder / "vqgan.safetensors")
+        config = drawer.config.to_dict()
+        files.save_model(out / "vqgan.safetensors", "vqgan", config, half(drawer.state_dict()), **about)
+        features = vqgan.perceptual().state_dict()
+        files.save_model(out / "perceptual.safetensors", "perceptual", {}, half(features))
+        clip.export(self.folder, out / "clip")
+        shutil.copy(self.folder / "tokenizer.json", out / "clip" / "tokenizer.json")
+        gpt = files.load_transformer(self.folder / "transformer.safetensors")
+        about |= {"vqgan": files.sha256(out / "vqgan.safetensors"), "clip": files.sha256(out / "clip")}
+        files.save_model(
+            out / "transformer.safetensors", "transformer", gpt.config.to_dict(), half(gpt.state_dict()), **about
+        )
+        total = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+        self.say(f"exported {json.dumps({f.name: f.stat().st_size for f in sorted(out.rglob('*.safetensors'))})}")
+        self.say(f"{total / 1e6:.1f} MB in all")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of shards train-*.tar.gz and val-*.tar.gz")
+    parser.add_argument("--folder", type=Path, default=Path("checkpoints"), help="where states are kept")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0 leaves torch's choice")
+    stages = ["vqgan", "text", "clip", "transformer", "export"]
+    parser.add_argument("--only", choices=stages, help="one stage instead of all")
+    for stage, count in STEPS.items():
+        parser.add_argument(f"--{stage}-steps", type=int, default=count)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    steps = {stage: getattr(options, f"{stage}_steps") for stage in STEPS}
+    starter = Starter(options.data, options.folder, options.seed, steps)
+    for stage in [options.only] if options.only else stages:
+        starter.say(stage)
+        getattr(starter, stage)()
+
+
+if __name__ == "__main__":
+    main()

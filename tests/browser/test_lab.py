@@ -1,0 +1,159 @@
+"""The painting page in a real JupyterLab, in Chromium, as a person would use it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, sync_playwright
+
+pytestmark = pytest.mark.browser
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
+LONG = 180  # seconds: networks are loaded meanwhile, on whatever machine this is
+
+
+def until(true: Callable[[], bool], what: str, seconds: float = LONG) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"waited {seconds} s in vain: {what}"
+        time.sleep(0.1)
+
+
+class Lab:
+    """A notebook that is open in JupyterLab."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.faults: list[str] = []
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.panel = page.locator(".vqtools-panel:visible").last
+        self.picture = self.panel.locator(".vqtools-picture img")
+
+    def run_all(self) -> None:
+        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+
+    def running(self) -> int:
+        """Cells that have begun or wait for their turn."""
+        return sum("*" in text for text in self.page.locator(".jp-InputPrompt").all_inner_texts())
+
+    def button(self, text: str) -> Locator:
+        return self.panel.get_by_role("button", name=text, exact=True)
+
+    def status(self) -> str:
+        return self.panel.locator(".vqtools-status").inner_text()
+
+    def says(self, text: str) -> None:
+        until(lambda: text in self.status(), f"{text!r} in the status line, which says {self.status()!r}")
+
+    def type(self, name: str, text: str) -> None:
+        self.panel.get_by_label(name, exact=True).fill(text)
+        self.page.keyboard.press("Tab")
+
+    def changes(self) -> None:
+        before = self.picture.screenshot()
+        until(lambda: self.picture.screenshot() != before, "another picture")
+
+    def errors(self) -> list[str]:
+        kinds = ("application/vnd.jupyter.stderr", "application/vnd.jupyter.error")
+        shown = [self.page.locator(f".jp-OutputArea [data-mime-type='{kind}']").all_inner_texts() for kind in kinds]
+        broken = self.page.locator(".jupyter-widgets-error-widget").all_inner_texts()
+        return self.faults + shown[0] + shown[1] + broken
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copy(NOTEBOOKS / "04_paint.ipynb", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def lab(folder: Path) -> Iterator[Lab]:
+    with jupyterlab(folder) as address, sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.goto(f"{address}/doc/tree/04_paint.ipynb?reset")
+        page.wait_for_selector(".jp-Notebook", timeout=60_000)
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first.wait_for(timeout=60_000)
+        yield Lab(page)
+        browser.close()
+
+
+@contextlib.contextmanager
+def jupyterlab(folder: Path) -> Iterator[str]:
+    """The address of a server of its own, which ends with the block."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
+    options += ["--IdentityProvider.token=", "--ServerApp.password=", "--LabApp.expose_app_in_browser=True"]
+    options += ["--LabApp.news_url=None"]
+    environment = {name: value for name, value in os.environ.items() if name != "VQTOOLS_QUICK"}
+    with open(folder / "server.log", "wb") as log:
+        command = [sys.executable, "-m", "jupyterlab", *options]
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    try:
+        end = time.monotonic() + 60
+        while True:
+            assert server.poll() is None and time.monotonic() < end, (folder / "server.log").read_text()
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def run_all_and_stop(lab: Lab, pictures: Path) -> None:
+    """The awaiting cell hears Stop, keeps the picture, and the cells below it run."""
+    before = len(list(pictures.glob("*.png")))
+    lab.run_all()
+    lab.says(" of ")
+    assert lab.running()
+    lab.button("Stop").click()
+    lab.says("Stopped at")
+    until(lambda: lab.running() == 0, "the end of Run All")
+    assert len(list(pictures.glob("*.png"))) == before + 1
+    assert "'prompt': 'a red apple'" in lab.page.locator(".jp-OutputArea-executeResult").last.inner_text()
+
+
+def test_a_page_is_painted_on(lab: Lab, folder: Path) -> None:
+    pictures = folder / "pictures"
+    run_all_and_stop(lab, pictures)
+
+    lab.type("prompt", "a <b>sailing</b> boat")
+    lab.panel.get_by_label("size", exact=True).fill("64")
+    lab.panel.get_by_label("×", exact=True).fill("64")
+    lab.type("iterations", "5000")
+    lab.button("Paint").click()
+    lab.says(" of ")
+    assert lab.running() == 0  # the kernel is free
+    lab.changes()
+    lab.changes()
+    lab.button("Pause").click()
+    lab.says("Paused at")
+    lab.button("Resume").click()
+    lab.says(" left")
+    lab.button("Stop").click()
+    lab.says("Stopped at")
+    assert list(pictures.glob("a-b-sailing-b-boat-*.png"))
+
+    lab.type("size", "65")
+    lab.button("Paint").click()
+    lab.says("width 65 is not a multiple of")
+    assert lab.panel.locator(".vqtools-wrong").count() == 1
+
+    run_all_and_stop(lab, pictures)
+    assert lab.errors() == []

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vqtools import jobs
+from vqtools.device import Machine
+from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.painting import cutouts
+from vqtools.painting.guidance import clamp_with_grad, prompt_losses
+from vqtools.painting.painter import Painter
+from vqtools.painting.settings import PRESETS, PaintSettings
+from vqtools.settings import UserError
+
+Make = Callable[..., Painter]
+
+
+def run(painter: Painter, steps: int) -> list[dict[str, float]]:
+    return [painter.step() for _ in range(steps)]
+
+
+def plain_gradient(painter: Painter) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and gradient in one backward pass over everything, as the published loop has it; draws the next cuts."""
+    s, targets, z = painter.settings, painter.targets(), painter.z.detach().clone().requires_grad_()
+    image = painter.vqgan.decode_latents(painter.vqgan.quantize(z).latents)
+    picture = clamp_with_grad((image + 1) / 2, 0, 1)
+    loss = s.init_weight / 2 * (z - painter.start).square().mean()
+    for clip, texts in zip(painter.clips, targets.texts, strict=True):
+        cuts = cutouts.draw(painter.generator, s.cutouts, *picture.shape[-2:], clip.size, s.cut_power, s.augment)
+        embeddings = clip.embed_image(cutouts.apply(picture, cuts))
+        loss = loss + prompt_losses(embeddings, texts, targets.weights, targets.stops).sum() / len(painter.clips)
+    (gradient,) = torch.autograd.grad(loss, z)
+    return loss.detach(), gradient
+
+
+@pytest.mark.parametrize("group", range(6))
+def test_gradient_in_two_stages_is_the_plain_gradient(painter: Make, tiny_clip: Any, group: int) -> None:
+    fields = {"prompt": "a red apple:1.5 | blur:-0.5 | sky:0.3:0.9", "group": group, "init_weight": 0.2}
+    painting = painter(clips=[tiny_clip(), tiny_clip(size=8, seed=1)], **fields)
+    run(painting, 2)
+    raw = painting.vqgan.decode_latents(painting.vqgan.quantize(painting.z.detach()).latents)
+    assert (raw.abs() > 1).float().mean() > 0.1  # the clamp is at work
+    draws = painting.generator.get_state()
+    loss, expected = plain_gradient(painting)
+    painting.generator.set_state(draws)
+    scalars, gradient = painting.gradient()
+    assert expected.abs().max() > 1e-4
+    assert (gradient - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert math.isclose(scalars["loss"], loss.item(), rel_tol=1e-5)
+
+
+@pytest.mark.parametrize("group", [0, 2])
+def test_same_seed_same_bits_and_another_seed_another_picture(painter: Make, group: int) -> None:
+    paintings = [painter(seed=seed, group=group) for seed in (3, 3, 4)]
+    for painting in paintings:
+        run(painting, 3)
+    first, again, other = (painting.image() for painting in paintings)
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other, atol=0.05)
+
+
+def test_each_step_lowers_the_loss_on_the_whole(painter: Make) -> None:
+    losses = [scalars["loss"] for scalars in run(painter(iterations=40, cutouts=16), 40)]
+    assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.02
+
+
+def test_stopped_and_resumed_equals_never_stopped(painter: Make, tmp_path: Path) -> None:
+    unbroken = painter(init_weight=0.1)
+    expected = run(unbroken, 7)
+    for stop in (0, 4):
+        first = painter(init_weight=0.1)
+        run(first, stop)
+        file = jobs.save_state(tmp_path / "state.safetensors", first.state_dict())
+        run(first, 1)  # what was taken is a copy: going on leaves it alone
+        start = torch.zeros_like(first.start)  # the state brings its own start along
+        resumed = painter(start=start, seed=99, init_weight=0.1)
+        resumed.load_state_dict(jobs.load_state(file))
+        assert resumed.position == stop
+        assert run(resumed, 7 - stop) == expected[stop:]
+        assert torch.equal(resumed.z, unbroken.z)
+        assert torch.equal(resumed.image(), unbroken.image())
+
+
+def test_a_step_back_paints_the_same_again(painter: Make) -> None:
+    painting = painter()
+    run(painting, 2)
+    state = painting.state_dict()
+    run(painting, 2)
+    expected = painting.image()
+    painting.load_state_dict(state)
+    run(painting, 2)
+    assert torch.equal(painting.image(), expected)
+
+
+def test_global_random_numbers_are_neither_used_nor_moved(painter: Make) -> None:
+    torch.manual_seed(1)
+    quiet = painter()
+    before = torch.get_rng_state()
+    run(quiet, 3)
+    quiet.image()
+    assert torch.equal(torch.get_rng_state(), before)
+    busy = painter()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        busy.step()
+    assert torch.equal(busy.image(), quiet.image())
+
+
+def test_networks_are_left_as_they_are(painter: Make) -> None:
+    painting = painter()
+    before = [p.clone() for module in (painting.vqgan, *painting.clips) for p in module.parameters()]
+    run(painting, 2)
+    after = [p for module in (painting.vqgan, *painting.clips) for p in module.parameters()]
+    assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, after, strict=True))
+    assert not any(p.requires_grad for p in painting.vqgan.parameters())  # or each step would keep what they need
+
+
+def test_latents_stay_in_the_codebooks_range(painter: Make) -> None:
+    painting = painter(learning_rate=5)
+    run(painting, 3)
+    codebook = painting.vqgan.codebook
+    low, high = codebook.amin(0).view(1, -1, 1, 1), codebook.amax(0).view(1, -1, 1, 1)
+    assert ((painting.z == low) | (painting.z == high)).any()
+    assert (painting.z >= low).all() and (painting.z <= high).all()
+
+
+def test_init_weight_holds_to_the_start_and_not_to_zero(painter: Make) -> None:
+    start = painter(seed=7).start
+    far = {}
+    for weight in (0, 1000):
+        painting = painter(start=start, init_weight=weight, iterations=30)
+        scalars = run(painting, 20)[-1]
+        far[weight] = float((painting.z.detach() - start).square().mean())
+        assert ("init" in scalars) == (weight > 0)
+    assert far[1000] < 0.2 * far[0]
+    # by hand: the loss is w/2 · mean of squares, so its gradient is w · (z - start) / numel
+    held, free = (painter(init_weight=weight) for weight in (3.0, 0.0))
+    with torch.no_grad():
+        for painting in (held, free):
+            painting.z.add_(0.01)
+    (scalars, gradient), (_, without) = held.gradient(), free.gradient()
+    assert math.isclose(scalars["init"], 1.5 * 0.01**2, rel_tol=1e-3)
+    torch.testing.assert_close(
+        gradient - without, torch.full_like(gradient, 3 * 0.01 / gradient.numel()), atol=1e-7, rtol=0
+    )
+
+
+def test_a_prompt_that_has_stopped_no_longer_moves_the_picture(painter: Make) -> None:
+    for prompt in ("apple:1:9", "apple:-1:0"):  # already nearer than 9; already farther than 0
+        _, gradient = painter(prompt=prompt).gradient()
+        assert gradient.abs().max() == 0
+    for prompt in ("apple:1:0", "apple:-1:-9"):
+        _, gradient = painter(prompt=prompt).gradient()
+        assert gradient.abs().max() > 0
+
+
+def test_each_prompts_loss_is_reported(painter: Make) -> None:
+    scalars = painter(prompt="castle:2 | blur:-0.3").step()
+    assert list(scalars) == ["loss", "castle", "blur"]
+    assert math.isclose(scalars["loss"], scalars["castle"] + scalars["blur"], rel_tol=1e-6)
+    assert scalars["blur"] < 0 < scalars["castle"]
+
+
+def test_an_edit_takes_effect_at_the_next_step(painter: Make) -> None:
+    edited, other = painter(), painter()
+    run(edited, 2)
+    other.load_state_dict(edited.state_dict())
+    edited.settings.prompt = "a blue sea"
+    edited.settings.cutouts = 3
+    other.settings = painter(prompt="a blue sea", cutouts=3).settings
+    assert list(edited.step()) == ["loss", "a blue sea"]
+    other.step()
+    assert torch.equal(edited.z, other.z)
+
+
+def test_rate_falls_in_the_last_quarter(painter: Make) -> None:
+    painting = painter(iterations=8, learning_rate=0.2)
+    rates = []
+    for _ in range(8):
+        painting.step()
+        rates.append(painting.adam.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.2] * 6 + [0.02] * 2)
+
+
+def test_the_picture_shown_is_that_of_the_average(painter: Make) -> None:
+    painting, bare = painter(learning_rate=1), painter(learning_rate=1, ema=0)
+    run(painting, 4)
+    run(bare, 4)
+    assert torch.equal(painting.z, bare.z)
+    assert torch.equal(bare.average, bare.z)
+    assert not torch.equal(painting.average, painting.z)
+    image = painting.image()
+    codes = [painting.vqgan.quantize(latents).codes for latents in (painting.average, painting.z.detach())]
+    assert not torch.equal(*codes)
+    torch.testing.assert_close(image, painting.vqgan.decode(codes[0])[0].clamp(-1, 1))
+    assert image.shape == (3, 16, 24)
+    assert image.min() >= -1 and image.max() <= 1
+    assert painting.preview().size == (24, 16)
+
+
+def test_no_number_stops_and_keeps_the_last_good_state(painter: Make) -> None:
+    painting = painter()
+    run(painting, 2)
+    state, clip, embed = painting.state_dict(), painting.clips[0], painting.clips[0].embed_image
+    clip.embed_image = lambda images: embed(images) * math.nan
+    with pytest.raises(UserError, match=r"the loss became nan at step 3.*lower learning_rate"):
+        painting.step()
+    clip.embed_image = embed
+    unhurt = painter()
+    unhurt.load_state_dict(state)
+    assert painting.step() == unhurt.step()
+    assert torch.equal(painting.z, unhurt.z)
+
+
+def test_a_step_that_ran_out_of_memory_has_not_happened(painter: Make) -> None:
+    painting, unhurt = painter(), painter()
+    run(painting, 1)
+    run(unhurt, 1)
+    clip, embed = painting.clips[0], painting.clips[0].embed_image
+
+    def full(images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no memory left")
+
+    clip.embed_image = full
+    with pytest.raises(torch.OutOfMemoryError):
+        painting.step()
+    clip.embed_image = embed
+    painting.step()
+    unhurt.step()
+    assert torch.equal(painting.z, unhurt.z)
+
+
+def test_a_seed_is_drawn_where_none_is_given(painter: Make) -> None:
+    first, second = painter(seed=None), painter(seed=None)
+    assert isinstance(first.settings.seed, int)
+    assert first.settings.seed != second.settings.seed
+    assert torch.equal(painter(seed=first.settings.seed).z, first.z)
+
+
+def test_impossible_sizes_and_states_are_said(painter: Make) -> None:
+    with pytest.raises(UserError, match=r"height 17 is not a multiple of 2; the nearest is 1[68]"):
+        painter(size=(24, 17))
+    with pytest.raises(ValueError, match=r"start of shape \(1, 6, 3, 3\): .* need \(1, 6, 8, 12\)"):
+        painter(start=torch.zeros(1, 6, 3, 3))
+    with pytest.raises(UserError, match="does not fit"):
+        painter().load_state_dict(painter(size=(32, 16)).state_dict())
+
+
+def test_lower_precision_paints_about_the_same(painter: Make) -> None:
+    exact, half = painter(), painter(machine=Machine(torch.device("cpu"), "bf16", 1))
+    (_, expected), (_, gradient) = exact.gradient(), half.gradient()
+    assert gradient.dtype == torch.float32
+    assert torch.cosine_similarity(gradient.flatten(), expected.flatten(), dim=0) > 0.95
+
+
+def test_presets_fill_what_is_not_set() -> None:
+    assert PaintSettings.parse({"preset": "draft"}).iterations == PRESETS["draft"]["iterations"]
+    chosen = PaintSettings.parse({"preset": "best", "iterations": 7})
+    assert (chosen.iterations, chosen.cutouts) == (7, PRESETS["best"]["cutouts"])
+    usual = PaintSettings()
+    assert {"iterations": usual.iterations, "cutouts": usual.cutouts} == PRESETS[usual.preset]
+    assert PaintSettings.parse(chosen.model_dump()) == chosen
+
+
+def test_public_architectures_paint() -> None:
+    import open_clip
+
+    from vqtools.models.clip import CLIP
+
+    name = "ViT-B-32-quickgelu"
+    with torch.random.fork_rng():
+        model = open_clip.create_model(name, pretrained=None)
+        vqgan = VQGAN(VQGANConfig())  # the ImageNet model with f 16
+    judge = CLIP(model, open_clip.get_tokenizer(name), name=name, size=224, mean=(0.48, 0.46, 0.41), std=(0.27,) * 3)
+    settings = PaintSettings(prompt="a castle", size=(64, 32), seed=0, cutouts=2, iterations=2)
+    painting = Painter(settings, vqgan, [judge], machine=Machine(torch.device("cpu"), "fp32", 1))
+    before = painting.z.detach().clone()
+    assert all(math.isfinite(scalars["loss"]) for scalars in run(painting, 2))
+    assert not torch.equal(painting.z, before)
+    assert painting.image().shape == (3, 32, 64)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from typing import Literal
+
+import ipywidgets as widgets
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vqtools.painting.settings import PaintSettings
+from vqtools.settings import Settings, Size, UserError, option
+from vqtools.ui.form import Form
+
+
+class Everything(Settings):
+    """One field of each kind that settings can have."""
+
+    words: str = option("a red apple", help="what to show")
+    size: Size = option((64, 48), help="width and height", unit="pixels", ge=8, live=False)
+    seed: int | None = option(None, help="draws one if empty", ge=0, lt=2**63)
+    steps: int = option(3, help="how many", ge=1, le=100, group="advanced")
+    rate: float = option(0.1, help="how fast", gt=0, group="advanced")
+    pull: float | None = option(None, help="how strong", group="advanced")
+    mirror: bool = option(False, help="left is right", group="advanced")
+    manner: Literal["draft", "best"] = option("draft", help="how well")
+    precision: Literal["auto", "fp32"] = option("auto", help="of the numbers", group="advanced")
+
+
+everything = st.builds(
+    Everything,
+    words=st.text(max_size=50),
+    size=st.tuples(st.integers(8, 4096), st.integers(8, 4096)),
+    seed=st.none() | st.integers(0, 2**63 - 1),
+    steps=st.integers(1, 100),
+    rate=st.floats(1e-6, 1e6),
+    pull=st.none() | st.integers(-1000, 1000).map(float),
+    mirror=st.booleans(),
+    manner=st.sampled_from(["draft", "best"]),
+    precision=st.sampled_from(["auto", "fp32"]),
+)
+
+
+@given(wanted=everything)
+@settings(max_examples=30, deadline=None)
+def test_a_form_made_from_settings_returns_equal_settings(wanted: Everything) -> None:
+    assert Form(wanted).settings() == wanted
+
+
+def test_loading_other_settings_replaces_every_field() -> None:
+    form = Form(Everything())
+    other = Everything(
+        words="x", size=(16, 16), seed=5, steps=4, rate=2, pull=1.5, mirror=True, manner="best", precision="fp32"
+    )
+    form.load(other)
+    assert form.settings() == other
+    form.load(Everything())
+    assert form.settings() == Everything()
+
+
+def test_every_paint_setting_survives_the_form() -> None:
+    changed = PaintSettings(
+        prompt="a castle:2 | blur:-0.5", preset="best", size=(256, 128), iterations=7, seed=2**62, init_image="a.png",
+        init_weight=0.5, vqgan="mine", clip="ViT-B-32/openai", transformer="none", grids=3, cutouts=5, cut_power=0.5,
+        augment="Af", learning_rate=0.05, ema=0.9, group=2, precision="fp32",
+    )  # fmt: skip
+    unchanged = [name for name, value in PaintSettings() if value == getattr(changed, name)]
+    assert not unchanged
+    assert Form(changed).settings() == changed
+
+
+def said(form: Form[Everything], name: str) -> str:
+    note = form.row(name).children[-1]
+    return note.value if note.layout.display != "none" else ""
+
+
+def wrong(form: Form[Everything], name: str) -> bool:
+    return "vqtools-wrong" in form.row(name)._dom_classes
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good", "reason"),
+    [
+        ("steps", 0, 1, "1 to 100"),
+        ("rate", float("nan"), 1.0, "finite"),
+        ("rate", -1.0, 1.0, "more than 0"),
+        ("seed", "<b>abc", "7", "whole number"),
+        ("seed", "-3", "", "at least 0"),
+        ("size", 2, 32, "at least 8"),
+    ],
+)
+def test_a_wrong_value_is_marked_where_it_stands_until_it_is_right(
+    name: str, bad: object, good: object, reason: str
+) -> None:
+    form = Form(Everything())
+    form.inputs(name)[0].value = bad
+    assert wrong(form, name) and reason in said(form, name)
+    assert "<b>" not in said(form, name)
+    others = [option.name for option in Everything.options() if option.name != name]
+    assert not any(wrong(form, other) for other in others)
+    with pytest.raises(UserError, match=name):
+        form.settings()
+    form.inputs(name)[0].value = good
+    assert not wrong(form, name) and said(form, name) == ""
+    form.settings()
+
+
+def test_a_change_by_hand_is_told_and_one_by_the_program_is_not() -> None:
+    told: list[str] = []
+    form = Form(Everything(), on_change=told.append)
+    form.set(steps=5)
+    form.load(Everything(steps=6))
+    assert told == []
+    form.inputs("steps")[0].value = 7
+    form.inputs("size")[1].value = 64
+    assert told == ["steps", "size"]
+
+
+def test_the_new_button_draws_a_seed() -> None:
+    form = Form(Everything())
+    row = form.row("seed").children[0]
+    row.children[-1].click()
+    first = form.settings().seed
+    row.children[-1].click()
+    assert first is not None and form.settings().seed != first
+
+
+def test_groups_are_folded_and_named_and_help_is_on_hover() -> None:
+    form = Form(Everything(), apart=("words",))
+    (accordion,) = [child for child in form.body.children if isinstance(child, widgets.Accordion)]
+    assert accordion.selected_index is None and accordion.get_title(0) == "advanced"
+    assert form.row("words") not in form.body.children
+    assert 'title="how many (1 to 100)"' in form.row("steps").children[1].value

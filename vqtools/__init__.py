@@ -1,0 +1,39 @@
+"""A workbook for artists who make pictures and videos with VQGAN and CLIP.
+
+Importing this costs nothing: each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vqtools.painting.painter import Painter
+    from vqtools.painting.settings import PaintSettings
+    from vqtools.studio import load_clip, load_transformer, load_vqgan, paint
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "PaintSettings": "vqtools.painting.settings",
+    "Painter": "vqtools.painting.painter",
+    "load_clip": "vqtools.studio",
+    "load_transformer": "vqtools.studio",
+    "load_vqgan": "vqtools.studio",
+    "paint": "vqtools.studio",
+}
+
+__all__ = ["PaintSettings", "Painter", "__version__", "load_clip", "load_transformer", "load_vqgan", "paint"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vqtools' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,370 @@
+"""The command `vqtools`.
+
+Knows flags, files and exit codes; the work itself is the studio's. Imports nothing heavy before a command needs it.
+Exit codes: 0 done, 2 asked for something impossible, 130 stopped by Ctrl-C with what was made kept, 1 a fault of ours.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vqtools import __version__
+from vqtools.settings import Option, Settings, UserError, shorten
+
+if TYPE_CHECKING:
+    from vqtools.studio import Painting
+
+STOPPED = 130
+_PAIR = "__pair"  # `-s 256 256` beside `--size 256x256`
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console without Unicode must not spoil a finished picture
+            stream.reconfigure(errors="replace")
+    state = {"debug": False}
+    try:
+        code = command.main(arguments, prog_name="vqtools", standalone_mode=False, obj=state)
+    except UserError as error:
+        code = _complain(str(error), 2)
+    except click.UsageError as error:
+        way_out = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+        code = _complain(error.format_message().rstrip(".") + way_out, 2)
+    except click.ClickException as error:
+        code = _complain(error.format_message(), 2)
+    except (KeyboardInterrupt, click.Abort):
+        code = _complain("stopped before there was anything to keep", STOPPED)
+    except Exception as error:
+        if state["debug"]:
+            traceback.print_exc()
+        code = _complain(f"{type(error).__name__}: {shorten(str(error))}; run again with --debug to see where", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo(f"vqtools: {' '.join(message.split())}", err=True)
+    return code
+
+
+def _debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and isinstance(context.obj, dict):
+        context.obj["debug"] = True
+
+
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, callback=_debug, help="Show the traceback of a fault."
+)
+
+
+class SettingsCommand(click.Command):
+    """A command whose flags are the fields of a settings class, which is imported when they are first asked for."""
+
+    def __init__(self, *args: Any, settings: Callable[[], type[Settings]], **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self._settings = settings
+
+    @functools.cached_property
+    def generated(self) -> list[tuple[str, click.Option]]:
+        """(group, flag) for every field but the prompt, which is the argument."""
+        return [
+            (one.group, flag) for one in self._settings().options() if one.name != "prompt" for flag in _flags(one)
+        ]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*(flag for _, flag in self.generated), *super().get_params(ctx)]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        own = [("the command", one) for one in super().get_params(ctx)]
+        for group, flag in [*self.generated, *own]:
+            if row := flag.get_help_record(ctx):
+                groups.setdefault(group, []).append(row)
+        for group, rows in groups.items():
+            with formatter.section(group.capitalize()):
+                formatter.write_dl(rows)
+
+
+def _flags(one: Option) -> list[click.Option]:
+    """A field's flags. Values stay text: the settings class says what is wrong with them, as it does in a panel."""
+    words = [one.help, f"({one.unit})" if one.unit else "", _limits(one)]
+    text = " ".join(word for word in words if word)
+    if one.type is bool:
+        return [click.Option([f"{one.flag}/--no-{one.flag[2:]}", one.name], default=None, help=text)]
+    if one.type is tuple:
+        pair = [click.Option([*one.short, one.name + _PAIR], nargs=2, type=str, hidden=True)] if one.short else []
+        also = "".join(f" Also {short} W H." for short in one.short)
+        return [click.Option([one.flag, one.name], type=str, metavar="WxH", help=text + also), *pair]
+    kinds = {int: "NUMBER", float: "NUMBER", str: "TEXT"}
+    shown = "|".join(one.choices) if one.choices else kinds[one.type]
+    return [click.Option([*one.short, one.flag, one.name], type=str, metavar=shown, help=text)]
+
+
+def _limits(one: Option) -> str:
+    default = f"default {one.shown_default}" if one.shown_default else ""
+    words = [word for word in (default, "" if one.choices else one.range) if word]
+    return f"[{'; '.join(words)}]" if words else ""
+
+
+def given(flags: dict[str, Any]) -> dict[str, Any]:
+    """The fields that were set by flags, by name; a pair may have come in either form."""
+    fields = {name: value for name, value in flags.items() if value is not None and not name.endswith(_PAIR)}
+    for name, value in flags.items():
+        if name.endswith(_PAIR) and value is not None:
+            name = name.removesuffix(_PAIR)
+            if name in fields:
+                raise UserError(f"{name} is given twice; one of --{name} WxH and -{name[0]} W H is enough")
+            fields[name] = value
+    return fields
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vqtools")
+@debug_option
+@click.pass_context
+def command(context: click.Context) -> None:
+    """Pictures from words with VQGAN and CLIP."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def _paint_settings() -> type[Settings]:
+    from vqtools.painting.settings import PaintSettings
+
+    return PaintSettings
+
+
+@command.command(cls=SettingsCommand, settings=_paint_settings)
+@click.argument("prompt", nargs=-1)
+@click.option("--from", "source", metavar="PICTURE.png", help="Take all settings from a picture made by vqtools.")
+@click.option("--out", metavar="PATH", help="File or folder to write to [default: named after prompt and seed].")
+@debug_option
+def paint(prompt: tuple[str, ...], source: str | None, out: str | None, **flags: Any) -> int:
+    """Paint a picture of PROMPT.
+
+    \b
+    vqtools paint "a red apple"
+    vqtools paint "a castle in the clouds:1.5 | blur:-0.3" --size 256x256 --seed 42
+    vqtools paint --from picture.png
+    """
+    from vqtools.media import check_writable, read_record
+    from vqtools.painting.settings import PaintSettings
+
+    if len(prompt) > 1:
+        raise UserError(f'the prompt is one argument; put it in quotes: vqtools paint "{" ".join(prompt)}"')
+    folder, name = _target(out)
+    check_writable(folder)
+    fields = given(flags)
+    if prompt:
+        fields["prompt"] = prompt[0]
+    record = read_record(source) if source is not None else {}
+    if "prompt" not in fields and source is None:
+        raise UserError('there is no prompt; say what to paint: vqtools paint "a red apple"')
+    settings = PaintSettings.parse({**_restored(record, fields), **fields}).quick()
+    return _paint(settings, record, not fields, folder, name)
+
+
+def _target(out: str | None) -> tuple[Path, str | None]:
+    """--out as (folder, file name), the name None where prompt and seed shall give it."""
+    if out is None:
+        return Path(), None
+    path = Path(out)
+    if not out.strip() or "\0" in out:
+        raise UserError(f"--out {shorten(out)} is no path; leave it away to name the picture after its prompt")
+    if path.is_dir() or out.endswith(("/", "\\")):
+        return path, None
+    if path.suffix.lower() not in ("", ".png"):
+        raise UserError(f"--out {shorten(out)}: pictures are written as PNG; the nearest is {path.with_suffix('.png')}")
+    return path.parent, path.name if path.suffix else path.name + ".png"
+
+
+def _restored(record: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields that a record brings along; a preset among the flags sets its own again."""
+    if not record:
+        return {}
+    from vqtools.device import available
+    from vqtools.painting.settings import PRESETS
+
+    stored = record.get("settings")
+    if not isinstance(stored, dict):
+        raise UserError("the picture's record holds no settings; paint without --from")
+    stored = dict(stored)
+    # what "auto" chose then: another precision would paint another picture
+    if stored.get("precision") == "auto" and record.get("device") == available()[0] and "precision" in record:
+        stored["precision"] = record["precision"]
+    if "preset" in fields:
+        for names in PRESETS.values():
+            stored = {name: value for name, value in stored.items() if name not in names}
+    return stored
+
+
+def _paint(settings: Any, record: dict[str, Any], same: bool, folder: Path, name: str | None) -> int:
+    """Paint, save, say where. `same` asks for the record's very picture, stopped where that one was."""
+    from vqtools import jobs, studio
+    from vqtools.media import file_stem, save_png
+
+    started = time.monotonic()
+    threads = record.get("threads")
+    job = studio.painting(settings, threads=threads if isinstance(threads, int) and 1 <= threads <= 1024 else None)
+    width, height = job.settings.size
+    click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.machine.describe()}", err=True)
+    for note in differences(record, job.record()) if record else []:
+        click.echo(f"note: {note}", err=True)
+    limit = record.get("position") if record and same else None
+    at_limit = functools.partial(_reached, job, limit) if isinstance(limit, int) and 0 < limit < job.total else None
+    finished = jobs.run(job, label="painting", stop=at_limit)
+    if job.position == 0:
+        raise KeyboardInterrupt
+    target = folder / (name or file_stem(job.settings.prompt, job.settings.seed or 0) + ".png")
+    try:
+        path = save_png(target, job.picture(), job.record())
+    except OSError as error:
+        raise UserError(f"{target} cannot be written ({error.strerror or error}); choose another with --out") from None
+    seconds = time.monotonic() - started
+    click.echo(f"{path} ({width}x{height}, seed {job.settings.seed}, {seconds:.1f} s)")
+    if finished:
+        return 0
+    click.echo(f"stopped after {job.position} of {job.total} steps", err=True)
+    return 0 if at_limit is not None and at_limit() else STOPPED
+
+
+def _reached(job: Painting, limit: int) -> bool:
+    return job.position >= limit
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What has changed since a picture was made that changes its pixels, in words."""
+    notes = []
+    for key in ("device", "precision", "threads", "torch"):
+        if key in before and before[key] != now.get(key):
+            notes.append(f"the picture was made with {key} {before[key]}, here it is {now.get(key)}; pixels may differ")
+    for key in ("models", "inputs"):
+        old, new = before.get(key), now.get(key)
+        if not isinstance(old, dict) or not isinstance(new, dict):
+            continue
+        for name in sorted(old):
+            if name in new and new[name] != old[name]:
+                notes.append(f"{name.replace('_', ' ')} is not the one that the picture was made with; it will differ")
+    return notes
+
+
+@command.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[FOLDER] [JUPYTER'S FLAGS]")
+@debug_option
+def lab(arguments: tuple[str, ...]) -> int:
+    """Open JupyterLab on a copy of the notebooks.
+
+    They are copied into FOLDER (vqtools-notebooks if none is named), where your own changes are never overwritten.
+    Flags like --no-browser go on to JupyterLab.
+    """
+    import importlib.util
+    import subprocess
+
+    from vqtools.media import check_writable
+
+    named = bool(arguments) and not arguments[0].startswith("-")
+    folder = Path(arguments[0] if named else "vqtools-notebooks")
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise UserError("JupyterLab is not installed; pip install jupyterlab")
+    check_writable(folder)
+    copied, kept = copy_notebooks(folder)
+    click.echo(f"notebooks in {folder}: {copied} copied, {kept} kept as you left them", err=True)
+    # JupyterLab answers Ctrl-C itself; a handler, unlike SIG_IGN, is not handed down to it
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        return subprocess.call([sys.executable, "-m", "jupyterlab", *arguments[named:]], cwd=folder)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def notebooks() -> Path:
+    """Where the notebooks lie: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "notebooks", here.parent / "notebooks"):
+        if folder.is_dir():
+            return folder
+    raise UserError("the notebooks are missing from this installation; install vqtools again")
+
+
+def copy_notebooks(folder: Path) -> tuple[int, int]:
+    """Copy what is not there yet; (copied, kept)."""
+    copied = kept = 0
+    origin = notebooks()
+    for source in sorted(origin.rglob("*")):
+        inside = source.relative_to(origin)
+        if not source.is_file() or any(part.startswith((".", "__")) for part in inside.parts):
+            continue
+        target = folder / inside
+        if target.exists():
+            kept += 1
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        copied += 1
+    return copied, kept
+
+
+@command.command()
+@debug_option
+def weights() -> None:
+    """List the networks that are known, with their licences."""
+    from vqtools.weights import registry
+
+    for one in registry.records():
+        here = one.file is not None and one.file.exists()
+        place = "here" if here else "to be downloaded" if one.urls else "missing"
+        click.echo(f"{one.kind} {one.name} ({place})")
+        for label, value in (("licence", one.licence), ("trained on", one.trained_on), ("source", one.source)):
+            if value:
+                click.echo(f"    {label}: {value}")
+    click.echo(f"your own models: {registry.home()}")
+
+
+@command.command()
+@debug_option
+def info() -> None:
+    """Versions, device, memory, and where files live."""
+    import platform
+
+    from vqtools.device import choose
+    from vqtools.weights import registry
+
+    rows = [("vqtools", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
+    rows += [(name, _version(name)) for name in ("torch", "open_clip_torch", "kornia", "ipywidgets", "jupyterlab")]
+    rows += [("device", choose().describe()), ("memory", _memory()), ("models", str(registry.home()))]
+    try:
+        rows.append(("notebooks", str(notebooks())))
+    except UserError as error:
+        rows.append(("notebooks", str(error)))
+    for label, value in rows:
+        click.echo(f"{label:16}{value}")
+
+
+def _version(package: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _memory() -> str:
+    import os
+
+    try:
+        total, free = (os.sysconf("SC_PAGE_SIZE") * os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf, a Mac no free pages
+        return "unknown"
+    return f"{total / 2**30:.1f} GB, {free / 2**30:.1f} GB free"

@@ -1,0 +1,136 @@
+"""The one place that chooses device and precision.
+
+Knows what the machine can do; nothing about what will be computed on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import torch
+
+from vqtools.settings import UserError, near
+
+Precision = Literal["fp32", "bf16", "fp16"]
+_DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how exactly to compute. fp16 needs a scaled loss; `threads` counts on the CPU alone."""
+
+    device: torch.device
+    precision: Precision
+    threads: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that autocast computes in."""
+        return _DTYPES[self.precision]
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Mixed precision for networks. Keep warps and depthwise convolutions on the CPU out of it: use `exact()`."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return cast(AbstractContextManager[None], torch.autocast(self.device.type, dtype=self.dtype))
+
+    def exact(self) -> AbstractContextManager[None]:
+        """Full precision inside `autocast()`: bf16 corrupts warps, and slows depthwise convolutions on a CPU."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return cast(AbstractContextManager[None], torch.autocast(self.device.type, enabled=False))
+
+    def describe(self) -> str:
+        """One line for people: `CPU, 2 threads, fp32`."""
+        if self.device.type == "cuda":
+            card = torch.cuda.get_device_properties(self.device)
+            return f"{card.name}, {card.total_memory / 2**30:.0f} GB, {self.precision}"
+        if self.device.type == "mps":
+            return f"Apple GPU (MPS), {self.precision}"
+        return f"CPU, {self.threads} thread{'s' if self.threads != 1 else ''}, {self.precision}"
+
+
+def choose(device: str | None = None, precision: str | None = None, threads: int | None = None) -> Machine:
+    """The fastest that is there, or what was asked ("auto" and None ask for nothing).
+
+    `threads` sets torch's number for this process: another number rounds sums otherwise.
+    """
+    place = _device(device)
+    if threads is not None:
+        if threads < 1:
+            raise UserError(f"threads {threads}: must be at least 1")
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+    return Machine(place, _precision(place, precision), torch.get_num_threads())
+
+
+def available() -> list[str]:
+    """Kinds of device that are here, the fastest first."""
+    kinds = ["cuda"] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available():
+        kinds.append("mps")
+    return [*kinds, "cpu"]
+
+
+def _device(asked: str | None) -> torch.device:
+    kinds = available()
+    if asked in (None, "", "auto"):
+        return torch.device(kinds[0])
+    try:
+        place = torch.device(str(asked))
+    except RuntimeError:
+        raise UserError(f"device {asked!r} is unknown{near(str(asked), kinds)}") from None
+    if place.type not in kinds:
+        raise UserError(f"device {asked!r} is not available here; there is {', '.join(kinds)}")
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {asked!r}: this machine has {torch.cuda.device_count()}, counted from cuda:0")
+    return place
+
+
+def _precision(place: torch.device, asked: str | None) -> Precision:
+    if asked in (None, "", "auto"):
+        if place.type == "cuda":
+            # a T4 says is_bf16_supported() and emulates it, slowly: the capability tells the truth
+            return "bf16" if torch.cuda.get_device_capability(place) >= (8, 0) else "fp16"
+        return "bf16" if place.type == "cpu" and _bf16_pays_on_cpu() else "fp32"
+    if asked not in get_args(Precision):
+        raise UserError(f"precision {asked!r} is unknown{near(str(asked), ['auto', *get_args(Precision)])}")
+    if asked == "fp16" and place.type == "cpu":
+        raise UserError("precision 'fp16' is for GPUs; on the CPU use fp32 or auto")
+    if asked != "fp32" and place.type == "mps":
+        raise UserError(f"precision {asked!r} is not for Apple's MPS; use fp32 or auto")
+    return cast(Precision, asked)
+
+
+@functools.cache
+def _bf16_pays_on_cpu() -> bool:
+    """Machines of one kind differ: without the instructions bf16 is 40 times slower. Asks, then tries; once a process.
+
+    The trial draws no random numbers and takes a few hundredths of a second.
+    """
+    try:
+        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
+    except (AttributeError, RuntimeError):
+        return False
+    image, weight = torch.ones(1, 64, 48, 48), torch.ones(64, 64, 3, 3)
+    exact = narrow = float("inf")
+    for attempt in range(7):  # in turns, the least of each: other work on the machine must not decide
+        times = _time(image, weight), _time(image.bfloat16(), weight.bfloat16())
+        if attempt:  # the first also pays for compiling the kernels
+            exact, narrow = min(exact, times[0]), min(narrow, times[1])
+            if narrow > exact * 8:
+                return False
+    return narrow < exact * 0.8
+
+
+def _time(image: torch.Tensor, weight: torch.Tensor) -> float:
+    with torch.inference_mode():
+        started = time.perf_counter()
+        torch.nn.functional.conv2d(image, weight, padding=1)
+        return time.perf_counter() - started

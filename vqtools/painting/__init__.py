@@ -1,0 +1,1 @@
+"""Painting: a picture is drawn towards words, a step at a time."""

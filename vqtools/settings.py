@@ -1,0 +1,297 @@
+"""Settings as data: one class an activity, and what forms, flags, tables and records are made from.
+
+Knows fields, ranges and help; nothing about pictures, networks or widgets.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+import pydantic
+from pydantic import BeforeValidator, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+
+_LONGEST_VALUE = 80
+
+
+class UserError(ValueError):
+    """What was asked is impossible. One line: the value, the expectation, the way out."""
+
+
+def quick_requested() -> bool:
+    """True when VQTOOLS_QUICK=1 asks for small sizes and few steps."""
+    return os.environ.get("VQTOOLS_QUICK", "") == "1"
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """The way out of an unknown name: `; did you mean 'x'?` or `; there are x, y`."""
+    known = sorted(set(names))
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        return "; did you mean " + " or ".join(f"'{one}'" for one in close) + "?"
+    return "; there are " + ", ".join(known) if known else ""
+
+
+def shorten(value: object) -> str:
+    """A value as it stands in an error: quoted, on one line, at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def _pair(value: object) -> object:
+    """`256x256`, `256 256` or `256,256` -> ("256", "256"); anything else goes on unchanged."""
+    if not isinstance(value, str):
+        return value
+    parts = value.lower().replace("×", "x").replace(",", "x").split("x")
+    if len(parts) == 1:
+        parts = value.split()
+    if len(parts) != 2:
+        raise UserError("must be width and height, like 256x256")
+    return tuple(part.strip() for part in parts)
+
+
+Size = Annotated[tuple[int, int], BeforeValidator(_pair)]
+"""Width and height in pixels; `256x256` is accepted too."""
+
+
+def option(
+    default: Any,
+    *,
+    help: str,
+    unit: str = "",
+    group: str = "basic",
+    short: tuple[str, ...] = (),
+    quick: Any = None,
+    live: bool = True,
+    ge: float | None = None,
+    le: float | None = None,
+    gt: float | None = None,
+    lt: float | None = None,
+    step: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    widget: str = "",
+) -> Any:
+    """A field of a Settings class.
+
+    `short` holds flags, "-sd" or "sd"; `quick` is the most that VQTOOLS_QUICK=1 lets stand; `live=False` says that
+    a change takes effect only from the next run. Ranges count for each number of a pair.
+    """
+    extra = {
+        "unit": unit, "group": group, "short": ["-" + one.lstrip("-") for one in short], "quick": quick, "live": live,
+        "ge": ge, "le": le, "gt": gt, "lt": lt, "step": step, "choices": list(choices) if choices else None,
+        "widget": widget,
+    }  # fmt: skip
+    return pydantic.Field(default=default, description=help, json_schema_extra=extra)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field as forms, flags and tables see it. `type` is int, float, str, bool or tuple (a pair)."""
+
+    name: str
+    type: type
+    optional: bool
+    default: Any
+    help: str
+    unit: str = ""
+    group: str = "basic"
+    short: tuple[str, ...] = ()
+    quick: Any = None
+    live: bool = True
+    ge: float | None = None
+    le: float | None = None
+    gt: float | None = None
+    lt: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] | None = None
+    widget: str = ""
+
+    @property
+    def flag(self) -> str:
+        """`cut_power` -> `--cut-power`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def range(self) -> str:
+        """The range or the choices in words: `1 to 5000`, `at least 0`, `draft, normal, best`, or nothing."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.ge is not None and self.le is not None:
+            return f"{_number(self.ge)} to {_number(self.le)}"
+        limits = (("at least", self.ge), ("more than", self.gt), ("at most", self.le), ("less than", self.lt))
+        words = [f"{word} {_number(limit)}" for word, limit in limits if limit is not None]
+        return ", ".join(words)
+
+    @property
+    def shown_default(self) -> str:
+        """The default as a person types it: `192x192` for a pair, nothing for None and ""."""
+        if self.default is None or self.default == "":
+            return ""
+        return as_text(self.default)
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value of the right type, or None."""
+        if value is None:
+            return None
+        if self.choices and value not in self.choices:
+            return f"must be one of {', '.join(self.choices)}"
+        for number in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(number, int | float) and not self._inside(number):
+                return f"must be {self.range}"
+        return None
+
+    def _inside(self, number: float) -> bool:
+        return not (
+            (self.ge is not None and number < self.ge)
+            or (self.gt is not None and number <= self.gt)
+            or (self.le is not None and number > self.le)
+            or (self.lt is not None and number >= self.lt)
+        )
+
+
+def _number(limit: float) -> str:
+    """A limit in words: `0.5`, `4096`, `2^63`."""
+    whole = int(limit)
+    if whole == limit and whole > 2**20 and whole & (whole - 1) == 0:
+        return f"2^{whole.bit_length() - 1}"
+    return f"{limit:,.0f}".replace(",", "") if whole == limit else f"{limit:g}"
+
+
+def as_text(value: Any) -> str:
+    """A field's value as a person types it: `192x192`, `on`, `0.05`."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple | list):
+        return "x".join(as_text(one) for one in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+class Settings(pydantic.BaseModel):
+    """Base of every activity's settings: closed, checked on assignment too, plain values only."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+    _table: ClassVar[dict[type, dict[str, Option]]] = {}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _pairs_from_text(cls, value: Any, info: ValidationInfo) -> Any:
+        return _pair(value) if cls._named()[info.field_name or ""].type is tuple else value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _in_range(cls, value: Any, info: ValidationInfo) -> Any:
+        problem = cls._named()[info.field_name or ""].problem(value)
+        if problem:
+            raise UserError(problem)
+        return value
+
+    @classmethod
+    def _named(cls) -> dict[str, Option]:
+        if cls not in Settings._table:
+            Settings._table[cls] = {name: _describe(name, field) for name, field in cls.model_fields.items()}
+        return Settings._table[cls]
+
+    @classmethod
+    def options(cls) -> list[Option]:
+        """Every field, in the order of the class: the one description that forms, flags and tables are made from."""
+        return list(cls._named().values())
+
+    @classmethod
+    def problems(cls, mapping: Mapping[str, Any]) -> dict[str, str]:
+        """What is wrong, by field: empty when `parse` would succeed. The key "" holds what no one field causes."""
+        try:
+            cls.model_validate(dict(mapping))
+        except ValidationError as error:
+            return cls._explain(error)
+        return {}
+
+    @classmethod
+    def parse(cls, mapping: Mapping[str, Any]) -> Self:
+        """Settings from JSON, flags or a form; UserError names every wrong field, its value and the expectation."""
+        try:
+            return cls.model_validate(dict(mapping))
+        except ValidationError as error:
+            raise UserError("; ".join(cls._explain(error).values())) from None
+
+    @classmethod
+    def _explain(cls, error: ValidationError) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for one in error.errors(include_url=False):
+            name = str(one["loc"][0]) if one["loc"] else ""
+            if name in found:
+                continue
+            if one["type"] == "extra_forbidden":
+                found[name] = f"there is no setting {shorten(name)}{near(name, cls.model_fields)}"
+                continue
+            message = " ".join(one["msg"].removeprefix("Value error, ").split())
+            message = message.replace("Input should be", "must be")
+            message = message.replace("Tuple should have", "must have").replace(" after validation", "")
+            message = message.replace("valid integer, unable to parse string as an integer", "whole number")
+            message = message.replace("valid number, unable to parse string as a number", "number")
+            found[name] = f"{name} {shorten(one['input'])}: {message}" if name else message
+        return found
+
+    def quick(self) -> Self:
+        """With VQTOOLS_QUICK=1, every field that has a `quick` value is at most that; else self."""
+        if not quick_requested():
+            return self
+        smaller = {
+            one.name: _least(getattr(self, one.name), one.quick)
+            for one in self.options()
+            if one.quick is not None and getattr(self, one.name) is not None
+        }
+        return self.model_copy(update=smaller)
+
+
+def _least(value: Any, limit: Any) -> Any:
+    if isinstance(value, tuple):
+        limits = limit if isinstance(limit, tuple | list) else (limit,) * len(value)
+        return tuple(min(one, most) for one, most in zip(value, limits, strict=True))
+    return min(value, limit)
+
+
+def _describe(name: str, field: FieldInfo) -> Option:
+    extra = dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
+    kind: Any = field.annotation
+    optional = False
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        parts = [one for one in typing.get_args(kind) if one is not type(None)]
+        optional = len(parts) < len(typing.get_args(kind))
+        if len(parts) != 1:
+            raise TypeError(f"{name}: {kind} is more than one type or None; forms and flags need one")
+        kind = parts[0]
+    while typing.get_origin(kind) is Annotated:
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is typing.Literal:
+        extra["choices"] = list(typing.get_args(kind))
+        kind = str
+    kind = typing.get_origin(kind) or kind
+    if kind not in (int, float, str, bool, tuple):
+        raise TypeError(f"{name}: {kind} has no widget and no flag; use int, float, str, bool or Size")
+    values: dict[str, Any] = dict(extra)
+    values["short"] = tuple(values.get("short") or ())
+    values["choices"] = tuple(values["choices"]) if values.get("choices") else None
+    return Option(
+        name=name, type=kind, optional=optional, default=field.default, help=field.description or "", **values
+    )
+
+
+def table(settings_class: type[Settings]) -> str:
+    """The README's markdown table of a settings class."""
+    lines = ["| flag | what it does | default | range |", "| --- | --- | --- | --- |"]
+    for one in settings_class.options():
+        flags = ", ".join(f"`{flag}`" for flag in (one.flag, *one.short))
+        default = f"`{one.shown_default}`" if one.shown_default else ""
+        text = f"{one.help} ({one.unit})" if one.unit else one.help
+        cells = (flags, text, default, one.range)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

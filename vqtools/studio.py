@@ -1,0 +1,317 @@
+"""Puts networks, sampler and painter together: what `import vqtools` offers.
+
+Knows all rooms; finds networks by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from vqtools import __version__, media
+from vqtools.device import Machine, choose
+from vqtools.models.clip import CLIP
+from vqtools.models.gpt import GPT, Caption
+from vqtools.models.vqgan import VQGAN
+from vqtools.painting import prompts
+from vqtools.painting.painter import Painter
+from vqtools.painting.settings import PaintSettings
+from vqtools.sampling.sampler import Sampler
+from vqtools.settings import UserError, near
+from vqtools.weights import files
+
+__all__ = ["PaintSettings", "Painter", "Painting", "load_clip", "load_transformer", "load_vqgan", "paint", "painting"]
+
+# how the starter transformer draws: strength of classifier-free guidance, and the share of likely codes kept
+GUIDANCE, TOP_P = 3.0, 0.92
+
+
+def home() -> Path:
+    """The folder for models that a person makes or downloads: VQTOOLS_HOME, else the user's cache folder."""
+    return Path(os.environ.get("VQTOOLS_HOME") or platformdirs.user_cache_dir("vqtools"))
+
+
+def find(kind: str, name: str) -> Path:
+    """The file or folder of a network, by the name of a model or by path. kind: vqgan, transformer or clip."""
+    suffix = "" if kind == "clip" else ".safetensors"
+    if name == "starter":
+        return files.STARTER / f"{kind}{suffix}"
+    if Path(name).suffix or os.sep in name:
+        if not Path(name).exists():
+            raise UserError(f"{kind} {name!r} is not there; expected a file of vqtools or a name")
+        return Path(name)
+    own = home() / f"{name}{suffix}"
+    if own.exists():
+        return own
+    names = ["starter"]
+    for path in sorted(home().glob("*.safetensors" if suffix else "*/open_clip_config.json")):
+        if not suffix or files.read_header(path)["kind"] == kind:
+            names.append(path.stem if suffix else path.parent.name)
+    raise UserError(f"no {kind} is called {name!r}{near(name, names)}")
+
+
+def load_vqgan(name: str = "starter") -> VQGAN:
+    """A VQGAN by name or path: in fp32, on the CPU, frozen."""
+    return _vqgan(find("vqgan", name))
+
+
+def load_transformer(name: str = "starter") -> GPT:
+    """A transformer by name or path: in fp32, on the CPU, frozen."""
+    return _transformer(find("transformer", name))
+
+
+def load_clip(name: str = "starter") -> CLIP:
+    """A CLIP: "starter", a folder in open_clip's form, or open_clip's NAME/TAG as "ViT-B-32-quickgelu/openai"."""
+    return _public_clip(name) if "/" in name and not Path(name).exists() else _clip(find("clip", name))
+
+
+_vqgan = lru_cache(maxsize=2)(files.load_vqgan)
+_transformer = lru_cache(maxsize=2)(files.load_transformer)
+_clip = lru_cache(maxsize=2)(files.load_clip_folder)
+_public_clip = lru_cache(maxsize=2)(files.load_open_clip)
+
+
+class Painting:
+    """A picture from a prompt, as a job: grids drawn by the transformer, the CLIP's choice, then guidance.
+
+    ``settings`` may be changed between steps, as a Painter's. ``machine`` and the settings' seed are what was
+    chosen, also where the settings left it open.
+    """
+
+    def __init__(
+        self,
+        settings: PaintSettings,
+        vqgan: VQGAN,
+        clip: CLIP,
+        gpt: GPT | None,
+        machine: Machine,
+        models: Mapping[str, Any],
+    ) -> None:
+        seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
+        self._settings = settings.model_copy(update={"seed": seed})
+        self.vqgan, self.clip, self.gpt, self.machine, self.models = vqgan, clip, gpt, machine, dict(models)
+        self.inputs: dict[str, str] = {}
+        self.sampler: Sampler | None = None
+        self.painter: Painter | None = None
+        for network in (vqgan, clip, gpt):
+            if network is not None:
+                network.to(machine.device)
+        if settings.init_image:
+            picture = media.load_picture(settings.init_image)
+            self.inputs["init_image"] = hashlib.sha256(Path(settings.init_image).read_bytes()).hexdigest()
+            self._begin(media.fit(picture, settings.size))
+        elif gpt is not None:
+            self.sampler = self._sampler(gpt)
+        else:
+            self._begin(None)
+
+    @property
+    def settings(self) -> PaintSettings:
+        return self.painter.settings if self.painter else self._settings
+
+    @settings.setter
+    def settings(self, settings: PaintSettings) -> None:
+        self._settings = settings
+        if self.painter:
+            self.painter.settings = settings
+
+    @property
+    def position(self) -> int:
+        """Steps done: rows of the grids first, then iterations of guidance."""
+        return (self.sampler.position if self.sampler else 0) + (self.painter.position if self.painter else 0)
+
+    @property
+    def total(self) -> int:
+        return (self.sampler.total if self.sampler else 0) + self.settings.iterations
+
+    def step(self) -> dict[str, float]:
+        """One row of the transformer's grids, or one iteration of guidance."""
+        if self.painter is None:
+            assert self.sampler is not None
+            scalars = self.sampler.step()
+            if self.sampler.position == self.sampler.total:
+                self._begin(self.chosen())
+            return scalars
+        return self.painter.step()
+
+    @torch.no_grad()
+    def drafts(self) -> Tensor:
+        """The transformer's grids, decoded as far as they are drawn: (grids, 3, H, W) in [-1, 1]."""
+        assert self.sampler is not None
+        rows = max(self.sampler.position, 1)
+        return self.vqgan.decode(self.sampler.codes[:, :rows]).clamp(-1, 1)
+
+    @torch.no_grad()
+    def chosen(self) -> Image.Image:
+        """The draft that the CLIP likes best for the prompts, at the size of the picture."""
+        drafts = self.drafts()
+        views = F.interpolate(drafts.add(1).div(2), size=(self.clip.size,) * 2, mode="bicubic", antialias=True)
+        asked = prompts.parse(self.settings.prompt)
+        weights = torch.tensor([prompt.weight for prompt in asked], device=drafts.device)
+        texts = self.clip.embed_text([prompt.text for prompt in asked])
+        scores = self.clip.embed_image(views.clamp(0, 1)) @ texts.T @ weights
+        return extend(media.to_picture(drafts[int(scores.argmax())]), self.settings.size)
+
+    def _begin(self, start: Image.Image | None) -> None:
+        """From a picture (or from random codes) to guidance."""
+        latents = None
+        if start is not None:
+            image = media.to_tensor(start).to(self.machine.device)
+            with torch.no_grad():
+                latents = self.vqgan.latents_of(self.vqgan.encode(image))
+        self.painter = Painter(self._settings, self.vqgan, [self.clip], start=latents, machine=self.machine)
+
+    def _sampler(self, gpt: GPT) -> Sampler:
+        settings, config = self._settings, gpt.config
+        asked = [prompt for prompt in prompts.parse(settings.prompt) if prompt.weight > 0]
+        text = asked[0].text if asked else ""
+        n = settings.grids
+        # every style has its turn: the CLIP chooses among them
+        styles = torch.arange(n) % len(config.styles)
+        caption = Caption(
+            self.clip.embed_text([text]).expand(n, -1),
+            self.clip.embed_words([text], config.words).expand(n, -1, -1),
+            styles.to(self.machine.device),
+        )
+        with torch.no_grad():
+            prefix = gpt.prefix(caption)
+        assert settings.seed is not None
+        return Sampler(
+            gpt, prefix, config.grid, config.grid,
+            generator=torch.Generator().manual_seed(settings.seed),
+            unconditional=gpt.no_caption.expand(n, -1, -1), guidance=GUIDANCE, top_p=TOP_P,
+        )  # fmt: skip
+
+    def preview(self) -> Image.Image:
+        """The picture as it stands; while the transformer draws, its grids side by side."""
+        if self.painter:
+            return self.painter.preview()
+        return contact_sheet([media.to_picture(draft) for draft in self.drafts()])
+
+    def picture(self) -> Image.Image:
+        """The picture as it stands, also where it was stopped before guidance began."""
+        return self.painter.preview() if self.painter else self.chosen()
+
+    def record(self) -> dict[str, Any]:
+        """All that the same picture can be made from again, for the PNG."""
+        return {
+            "format": 1,
+            "vqtools": __version__,
+            "torch": torch.__version__,
+            "settings": self.settings.model_dump(mode="json"),
+            "precision": self.machine.precision,
+            "device": self.machine.device.type,
+            "threads": self.machine.threads,
+            "models": self.models,
+            "inputs": self.inputs,
+            "position": self.position,
+            "total": self.total,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "sampler": self.sampler.state_dict() if self.sampler else None,
+            "painter": self.painter.state_dict() if self.painter else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state of a painting with the same settings."""
+        if self.sampler and state["sampler"]:
+            self.sampler.load_state_dict(state["sampler"])
+        if state["painter"]:
+            self.painter = self.painter or Painter(
+                self._settings, self.vqgan, [self.clip], start=state["painter"]["start"], machine=self.machine
+            )
+            self.painter.load_state_dict(state["painter"])
+        elif self.sampler:
+            self.painter = None
+
+
+def painting(settings: PaintSettings, *, threads: int | None = None) -> Painting:
+    """A painting ready to be stepped, its networks found by the settings' names.
+
+    threads: of the CPU; a picture made again to the same bits needs the number it was made with.
+    """
+    machine = choose(precision=settings.precision, threads=threads)
+    paths = {"vqgan": find("vqgan", settings.vqgan)}
+    vqgan, clip = _vqgan(paths["vqgan"]), load_clip(settings.clip)
+    check_size(settings.size, vqgan.f)
+    public = "/" in settings.clip and not Path(settings.clip).exists()
+    if not public:
+        paths["clip"] = find("clip", settings.clip)
+    gpt = None
+    if settings.transformer not in ("", "none") and not settings.init_image:
+        path = find("transformer", settings.transformer)
+        problem = misfit(path, paths)
+        if not problem:
+            paths["transformer"], gpt = path, _transformer(path)
+        elif "transformer" in settings.model_fields_set:
+            raise UserError(problem)
+        else:  # the default belongs to the starters alone; without it the picture starts from random codes
+            settings = settings.model_copy(update={"transformer": "none"})
+    models: dict[str, Any] = {kind: {"name": getattr(settings, kind), "sha256": files.sha256(path)}
+                              for kind, path in paths.items()}  # fmt: skip
+    if public:
+        models["clip"] = {"name": settings.clip}
+    return Painting(settings, vqgan, clip, gpt, machine, models)
+
+
+def misfit(transformer: Path, others: Mapping[str, Path]) -> str:
+    """Why a transformer can't draw for this VQGAN and CLIP, or "": it knows the files it was trained with."""
+    trained = files.read_header(transformer)["about"]
+    for kind in ("vqgan", "clip"):
+        if kind not in others or files.sha256(others[kind]) != trained.get(kind):
+            return f"the transformer {transformer.stem!r} was trained with another {kind}; choose its own, or none"
+    return ""
+
+
+def check_size(size: tuple[int, int], f: int) -> None:
+    """UserError unless both sides are multiples of f; it says the nearest."""
+    for side, value in zip(("width", "height"), size, strict=True):
+        if value % f or value < f:
+            raise UserError(f"{side} {value} is not a multiple of {f}; the nearest is {max(f, round(value / f) * f)}")
+
+
+def extend(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture enlarged to stand whole in a size, its edges drawn out to fill the rest."""
+    scale = min(size[0] / picture.width, size[1] / picture.height)
+    inner = (round(picture.width * scale), round(picture.height * scale))
+    image = media.to_tensor(picture.resize(inner, Image.Resampling.BICUBIC))
+    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    pads = (left, size[0] - inner[0] - left, top, size[1] - inner[1] - top)
+    return media.to_picture(F.pad(image, pads, mode="replicate"))
+
+
+def contact_sheet(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures of one size side by side, as square as it gets."""
+    columns = int(len(pictures) ** 0.5 + 0.999)
+    width, height = pictures[0].size
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % columns * width, i // columns * height))
+    return sheet
+
+
+def paint(prompt: str, **fields: Any) -> Image.Image:
+    """A picture from a prompt; every field of PaintSettings is a keyword.
+
+    The record that makes the same picture again is in ``picture.info["vqtools"]``; ``media.save_png`` keeps it.
+    """
+    job = painting(PaintSettings.parse({"prompt": prompt, **fields}).quick())
+    while job.position < job.total:
+        job.step()
+    picture = job.picture()
+    picture.info["vqtools"] = job.record()
+    return picture

@@ -1,0 +1,217 @@
+"""A form from a settings class, and settings from the form.
+
+Knows fields, ranges and widgets; nothing about what the settings are for. Only stock widgets that ipywidgets 7.7 and 8
+both have.
+"""
+
+from __future__ import annotations
+
+import html
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+import ipywidgets as widgets
+
+from vqtools.settings import Option, Settings, as_text, shorten
+
+S = TypeVar("S", bound=Settings)
+NAMES = {"vqgan": "VQGAN", "clip": "CLIP", "ema": "EMA"}
+LABEL_WIDTH = "88px"
+
+
+class Form(Generic[S]):
+    """Fields of the group "basic" on view, the other groups folded away, help on hover.
+
+    `apart` names fields that `body` leaves out: whoever asks places `row(name)` elsewhere, as wide as there is room.
+    `suggestions` are offered where a name is typed. `on_change(name)` is called after a person has changed a field.
+    """
+
+    def __init__(
+        self,
+        settings: S,
+        *,
+        apart: Iterable[str] = (),
+        suggestions: Mapping[str, Iterable[str]] | None = None,
+        on_change: Callable[[str], None] | None = None,
+    ) -> None:
+        self._class: type[S] = type(settings)
+        self._loading = False
+        self.on_change = on_change
+        self._fields: dict[str, _Field] = {}
+        groups: dict[str, list[Any]] = {"basic": []}
+        for option in self._class.options():
+            away = option.name in apart
+            field = _Field(option, away, tuple((suggestions or {}).get(option.name, ())), self._changed)
+            self._fields[option.name] = field
+            if not away:
+                groups.setdefault(option.group, []).append(field.row)
+        folded = {name: widgets.VBox(rows) for name, rows in groups.items() if name != "basic"}
+        accordion = widgets.Accordion(children=list(folded.values()), selected_index=None)
+        for index, name in enumerate(folded):
+            accordion.set_title(index, name)
+        self.body = widgets.VBox([*groups["basic"], accordion] if folded else groups["basic"])
+        self.body.add_class("vqtools-form")
+        self.load(settings)
+
+    def row(self, name: str) -> Any:
+        """The widget of one field, with its mark."""
+        return self._fields[name].row
+
+    def inputs(self, name: str) -> list[Any]:
+        """The widgets that hold a field's value: one, or two for a pair."""
+        return self._fields[name].inputs
+
+    def values(self) -> dict[str, Any]:
+        """What stands in the form, right or wrong."""
+        return {name: field.value for name, field in self._fields.items()}
+
+    def settings(self) -> S:
+        """The settings, or UserError with every wrong field marked where it stands."""
+        values = self.values()
+        self._mark(self._class.problems(values))
+        return self._class.parse(values)
+
+    def load(self, settings: S) -> None:
+        """Show these settings: `form.settings()` then equals them."""
+        self.set(**{option.name: getattr(settings, option.name) for option in self._class.options()})
+
+    def set(self, **values: Any) -> None:
+        """Change some fields as if typed, all at once and without `on_change`."""
+        self._loading = True
+        try:
+            for name, value in values.items():
+                self._fields[name].value = value
+        finally:
+            self._loading = False
+        self._mark(self._class.problems(self.values()))
+
+    def note(self, name: str, text: str, *, wrong: bool = False) -> None:
+        """A few words under a field; they go with the next check if `wrong`, else with `forget_notes`."""
+        self._fields[name].say(text, wrong)
+
+    def forget_notes(self) -> None:
+        for field in self._fields.values():
+            field.say("", False)
+
+    def _changed(self, name: str) -> None:
+        if self._loading:
+            return
+        self._mark(self._class.problems(self.values()))
+        if self.on_change is not None:
+            self.on_change(name)
+
+    def _mark(self, problems: dict[str, str]) -> None:
+        for name, field in self._fields.items():
+            if name in problems:
+                field.say(problems[name].removeprefix(f"{name} {shorten(field.value)}: "), True)
+            elif field.wrong:
+                field.say("", False)
+
+
+class _Field:
+    """One option: its widgets, its row, and what is said under it."""
+
+    def __init__(
+        self, option: Option, wide: bool, suggestions: tuple[str, ...], changed: Callable[[str], None]
+    ) -> None:
+        self.option = option
+        self.wrong = False
+        self.inputs: list[Any] = _inputs(option, wide, suggestions)
+        line = list(self.inputs)
+        if option.name == "seed":
+            draw = widgets.Button(description="new", tooltip="draw a seed", layout=widgets.Layout(width="56px", flex="0 0 auto"))
+            draw.on_click(lambda _: self._draw())
+            self.inputs[0].layout.flex = "1 1 auto"
+            line.append(draw)
+        self._said = widgets.HTML(layout=widgets.Layout(display="none"))
+        self._said.add_class("vqtools-note")
+        # over the label: the text inputs of ipywidgets 8 don't show their own tooltip
+        help = widgets.HTML(f'<span title="{html.escape(_help(option))}"></span>')
+        help.add_class("vqtools-help")
+        self.row = widgets.VBox([widgets.HBox(line) if len(line) > 1 else line[0], help, self._said])
+        self.row.add_class("vqtools-field")
+        for widget in self.inputs:
+            widget.observe(lambda _: changed(option.name), names=["value"])
+
+    @property
+    def value(self) -> Any:
+        if self.option.type is tuple:
+            return tuple(widget.value for widget in self.inputs)
+        value = self.inputs[0].value
+        return _typed(value, self.option) if self.option.optional else value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        if self.option.type is tuple:
+            for widget, part in zip(self.inputs, value, strict=True):
+                widget.value = part
+        elif self.option.optional:
+            self.inputs[0].value = "" if value is None else as_text(value)
+        else:
+            self.inputs[0].value = value
+
+    def say(self, text: str, wrong: bool) -> None:
+        self.wrong = wrong
+        self._said.value = html.escape(text)
+        self._said.layout.display = "" if text else "none"
+        if wrong:
+            self.row.add_class("vqtools-wrong")
+        else:
+            self.row.remove_class("vqtools-wrong")
+
+    def _draw(self) -> None:
+        self.inputs[0].value = str(secrets.randbelow(2**31))
+
+
+def _inputs(option: Option, wide: bool, suggestions: tuple[str, ...]) -> list[Any]:
+    """The widgets for an option's type; an optional number is a text that may stay empty."""
+    common: dict[str, Any] = {
+        "description": NAMES.get(option.name, option.name.replace("_", " ")),
+        "style": {"description_width": LABEL_WIDTH},
+        "layout": widgets.Layout(width="auto"),
+    }
+    kind: Any
+    if option.choices:
+        few = option.group == "basic" and len(option.choices) <= 4
+        kind = widgets.ToggleButtons if few else widgets.Dropdown
+        common["options"] = list(option.choices)
+        if few:
+            common["style"] = {"description_width": LABEL_WIDTH, "button_width": "auto"}
+    elif option.type is bool:
+        kind = widgets.Checkbox
+    elif option.type in (int, float, tuple) and not option.optional:
+        kind = widgets.FloatText if option.type is float else widgets.IntText
+        if option.step is not None:
+            common["step"] = option.step
+    else:
+        kind = widgets.Textarea if wide else widgets.Combobox if suggestions else widgets.Text
+        common["continuous_update"] = False
+        if wide:
+            common["rows"] = 1
+        if suggestions:
+            common["options"] = list(suggestions)
+        if option.optional:
+            common["placeholder"] = "a new one each time"
+    first = kind(**common)
+    made = [first]
+    if option.type is tuple:
+        first.layout.width = "170px"
+        second = {"description": "×", "style": {"description_width": "16px"}, "layout": widgets.Layout(width="98px")}
+        made.append(kind(**{**common, **second}))
+    return made
+
+
+def _help(option: Option) -> str:
+    limits = ", ".join(part for part in (option.unit, option.range) if part)
+    return f"{option.help} ({limits})" if limits else option.help
+
+
+def _typed(text: str, option: Option) -> Any:
+    """What stands in the text of an optional field; what is no number stays text, and is marked as wrong."""
+    if not text.strip():
+        return None
+    try:
+        return option.type(text)
+    except ValueError:
+        return text
