@@ -19,7 +19,18 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from recipes.pictures import COLOURS, ICONS, Picture, by_source, composite, dominant, ground, square, to_tensor, turn_hue
+from recipes.pictures import (
+    COLOURS,
+    ICONS,
+    Picture,
+    by_source,
+    composite,
+    dominant,
+    ground,
+    square,
+    to_tensor,
+    turn_hue,
+)
 from recipes.text import DIM, TEXT_CFG, article, tokenize
 from recipes.vqgan import pretrained_tower
 from vqtools.models.clip import fold_batch_norms

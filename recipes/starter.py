@@ -1,6 +1,6 @@
 """Make the starter models: ``python -m recipes.starter --data FOLDER``.
 
-Four trainings one after another, each saved every few minutes and resumed where it was, then the export into
+Trainings one after another, each saved every few minutes and resumed where it was, then the export into
 ``vqtools/weights/starter``. The pictures' sources and licences stand in that folder's ATTRIBUTION.md.
 """
 
@@ -25,7 +25,7 @@ from vqtools.jobs import load_state, save_state
 from vqtools.models.vqgan import VQGAN
 from vqtools.weights import files
 
-STEPS = {"vqgan": 3_200, "text": 4_000, "clip": 1_200, "transformer": 4_000}
+STEPS = {"vqgan": 2_200, "decoder": 800, "text": 4_000, "clip": 750, "transformer": 3_500}
 
 
 def train(job: Any, state: Path, finish: Callable[[], Any], *, minutes: float = 3, say: Callable[[str], None]) -> None:
@@ -53,7 +53,7 @@ def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Starter:
-    """The four stages over one folder of data and one of checkpoints."""
+    """The stages over one folder of data and one of checkpoints."""
 
     def __init__(self, data: Path, folder: Path, seed: int, steps: dict[str, int]) -> None:
         self.data, self.folder, self.seed, self.steps = data, folder, seed, steps
@@ -74,6 +74,17 @@ class Starter:
 
         train(job, self.folder / "vqgan.state", finish, say=self.say)
 
+    def decoder(self) -> None:
+        precision = torch.bfloat16 if choose().precision == "bf16" else None
+        drawer = files.load_vqgan(self.folder / "vqgan.safetensors").requires_grad_(True)
+        job = vqgan.decoder_training(self.data, drawer, self.seed, self.steps["decoder"], precision)
+
+        def finish() -> None:
+            path = self.folder / "vqgan-tuned.safetensors"
+            files.save_model(path, "vqgan", vqgan.SHIPPED.to_dict(), job.averaged.state_dict())
+
+        train(job, self.folder / "decoder.state", finish, say=self.say)
+
     def text(self) -> None:
         held_out = sorted({p.name for p in read(self.data, "val-*.tar.gz")})
         text.train(read(self.data), held_out, self.folder, seed=self.seed, steps=self.steps["text"], log=self.say)
@@ -84,14 +95,15 @@ class Starter:
         held_out = read(self.data, "val-*.tar.gz")
 
         def finish() -> None:
-            save_file(job.tower.state_dict(), self.folder / "clip.safetensors")
+            tower_state = {k: v.contiguous() for k, v in job.tower.state_dict().items()}
+            save_file(tower_state, self.folder / "clip.safetensors")
             self.say("recall among held-out names @1 {:.3f} @5 {:.3f}".format(*clip.recall(job.tower, tower, held_out)))
 
         train(job, self.folder / "clip.state", finish, say=self.say)
 
     def transformer(self) -> None:
         drawer = files.load_vqgan(self.folder / "vqgan.safetensors")
-        codes = transformer.Codes(transformer.things(read(self.data)), drawer, variants=8, seed=self.seed)
+        codes = transformer.Codes(transformer.things(read(self.data)), drawer, variants=6, seed=self.seed)
         held = [p for p in read(self.data, "val-*.tar.gz") if p.source in transformer.ICONS]
         held_codes = transformer.Codes(held, drawer, variants=1, seed=self.seed)
         self.say(f"{len(codes.rows)} grids of codes")
@@ -111,7 +123,7 @@ class Starter:
         out = files.STARTER
         out.mkdir(parents=True, exist_ok=True)
         about = {"made by": "python -m recipes.starter", "seed": self.seed, "steps": self.steps}
-        drawer: VQGAN = files.load_vqgan(self.folder / "vqgan.safetensors")
+        drawer: VQGAN = files.load_vqgan(self.folder / "vqgan-tuned.safetensors")
         config = drawer.config.to_dict()
         files.save_model(out / "vqgan.safetensors", "vqgan", config, half(drawer.state_dict()), **about)
         features = vqgan.perceptual().state_dict()
@@ -134,7 +146,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("checkpoints"), help="where states are kept")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0 leaves torch's choice")
-    stages = ["vqgan", "text", "clip", "transformer", "export"]
+    stages = ["vqgan", "decoder", "text", "clip", "transformer", "export"]
     parser.add_argument("--only", choices=stages, help="one stage instead of all")
     for stage, count in STEPS.items():
         parser.add_argument(f"--{stage}-steps", type=int, default=count)

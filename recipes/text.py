@@ -67,6 +67,7 @@ def phrases(pictures: list[Picture], tokenizer: Tokenizer, rng: random.Random, m
     keywords = sorted({k for p in pictures for k in p.keywords if len(k) < 30})
     captions = sorted({p.caption for p in pictures if len(p.caption) < 100})
     nouns, colours = names + keywords, list(COLOURS)
+    openings, links = ["a picture of", "a drawing of", "an icon of", "a photo of"], ["with", "in", "of", "and", "on"]
     shapes = [
         lambda: f"{article(rng.choice(colours))} {rng.choice(nouns)}",
         lambda: f"a {rng.choice(colours)} {rng.choice(words)} on a {rng.choice(colours)} background",
@@ -76,8 +77,8 @@ def phrases(pictures: list[Picture], tokenizer: Tokenizer, rng: random.Random, m
         lambda: f"{rng.choice(words)} {rng.choice(nouns)}",
         lambda: article(rng.choice(nouns)),
         lambda: article(rng.choice(words)),
-        lambda: f"{rng.choice(['a picture of', 'a drawing of', 'an icon of', 'a photo of'])} {article(rng.choice(nouns + words))}",
-        lambda: f"{article(rng.choice(words))} {rng.choice(['with', 'in', 'of', 'and', 'on'])} {article(rng.choice(nouns))}",
+        lambda: f"{rng.choice(openings)} {article(rng.choice(nouns + words))}",
+        lambda: f"{article(rng.choice(words))} {rng.choice(links)} {article(rng.choice(nouns))}",
     ]  # fmt: skip
     mixed = [rng.choice(shapes)() for _ in range(mixtures)]
     return list(dict.fromkeys(words + names + keywords + captions + mixed))
@@ -106,7 +107,9 @@ def new_tower(rows: list[int], eos: int) -> TextTransformer:
     return tower
 
 
-def train(pictures: list[Picture], held_out: list[str], folder: Path, *, seed: int, steps: int, log: Any = print) -> None:
+def train(
+    pictures: list[Picture], held_out: list[str], folder: Path, *, seed: int, steps: int, log: Any = print
+) -> None:
     """Write ``text.safetensors`` and ``tokenizer.json`` into the folder; held_out names are only measured."""
     from safetensors.torch import save_file
 

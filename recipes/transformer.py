@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from pathlib import Path
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recipes.clip import TextTower
-from recipes.pictures import COLOURS, ICONS, STYLES, Picture, composite, dominant, ground, square, to_tensor, turn_hue
+from recipes.pictures import ICONS, STYLES, Picture, composite, dominant, ground, square, to_tensor, turn_hue
 from recipes.text import DIM, WIDTH, article
+from vqtools.device import choose
 from vqtools.models.gpt import GPT, Caption, GPTConfig
 from vqtools.models.vqgan import VQGAN
 
@@ -25,8 +26,8 @@ CONFIG = GPTConfig(
 )  # fmt: skip
 # people, hands, flags, clocks, signs and letters: too many, too alike, and little asked for
 LEFT_OUT = re.compile(
-    r"flag|skin tone|\b(man|men|woman|women|person|people|boy|girl|baby|family|couple|kiss|hand|hands|finger|fist|thumbs"
-    r"|mage|elf|fairy|vampire|zombie|genie|merperson|mermaid|merman|superhero|supervillain|prince|princess|guard|cook"
+    r"flag|skin tone|\b(man|men|woman|women|person|people|boy|girl|baby|family|couple|kiss|hand|hands|finger|fist"
+    r"|thumbs|mage|elf|fairy|vampire|zombie|genie|merperson|mermaid|merman|superhero|supervillain|prince|princess|guard|cook"
     r"|student|teacher|judge|farmer|mechanic|worker|scientist|technologist|singer|artist|pilot|astronaut|firefighter)\b"
     r"|o’clock|thirty|button|\bsign\b|square|circled|keycap|letter|input|symbol|arrow|japanese|aries|taurus|gemini"
     r"|virgo|libra|scorpio|sagittarius|capricorn|aquarius|pisces|ophiuchus|multiplication|division|plus|minus|mark"
@@ -34,25 +35,32 @@ LEFT_OUT = re.compile(
     re.IGNORECASE,
 )
 COMMON = set(
-    "apple banana orange lemon pear peach cherry cherries strawberry grapes watermelon pineapple tomato carrot corn"
-    " mushroom eggplant avocado broccoli bread cheese pizza hamburger sandwich taco cookie donut doughnut cake cupcake"
-    " chocolate candy lollipop honey egg coffee tea wine beer bottle cup mug spoon knife fork bowl milk ice cream"
-    " cat dog mouse rabbit fox bear panda koala tiger lion cow pig frog monkey chicken penguin bird duck owl eagle"
-    " bat wolf horse unicorn bee butterfly bug snail spider turtle snake fish dolphin whale octopus shrimp crab shark"
-    " elephant giraffe zebra sheep goat camel dinosaur dragon tree palm cactus tulip rose sunflower flower blossom leaf"
-    " clover maple sun moon star cloud rainbow snowflake snowman fire flame water drop droplet wave umbrella lightning"
-    " house castle church tent bridge car taxi bus truck train bicycle motorcycle airplane plane rocket boat sailboat"
-    " ship anchor balloon gift present bell book pencil pen key lock lamp bulb candle clock hourglass camera phone"
-    " computer guitar piano violin drum trumpet ball soccer basketball football tennis crown hat glasses shoe boot"
-    " dress shirt jeans ring gem diamond heart skull ghost robot alien pumpkin mountain volcano island globe envelope"
-    " scissors hammer magnet chair bed door toilet trophy medal die dice teddy kite parachute planet comet".split()
+    """
+    apple banana orange lemon pear peach cherry cherries strawberry grapes watermelon pineapple tomato carrot
+    corn mushroom eggplant avocado broccoli bread cheese pizza hamburger sandwich taco cookie donut doughnut
+    cake cupcake chocolate candy lollipop honey egg coffee tea wine beer bottle cup mug spoon knife fork bowl
+    milk ice cream cat dog mouse rabbit fox bear panda koala tiger lion cow pig frog monkey chicken penguin
+    bird duck owl eagle bat wolf horse unicorn bee butterfly bug snail spider turtle snake fish dolphin whale
+    octopus shrimp crab shark elephant giraffe zebra sheep goat camel dinosaur dragon tree palm cactus tulip
+    rose sunflower flower blossom leaf clover maple sun moon star cloud rainbow snowflake snowman fire flame
+    water drop droplet wave umbrella lightning house castle church tent bridge car taxi bus truck train
+    bicycle motorcycle airplane plane rocket boat sailboat ship anchor balloon gift present bell book pencil
+    pen key lock lamp bulb candle clock hourglass camera phone computer guitar piano violin drum trumpet ball
+    soccer basketball football tennis crown hat glasses shoe boot dress shirt jeans ring gem diamond heart
+    skull ghost robot alien pumpkin mountain volcano island globe envelope scissors hammer magnet chair bed
+    door toilet trophy medal die dice teddy kite parachute planet comet
+    """.split()  # noqa: SIM905
 )
 
 
 def things(pictures: list[Picture]) -> list[Picture]:
-    """Icons of things: common ones three times, so that each is seen often."""
-    kept = [p for p in pictures if p.source in ICONS and not LEFT_OUT.search(p.name)]
-    return kept + 2 * [p for p in kept if COMMON & set(p.name.lower().replace("-", " ").split())]
+    """Icons of things."""
+    return [p for p in pictures if p.source in ICONS and not LEFT_OUT.search(p.name)]
+
+
+def common(picture: Picture) -> bool:
+    """Whether it shows one of the things that people ask for."""
+    return bool(COMMON & set(picture.name.lower().replace("-", " ").split()))
 
 
 class Codes:
@@ -85,11 +93,16 @@ class Codes:
         if flats:
             out.append(self.encode(vqgan, flats))
         self.codes = torch.cat(out)
+        # what people ask for comes three times as often
+        self.often = [3 if common(pictures[i]) else 1 for i, _, _ in self.rows]
 
     @staticmethod
     @torch.no_grad()
     def encode(vqgan: VQGAN, flats: list[Any]) -> Tensor:
-        return vqgan.encode(to_tensor(flats)).flatten(1).to(torch.int16)
+        images = to_tensor(flats).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=choose().precision == "bf16"):
+            latents = vqgan.encode_latents(images)
+        return vqgan.quantize(latents.float()).codes.flatten(1).to(torch.int16)
 
     def caption(self, row: int, rng: random.Random) -> str:
         i, ground_name, thing = self.rows[row]
@@ -108,6 +121,7 @@ class TransformerTraining:
     def __init__(self, codes: Codes, text: TextTower, *, seed: int, steps: int, config: GPTConfig = CONFIG) -> None:
         torch.manual_seed(seed)
         self.codes, self.text, self.seed, self.total, self.position = codes, text, seed, steps, 0
+        self.often = list(accumulate(codes.often))
         self.gpt = GPT(config)
         self.averaged = GPT(config).requires_grad_(False).eval()
         matrices = [p for n, p in self.gpt.blocks.named_parameters() if p.ndim == 2]
@@ -117,11 +131,13 @@ class TransformerTraining:
         self.adam = torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.95), weight_decay=0.0)
 
     def rate(self) -> float:
-        return min(1.0, (self.position + 1) / 200) * min(1.0, max(0.02, (self.total - self.position) / (0.5 * self.total)))
+        """Warm-up, then a fall over the second half."""
+        left = (self.total - self.position) / (0.5 * self.total)
+        return min(1.0, (self.position + 1) / 200, max(0.02, left))
 
     def batch(self) -> tuple[Tensor, Caption, Tensor]:
         rng = random.Random(f"{self.seed} transformer {self.position}")
-        rows = rng.choices(range(len(self.codes.rows)), k=BATCH)
+        rows = rng.choices(range(len(self.codes.rows)), cum_weights=self.often, k=BATCH)
         texts = [self.codes.caption(r, rng) for r in rows]
         styles = [CONFIG.styles.index(self.codes.pictures[self.codes.rows[r][0]].source) for r in rows]
         style = torch.tensor([s if rng.random() < 0.85 else 0 for s in styles])
@@ -159,14 +175,16 @@ class TransformerTraining:
         for start in range(0, len(codes.rows), 64):
             rows = list(range(start, min(start + 64, len(codes.rows))))
             texts = [codes.caption(r, rng) for r in rows]
-            caption = Caption(self.text(texts), self.text.words(texts, WORDS), torch.zeros(len(rows), dtype=torch.int64))
+            styles = torch.zeros(len(rows), dtype=torch.int64)
+            caption = Caption(self.text(texts), self.text.words(texts, WORDS), styles)
             target = codes.codes[rows].long()
             logits = self.averaged(target[:, :-1], self.averaged.prefix(caption))[:, CONFIG.prefix - 1 :]
             out.append(float(F.cross_entropy(logits.flatten(0, 1), target.flatten())) * len(rows))
         return float(np.sum(out) / len(codes.rows))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position, **{k: getattr(self, k).state_dict() for k in ("gpt", "averaged", "muon", "adam")}}
+        parts = {k: getattr(self, k).state_dict() for k in ("gpt", "averaged", "muon", "adam")}
+        return {"position": self.position, **parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.position = state["position"]

@@ -62,17 +62,45 @@ class Batches:
         out = []
         for picture in rng.choices(self.pictures, k=BATCH):
             colour = ground(rng)[1] if rng.random() < 0.7 else (255, 255, 255)
-            flat = square(composite(picture.pixels, colour), SIDE, rng.choice([0.67, 1.0, 1.0, 1.2, 1.5, 2.0]), rng)
+            flat = square(composite(picture.pixels, colour), SIDE, rng.choice([0.67, 0.67, 0.8, 1.0, 1.2, 2.0]), rng)
             if rng.random() < 0.5:
                 flat = flat.transpose(0)
             out.append(flat)
         return to_tensor(out).contiguous(memory_format=torch.channels_last)
 
 
+class DecoderBatches(Batches):
+    """The same at the sizes that people will see: whole icons from 64 to 160 px, fewer to a batch where larger."""
+
+    def __call__(self, step: int) -> Tensor:
+        rng = random.Random(f"{self.seed} decoder {step}")
+        side = rng.choice([64, 64, 96, 112, 160])
+        out = []
+        for picture in rng.choices(self.pictures, k=BATCH * SIDE**2 // side**2):
+            colour = ground(rng)[1] if rng.random() < 0.8 else (255, 255, 255)
+            flat = square(composite(picture.pixels, colour), side, rng.choice([1.0, 1.0, 1.0, 1.5]), rng)
+            out.append(flat.transpose(0) if rng.random() < 0.5 else flat)
+        return to_tensor(out).contiguous(memory_format=torch.channels_last)
+
+
+def decoder_training(data: Path, vqgan: VQGAN, seed: int, steps: int, precision: torch.dtype | None) -> Stage1:
+    """A second training of the decoder alone, by the pixels more than before; every picture keeps its codes."""
+    torch.manual_seed(seed)
+    settings = Stage1Settings(
+        steps=steps, decoder_only=True, learning_rate=3e-4, warmup=50, disc_weight=0, squared_weight=2.0,
+        perceptual_weight=0.2, ema=0.99, seed=seed,
+    )  # fmt: skip
+    discriminator = PatchDiscriminator(32, layers=2, norm="group")
+    batches = DecoderBatches(read(data), seed)
+    return Stage1(settings, vqgan, discriminator, perceptual(), batches, precision=precision)
+
+
 def training(data: Path, seed: int, steps: int, precision: torch.dtype | None) -> Stage1:
     torch.manual_seed(seed)
     start = round(0.55 * steps)
-    settings = Stage1Settings(steps=steps, disc_start=start, disc_ramp=max(1, steps // 10), seed=seed)
+    settings = Stage1Settings(
+        steps=steps, disc_start=start, disc_ramp=max(1, steps // 10), disc_weight=0.1, perceptual_weight=0.3, seed=seed
+    )
     discriminator = PatchDiscriminator(32, layers=2, norm="group")
     batches = Batches(read(data), seed)
     return Stage1(settings, VQGAN(CONFIG), discriminator, perceptual(), batches, precision=precision)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -114,6 +114,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
             media.load_picture(tmp_path / name)
 
 
+@settings(max_examples=25)  # each waits for the disk
 @given(
     record=st.dictionaries(
         st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5)

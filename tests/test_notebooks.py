@@ -26,9 +26,9 @@ def test_runs_from_top_to_bottom_and_again(notebook: Path, tmp_path: Path) -> No
         folder.mkdir(exist_ok=True)
         shutil.copy(notebook, folder)
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
-        command += ["--nbval-cell-timeout=300", "--rootdir", str(folder), "-c", os.devnull, notebook.name]
+        command += ["--nbval-cell-timeout=600", "--rootdir", str(folder), "-c", os.devnull, notebook.name]
         done = subprocess.run(
-            command, cwd=folder, env={**os.environ, "VQTOOLS_QUICK": "1"}, capture_output=True, text=True, timeout=900
+            command, cwd=folder, env={**os.environ, "VQTOOLS_QUICK": "1"}, capture_output=True, text=True, timeout=1300
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

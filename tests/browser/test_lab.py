@@ -19,6 +19,7 @@ pytestmark = pytest.mark.browser
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
+KERNEL_IS_READY = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 LONG = 180  # seconds: networks are loaded meanwhile, on whatever machine this is
 
 
@@ -82,9 +83,10 @@ def lab(folder: Path) -> Iterator[Lab]:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(LONG * 1000)
         page.goto(f"{address}/doc/tree/04_paint.ipynb?reset")
-        page.wait_for_selector(".jp-Notebook", timeout=60_000)
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first.wait_for(timeout=60_000)
+        page.wait_for_selector(".jp-Notebook")
+        page.wait_for_function(KERNEL_IS_READY)
         yield Lab(page)
         browser.close()
 
@@ -99,6 +101,7 @@ def jupyterlab(folder: Path) -> Iterator[str]:
     options += ["--IdentityProvider.token=", "--ServerApp.password=", "--LabApp.expose_app_in_browser=True"]
     options += ["--LabApp.news_url=None"]
     environment = {name: value for name, value in os.environ.items() if name != "VQTOOLS_QUICK"}
+    environment |= {f"JUPYTERLAB_{kind}_DIR": str(folder / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
     with open(folder / "server.log", "wb") as log:
         command = [sys.executable, "-m", "jupyterlab", *options]
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)

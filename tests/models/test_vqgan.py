@@ -68,7 +68,7 @@ def test_any_multiple_of_f_works(height: int, width: int) -> None:
 
 
 def test_a_size_that_is_no_multiple_of_f_is_named() -> None:
-    with pytest.raises(ValueError, match="21x16.*multiples of 4"):
+    with pytest.raises(ValueError, match=r"21x16.*multiples of 4"):
         VQGAN(TINY).encode(torch.zeros(1, 3, 16, 21))
 
 

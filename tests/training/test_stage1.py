@@ -23,7 +23,8 @@ def batch(step: int) -> torch.Tensor:
 
 def job(**options: object) -> Stage1:
     torch.manual_seed(0)
-    settings = Stage1Settings(**{"steps": 60, "warmup": 2, "disc_start": 10, "disc_ramp": 4, "kmeans_batches": 2} | options)
+    short = {"steps": 60, "warmup": 2, "disc_start": 10, "disc_ramp": 4, "kmeans_batches": 2}
+    settings = Stage1Settings(**short | options)
     networks = VQGAN(CONFIG), PatchDiscriminator(8, layers=2, norm="group")
     return Stage1(settings, *networks, lambda a, b: (a - b).square().mean(), batch)
 
@@ -65,3 +66,13 @@ def test_the_rate_warms_up_and_falls_in_the_last_quarter(position: int, expected
     training = job()
     training.position = position
     assert training.rate() == pytest.approx(expected)
+
+
+def test_training_the_decoder_alone_leaves_every_code_as_it_was() -> None:
+    training = job(decoder_only=True, disc_weight=0.0)
+    before, decoder = training.vqgan.encode(batch(5)), copy.deepcopy(training.vqgan.decoder)
+    for _ in range(3):
+        training.step()
+    assert torch.equal(training.vqgan.encode(batch(5)), before)
+    pairs = zip(decoder.parameters(), training.vqgan.decoder.parameters(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in pairs)

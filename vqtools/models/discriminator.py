@@ -37,5 +37,4 @@ class PatchDiscriminator(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        out: Tensor = self.main(image)
-        return out
+        return self.main(image)

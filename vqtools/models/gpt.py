@@ -48,7 +48,8 @@ class GPTConfig:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown fields {unknown} in a transformer's config; known are {sorted(known)}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
 
 class Caption(NamedTuple):
@@ -98,8 +99,7 @@ class Attention(nn.Module):
             raise ValueError("with a filled cache the tokens come one at a time")
         dropout = self.dropout if self.training else 0.0
         out = F.scaled_dot_product_attention(q, k, v, is_causal=fresh, dropout_p=dropout)
-        projected: Tensor = self.proj(out.transpose(1, 2).reshape(b, n, w))
-        return projected
+        return self.proj(out.transpose(1, 2).reshape(b, n, w))
 
 
 class Block(nn.Module):
@@ -158,8 +158,7 @@ class GPT(nn.Module):
         x = self.drop(x + self.pos_emb[:, start : start + x.shape[1]])
         for layer, block in enumerate(self.blocks):
             x = block(x, layer, cache)
-        out: Tensor = self.head(self.ln_f(x))
-        return out
+        return self.head(self.ln_f(x))
 
 
 def initialise(module: nn.Module) -> None:

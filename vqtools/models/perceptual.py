@@ -5,6 +5,8 @@ Stands where LPIPS-VGG (528 MB) can't be had: the layers up to 1/8 of the pictur
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -19,8 +21,9 @@ class PerceptualDistance(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(0, 1, 2))
-        self.features.blocks = self.features.blocks[:3]  # nothing deeper than 1/8 is looked at
+        features: Any = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(0, 1, 2))
+        features.blocks = features.blocks[:3]  # nothing deeper than 1/8 is looked at
+        self.features = features
         self.requires_grad_(False)
         self.eval()
 

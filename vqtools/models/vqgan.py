@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -53,7 +54,8 @@ class VQGANConfig:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown fields {unknown} in a VQGAN's config; known are {sorted(known)}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
 
 def norm(channels: int, groups: int) -> nn.GroupNorm:
@@ -117,7 +119,7 @@ class Level(nn.Module):
 
     def __init__(self, widths: list[int], attention: bool, groups: int) -> None:
         super().__init__()
-        self.block = nn.ModuleList(ResnetBlock(i, o, groups) for i, o in zip(widths, widths[1:], strict=False))
+        self.block = nn.ModuleList(ResnetBlock(i, o, groups) for i, o in pairwise(widths))
         self.attn = nn.ModuleList(AttnBlock(o, groups) for o in widths[1:] if attention)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,6 +127,9 @@ class Level(nn.Module):
             x = block(x)
             if len(self.attn):
                 x = self.attn[i](x)
+        for name in ("downsample", "upsample"):  # the reference's names; the last level has neither
+            if hasattr(self, name):
+                x = getattr(self, name)(x)
         return x
 
 
@@ -140,8 +145,7 @@ class Middle(nn.Module):
         x = self.block_1(x)
         if hasattr(self, "attn_1"):
             x = self.attn_1(x)
-        out: Tensor = self.block_2(x)
-        return out
+        return self.block_2(x)
 
 
 class Encoder(nn.Module):
@@ -165,10 +169,7 @@ class Encoder(nn.Module):
         h = self.conv_in(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
         for level in self.down:
             h = level(h)
-            if hasattr(level, "downsample"):
-                h = level.downsample(h)
-        out: Tensor = self.conv_out(F.silu(self.norm_out(self.mid(h))))
-        return out
+        return self.conv_out(F.silu(self.norm_out(self.mid(h))))
 
 
 class Decoder(nn.Module):
@@ -192,8 +193,6 @@ class Decoder(nn.Module):
         h = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             h = level(h)
-            if hasattr(level, "upsample"):
-                h = level.upsample(h)
         x: Tensor = self.conv_out(F.silu(self.norm_out(h)))
         return F.pixel_shuffle(x, self.patch) if self.patch > 1 else x
 
@@ -237,13 +236,11 @@ class VQGAN(nn.Module):
         height, width = image.shape[-2:]
         if height % self.f or width % self.f:
             raise ValueError(f"a picture of {width}x{height} pixels: both sides must be multiples of {self.f}")
-        out: Tensor = self.quant_conv(self.encoder(image))
-        return out
+        return self.quant_conv(self.encoder(image))
 
     def encode(self, image: Tensor) -> Tensor:
         """Image (b, 3, H, W) in [-1, 1] -> codes (b, h, w) of int64."""
-        codes: Tensor = self.quantize(self.encode_latents(image)).codes
-        return codes
+        return self.quantize(self.encode_latents(image)).codes
 
     def latents_of(self, codes: Tensor) -> Tensor:
         """Codes (b, h, w) -> their vectors (b, c, h, w)."""
@@ -251,8 +248,7 @@ class VQGAN(nn.Module):
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Quantised latents (b, c, h, w) -> image (b, 3, H, W), about [-1, 1], not clamped; differentiable."""
-        out: Tensor = self.decoder(self.post_quant_conv(latents))
-        return out
+        return self.decoder(self.post_quant_conv(latents))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (b, h, w) -> image (b, 3, H, W), about [-1, 1], not clamped."""

@@ -95,7 +95,7 @@ def draw(
 def apply(image: Tensor, cuts: Cuts, part: slice = slice(None)) -> Tensor:
     """Views (n, 3, side, side) of an image (1, 3, H, W) in [0, 1], for a part of the cuts; differentiable, in fp32.
 
-    Without noise they stay in [0, 1]; noise may carry them out of it. What lies outside the picture is its border.
+    They stay in [0, 1] but for noise, and a hair where hues turn. What lies outside the picture is its border.
     """
     with torch.autocast(image.device.type, enabled=False):  # bf16 warps are silently off by tenths
         some = cuts.to(part, image.device)

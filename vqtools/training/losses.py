@@ -27,4 +27,5 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
     """
     (rec,) = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)
     (adv,) = torch.autograd.grad(adversarial, last_layer, retain_graph=True)
-    return (rec.norm() / (adv.norm() + 1e-4)).clamp(0, cap).detach()
+    weight: Tensor = (rec.norm() / (adv.norm() + 1e-4)).clamp(0, cap)
+    return weight.detach()

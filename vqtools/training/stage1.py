@@ -24,6 +24,7 @@ class Stage1Settings(Settings):
     steps: int = option(30_000, help="training steps", ge=1, quick=4)
     learning_rate: float = option(6e-4, help="Adam's step size at its highest", gt=0)
     warmup: int = option(300, help="steps over which the rates rise", unit="steps", ge=0)
+    squared_weight: float = option(0.0, help="weight of the squared pixel error beside the absolute one", ge=0)
     perceptual_weight: float = option(0.5, help="weight of the perceptual distance", ge=0)
     perceptual_pictures: int = option(8, help="pictures of a batch that the perceptual distance looks at", ge=1)
     disc_start: int = option(15_000, help="step from which the discriminator counts", ge=0)
@@ -33,6 +34,7 @@ class Stage1Settings(Settings):
     revive_below: float = option(0.3, help="average uses a step below which a code restarts at a latent", ge=0)
     kmeans_batches: int = option(8, help="batches whose latents start the codebook", ge=1)
     ema: float = option(0.998, help="decay of the averaged weights that are kept", ge=0, lt=1)
+    decoder_only: bool = option(False, help="train the decoder alone: every picture keeps its codes")
     seed: int = option(0, help="seed of every draw", ge=0)
 
 
@@ -54,11 +56,14 @@ class Stage1:
         precision: torch.dtype | None = None,
     ) -> None:
         self.settings, self.batch, self.perceptual, self.precision = settings, batch, perceptual, precision
-        self.vqgan = vqgan.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.vqgan = vqgan.to(memory_format=torch.channels_last)
         self.averaged = deepcopy(vqgan).requires_grad_(False).eval()
-        self.discriminator = discriminator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        trained = [p for p in vqgan.parameters() if p.requires_grad]
-        self.opt_g = torch.optim.Adam(trained, lr=settings.learning_rate, betas=(0.5, 0.9))
+        self.discriminator = discriminator.to(memory_format=torch.channels_last)
+        if settings.decoder_only:
+            for part in (vqgan.encoder, vqgan.quant_conv, vqgan.quantize):
+                part.requires_grad_(False)
+        self.trained = [p for p in vqgan.parameters() if p.requires_grad]
+        self.opt_g = torch.optim.Adam(self.trained, lr=settings.learning_rate, betas=(0.5, 0.9))
         self.opt_d = torch.optim.Adam(discriminator.parameters(), lr=settings.learning_rate / 2, betas=(0.5, 0.9))
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.position = 0
@@ -72,7 +77,7 @@ class Stage1:
     def step(self) -> dict[str, float]:
         """One batch: generator, then discriminator on the detached pictures. Reports losses and codebook use."""
         s = self.settings
-        if self.position == 0:
+        if self.position == 0 and not s.decoder_only:
             self.start_codebook()
         for optimiser, lr in ((self.opt_g, s.learning_rate), (self.opt_d, s.learning_rate / 2)):
             for group in optimiser.param_groups:
@@ -82,7 +87,7 @@ class Stage1:
         reconstruction, latents, codes, report = self.step_generator(images, gan)
         if s.disc_weight and self.position >= s.disc_start - s.disc_ramp:  # it warms up before it counts
             report |= self.step_discriminator(images, reconstruction)
-        if self.vqgan.config.ema_decay is not None:
+        if self.vqgan.config.ema_decay is not None and not s.decoder_only:
             report["revived"] = self.vqgan.quantize.update(latents, codes, self.generator, s.revive_below)
         with torch.no_grad():
             for mean, now in zip(self.averaged.state_dict().values(), self.vqgan.state_dict().values(), strict=True):
@@ -95,10 +100,11 @@ class Stage1:
         with self.autocast():
             reconstruction, latents, quantized = self.vqgan(images)
         reconstruction = reconstruction.float()
-        pixel = (reconstruction - images).abs().mean()
+        difference = reconstruction - images
+        pixel = difference.abs().mean()
         n = s.perceptual_pictures
         perceptual = self.perceptual(reconstruction[:n], images[:n]) if s.perceptual_weight else pixel.new_zeros(())
-        faithful = pixel + s.perceptual_weight * perceptual
+        faithful = pixel + s.squared_weight * difference.square().mean() + s.perceptual_weight * perceptual
         loss = faithful + quantized.loss
         usage, spread = perplexity(quantized.codes, self.vqgan.config.codebook_size)
         report = {"pixel": pixel.item(), "perceptual": perceptual.item(), "usage": usage, "perplexity": spread}
@@ -112,8 +118,8 @@ class Stage1:
             loss = loss + ramp * s.disc_weight * weight * adversarial
             report |= {"adversarial": adversarial.item(), "adaptive": weight.item()}
         self.opt_g.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_([p for p in self.vqgan.parameters() if p.requires_grad], 1.0)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.opt_g.step()
         return reconstruction.detach(), latents.detach().float(), quantized.codes, {"loss": loss.item()} | report
 

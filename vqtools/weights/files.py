@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,6 +25,8 @@ from vqtools.models.gpt import GPT, GPTConfig
 from vqtools.models.perceptual import PerceptualDistance
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.settings import UserError
+
+M = TypeVar("M", bound=nn.Module)
 
 STARTER = Path(__file__).parent / "starter"
 
@@ -70,13 +72,13 @@ def load_perceptual(path: Path) -> PerceptualDistance:
     return _build(path, "perceptual", lambda config: PerceptualDistance())
 
 
-def _build(path: Path, kind: str, build: Any) -> Any:
+def _build(path: Path, kind: str, build: Callable[[Any], M]) -> M:
     header = read_header(path)
     if header["kind"] != kind:
         raise UserError(f"{path} holds a {header['kind']}; expected a {kind}")
     try:
         with torch.device("meta"):  # no time for initial values that the file replaces
-            model: nn.Module = build(header["config"])
+            model = build(header["config"])
         tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
         model.load_state_dict(tensors, assign=True)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:

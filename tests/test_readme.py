@@ -1,0 +1,39 @@
+"""The README says what the code does."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from vqtools.painting.settings import PaintSettings
+from vqtools.settings import table
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_settings_table_is_the_generated_one() -> None:
+    shown = README.split("<!-- settings: PaintSettings -->\n")[1].split("<!-- end -->")[0]
+    assert shown == table(PaintSettings), "put vqtools.settings.table(PaintSettings) between the marks"
+
+
+def test_every_file_of_the_tree_is_there_and_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+    tree = README.split("## What is where")[1].split("```")[1]
+    for name in re.findall(r"^ {4}(\w+\.py)", tree, re.MULTILINE):
+        assert list((ROOT / "vqtools").rglob(name)), name
+
+
+def test_the_two_commands_are_those_that_are_tested() -> None:
+    assert 'pip install . && vqtools paint "a red apple"' in README
+    assert 'pip install -e ".[test]" && pytest' in README
+    ci = (ROOT / ".ci/run").read_text()
+    assert 'pip install --quiet --disable-pip-version-check -e ".[test]"' in ci and 'check "pytest" pytest' in ci
+
+
+def test_environment_yml_installs_what_pyproject_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    environment = (ROOT / "environment.yml").read_text()
+    for requirement in project["dependencies"]:
+        name = re.match(r"[\w-]+", requirement).group()
+        assert re.search(rf"\b{re.escape(name)}\b", environment) or "-e ." in environment, name

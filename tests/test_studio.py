@@ -1,0 +1,123 @@
+"""The whole way with the models that ship: prompt, grids, the CLIP's choice, guidance, record."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import vqtools
+from vqtools import media, studio
+from vqtools.painting.settings import PaintSettings
+from vqtools.settings import UserError
+
+QUICK = {"size": (64, 64), "iterations": 3, "cutouts": 2, "grids": 2}
+PICTURES = Path(__file__).parent / "pictures"
+
+
+def pixels(picture: Image.Image) -> bytes:
+    return picture.tobytes()
+
+
+def run(job: studio.Painting) -> studio.Painting:
+    while job.position < job.total:
+        job.step()
+    return job
+
+
+def test_same_seed_same_picture_other_seed_another() -> None:
+    first = vqtools.paint("a red apple", seed=1, **QUICK)
+    torch.rand(5)  # what others draw changes nothing
+    assert first.size == (64, 64)
+    assert pixels(vqtools.paint("a red apple", seed=1, **QUICK)) == pixels(first)
+    assert pixels(vqtools.paint("a red apple", seed=2, **QUICK)) != pixels(first)
+
+
+def test_without_a_seed_one_is_drawn_and_recorded() -> None:
+    a, b = (studio.painting(PaintSettings(prompt="a tree", **QUICK)) for _ in range(2))
+    assert a.settings.seed is not None and a.settings.seed != b.settings.seed
+    assert a.record()["settings"]["seed"] == a.settings.seed
+
+
+def test_the_record_makes_the_same_picture_again(tmp_path: Path) -> None:
+    job = run(studio.painting(PaintSettings(prompt="a star | blur:-0.3", seed=5, group=1, **QUICK)))
+    file = media.save_png(tmp_path / "star.png", job.picture(), job.record())
+    record = media.read_record(file)
+    assert record["models"]["vqgan"]["sha256"] and record["precision"] == job.machine.precision
+    settings = PaintSettings.parse(record["settings"])
+    again = run(studio.painting(settings, threads=record["threads"]))
+    assert pixels(again.picture()) == pixels(Image.open(file))
+    json.dumps(record)
+
+
+@pytest.mark.parametrize("steps", [2, 13])
+def test_a_stopped_painting_goes_on_to_the_same_picture(steps: int) -> None:
+    settings = PaintSettings(prompt="a red apple", seed=3, **QUICK)
+    whole, first, again = (studio.painting(settings) for _ in range(3))
+    for _ in range(steps):
+        first.step()
+    again.load_state_dict(first.state_dict())
+    assert again.position == steps
+    assert pixels(run(again).picture()) == pixels(run(whole).picture())
+
+
+def test_the_first_preview_shows_the_transformers_grids_and_the_last_the_picture() -> None:
+    job = studio.painting(PaintSettings(prompt="a red apple", seed=3, **QUICK))
+    job.step()
+    assert job.preview().size == (2 * 96, 8)
+    assert run(job).preview().size == (64, 64)
+
+
+def test_starts_from_random_codes_and_from_a_picture() -> None:
+    random_start = studio.painting(PaintSettings(prompt="a red apple", seed=3, transformer="none", **QUICK))
+    assert random_start.total == 3
+    (picture,) = sorted(PICTURES.glob("*.webp"))[:1]
+    from_picture = studio.painting(
+        PaintSettings(prompt="a red apple", seed=3, init_image=str(picture), init_weight=1.0, **QUICK)
+    )
+    assert "init_image" in from_picture.inputs
+    assert "init" in from_picture.step()
+
+
+def test_a_picture_that_is_not_square_holds_the_whole_draft() -> None:
+    wide = studio.extend(Image.new("RGB", (96, 96), "red"), (256, 128))
+    assert wide.size == (256, 128)
+    assert set(wide.getdata()) == {(255, 0, 0)}
+
+
+def test_bad_wishes_name_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"width 100 is not a multiple of 8; the nearest is (96|104)"):
+        studio.painting(PaintSettings(size=(100, 64)))
+    with pytest.raises(UserError, match="no vqgan is called 'startr'; did you mean 'starter'"):
+        studio.painting(PaintSettings(vqgan="startr"))
+    with pytest.raises(UserError, match="is not there"):
+        studio.load_vqgan(str(tmp_path / "none.safetensors"))
+    with pytest.raises(UserError, match="expected starter or open_clip"):
+        studio.load_clip("no/such")
+
+
+def test_a_transformer_of_other_networks_is_refused_only_when_asked_for(tmp_path: Path, monkeypatch) -> None:
+    vqgan = studio.load_vqgan("starter")
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
+    tensors = {k: v + 0.01 for k, v in vqgan.state_dict().items()}
+    studio.files.save_model(tmp_path / "mine.safetensors", "vqgan", vqgan.config.to_dict(), tensors)
+    assert studio.painting(PaintSettings(vqgan="mine", **QUICK)).settings.transformer == "none"
+    with pytest.raises(UserError, match="trained with another vqgan"):
+        studio.painting(PaintSettings(vqgan="mine", transformer="starter", **QUICK))
+
+
+def test_the_starters_judge_and_redraw_pictures_they_never_saw() -> None:
+    credits = json.loads((PICTURES / "credits.json").read_text())
+    files = sorted(PICTURES.glob("*.webp"))
+    assert sorted(credits) == [f.name for f in files]
+    images = torch.cat([media.to_tensor(media.fit(media.load_picture(f), (112, 112))) for f in files])
+    vqgan, clip = studio.load_vqgan(), studio.load_clip()
+    with torch.no_grad():
+        again = vqgan.decode(vqgan.encode(images)).clamp(-1, 1)
+        error = (again - images).div(2).square().mean((1, 2, 3))
+        seen = clip.embed_image(images.add(1).div(2))
+    names = [credits[f.name]["name"] for f in files]
+    right = (seen @ clip.embed_text(names).T).argmax(1) == torch.arange(len(names))
+    assert float((-10 * error.log10()).mean()) > 20
+    assert float(right.float().mean()) > 0.4  # chance is 0.03
