@@ -25,7 +25,7 @@ from vqtools.jobs import load_state, save_state
 from vqtools.models.vqgan import VQGAN
 from vqtools.weights import files
 
-STEPS = {"vqgan": 2_200, "decoder": 800, "text": 4_000, "clip": 750, "transformer": 3_500}
+STEPS = {"vqgan": 2_200, "decoder": 800, "text": 4_000, "clip": 1_200, "transformer": 1_150}
 
 
 def train(job: Any, state: Path, finish: Callable[[], Any], *, minutes: float = 3, say: Callable[[str], None]) -> None:
@@ -95,17 +95,18 @@ class Starter:
         held_out = read(self.data, "val-*.tar.gz")
 
         def finish() -> None:
-            tower_state = {k: v.contiguous() for k, v in job.tower.state_dict().items()}
-            save_file(tower_state, self.folder / "clip.safetensors")
-            self.say("recall among held-out names @1 {:.3f} @5 {:.3f}".format(*clip.recall(job.tower, tower, held_out)))
+            kept = {k: v.contiguous() for k, v in job.averaged.state_dict().items()}
+            save_file(kept, self.folder / "clip.safetensors")
+            self.say("recall among held-out names @1 {:.3f} @5 {:.3f}".format(*clip.recall(job, held_out)))
 
         train(job, self.folder / "clip.state", finish, say=self.say)
 
     def transformer(self) -> None:
         drawer = files.load_vqgan(self.folder / "vqgan.safetensors")
-        codes = transformer.Codes(transformer.things(read(self.data)), drawer, variants=6, seed=self.seed)
+        things = transformer.things(read(self.data))
+        codes = transformer.Codes(things, drawer, 6, self.seed, self.folder / "codes.state")
         held = [p for p in read(self.data, "val-*.tar.gz") if p.source in transformer.ICONS]
-        held_codes = transformer.Codes(held, drawer, variants=1, seed=self.seed)
+        held_codes = transformer.Codes(held, drawer, 1, self.seed)
         self.say(f"{len(codes.rows)} grids of codes")
         job = transformer.TransformerTraining(
             codes, clip.TextTower(self.folder), seed=self.seed, steps=self.steps["transformer"]

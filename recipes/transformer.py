@@ -16,12 +16,13 @@ from recipes.clip import TextTower
 from recipes.pictures import ICONS, STYLES, Picture, composite, dominant, ground, square, to_tensor, turn_hue
 from recipes.text import DIM, WIDTH, article
 from vqtools.device import choose
+from vqtools.jobs import load_state, save_state
 from vqtools.models.gpt import GPT, Caption, GPTConfig
 from vqtools.models.vqgan import VQGAN
 
 SIDE, GRID, BATCH, WORDS = 96, 12, 64, 12
 CONFIG = GPTConfig(
-    vocab_size=1024, block_size=GRID * GRID + 1 + 2 + WORDS, layers=6, heads=6, width=288, grid=GRID, dropout=0.1,
+    vocab_size=1024, block_size=GRID * GRID + 1 + 2 + WORDS, layers=6, heads=4, width=288, grid=GRID,
     text_dim=DIM, text_tokens=2, word_dim=WIDTH, words=WORDS, styles=("any", *STYLES[1:]),
 )  # fmt: skip
 # people, hands, flags, clocks, signs and letters: too many, too alike, and little asked for
@@ -69,14 +70,26 @@ class Codes:
     codes (n, 144) of int16; picture (n,) index; colours of the ground and of the thing as words, "" for none.
     """
 
-    def __init__(self, pictures: list[Picture], vqgan: VQGAN, variants: int, seed: int) -> None:
-        rng = random.Random(f"{seed} codes")
+    def __init__(
+        self, pictures: list[Picture], vqgan: VQGAN, variants: int, seed: int, cache: Path | None = None
+    ) -> None:
         self.pictures = pictures
         self.rows: list[tuple[int, str, str]] = []
+        if cache and cache.exists():
+            state = load_state(cache)
+            self.rows, self.codes = [tuple(row) for row in state["rows"]], state["codes"]
+        else:
+            self.make(vqgan, variants, random.Random(f"{seed} codes"))
+        if cache and not cache.exists():
+            save_state(cache, {"rows": [list(row) for row in self.rows], "codes": self.codes})
+        # what people ask for comes three times as often
+        self.often = [3 if common(pictures[i]) else 1 for i, _, _ in self.rows]
+
+    def make(self, vqgan: VQGAN, variants: int, rng: random.Random) -> None:
         out: list[Tensor] = []
         flats = []
         for variant in range(variants):
-            for i, picture in enumerate(pictures):
+            for i, picture in enumerate(self.pictures):
                 pixels, thing = picture.pixels, ""
                 if variant % 2 and (thing := dominant(pixels)):
                     pixels = turn_hue(pixels, rng.randrange(256))
@@ -93,8 +106,6 @@ class Codes:
         if flats:
             out.append(self.encode(vqgan, flats))
         self.codes = torch.cat(out)
-        # what people ask for comes three times as often
-        self.often = [3 if common(pictures[i]) else 1 for i, _, _ in self.rows]
 
     @staticmethod
     @torch.no_grad()

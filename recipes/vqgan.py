@@ -87,7 +87,7 @@ def decoder_training(data: Path, vqgan: VQGAN, seed: int, steps: int, precision:
     """A second training of the decoder alone, by the pixels more than before; every picture keeps its codes."""
     torch.manual_seed(seed)
     settings = Stage1Settings(
-        steps=steps, decoder_only=True, learning_rate=3e-4, warmup=50, disc_weight=0, squared_weight=2.0,
+        steps=steps, decoder_only=True, learning_rate=3e-4, warmup=50, disc_weight=0, squared_weight=5.0,
         perceptual_weight=0.2, ema=0.99, seed=seed,
     )  # fmt: skip
     discriminator = PatchDiscriminator(32, layers=2, norm="group")

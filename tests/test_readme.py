@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 def test_the_settings_table_is_the_generated_one() -> None:
     shown = README.split("<!-- settings: PaintSettings -->\n")[1].split("<!-- end -->")[0]
-    assert shown == table(PaintSettings), "put vqtools.settings.table(PaintSettings) between the marks"
+    assert shown == table(PaintSettings, "prompt"), "put vqtools.settings.table(…) between the marks"
 
 
 def test_every_file_of_the_tree_is_there_and_every_link_leads_somewhere() -> None:

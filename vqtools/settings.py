@@ -285,11 +285,12 @@ def _describe(name: str, field: FieldInfo) -> Option:
     )
 
 
-def table(settings_class: type[Settings]) -> str:
-    """The README's markdown table of a settings class."""
+def table(settings_class: type[Settings], argument: str = "") -> str:
+    """The README's markdown table of a settings class; one field may be the command's argument instead of a flag."""
     lines = ["| flag | what it does | default | range |", "| --- | --- | --- | --- |"]
     for one in settings_class.options():
         flags = ", ".join(f"`{flag}`" for flag in (one.flag, *one.short))
+        flags = f"`{argument.upper()}`" if one.name == argument else flags
         default = f"`{one.shown_default}`" if one.shown_default else ""
         text = f"{one.help} ({one.unit})" if one.unit else one.help
         cells = (flags, text, default, one.range)

@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -29,7 +28,7 @@ from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings
 from vqtools.sampling.sampler import Sampler
 from vqtools.settings import UserError, near
-from vqtools.weights import files
+from vqtools.weights import files, registry
 
 __all__ = ["PaintSettings", "Painter", "Painting", "load_clip", "load_transformer", "load_vqgan", "paint", "painting"]
 
@@ -37,28 +36,20 @@ __all__ = ["PaintSettings", "Painter", "Painting", "load_clip", "load_transforme
 GUIDANCE, TOP_P = 3.0, 0.92
 
 
-def home() -> Path:
-    """The folder for models that a person makes or downloads: VQTOOLS_HOME, else the user's cache folder."""
-    return Path(os.environ.get("VQTOOLS_HOME") or platformdirs.user_cache_dir("vqtools"))
-
-
-def find(kind: str, name: str) -> Path:
-    """The file or folder of a network, by the name of a model or by path. kind: vqgan, transformer or clip."""
+def find(kind: registry.Kind, name: str) -> Path:
+    """The file (a CLIP's folder) of a network: a path, a name of weights.txt, or a model in the models' folder."""
     suffix = "" if kind == "clip" else ".safetensors"
-    if name == "starter":
-        return files.STARTER / f"{kind}{suffix}"
     if Path(name).suffix or os.sep in name:
         if not Path(name).exists():
             raise UserError(f"{kind} {name!r} is not there; expected a file of vqtools or a name")
         return Path(name)
-    own = home() / f"{name}{suffix}"
-    if own.exists():
-        return own
-    names = ["starter"]
-    for path in sorted(home().glob("*.safetensors" if suffix else "*/open_clip_config.json")):
-        if not suffix or files.read_header(path)["kind"] == kind:
-            names.append(path.stem if suffix else path.parent.name)
-    raise UserError(f"no {kind} is called {name!r}{near(name, names)}")
+    known = {record.name: record.file for record in registry.records() if record.kind == kind and record.file}
+    for path in sorted(registry.home().glob("*.safetensors" if suffix else "*/open_clip_config.json")):
+        if not suffix or files.kind_of(path) == kind:
+            known[path.stem if suffix else path.parent.name] = path if suffix else path.parent
+    if name not in known:
+        raise UserError(f"no {kind} is called {name!r}{near(name, known)}")
+    return known[name]
 
 
 def load_vqgan(name: str = "starter") -> VQGAN:
@@ -244,7 +235,7 @@ def painting(settings: PaintSettings, *, threads: int | None = None) -> Painting
     threads: of the CPU; a picture made again to the same bits needs the number it was made with.
     """
     machine = choose(precision=settings.precision, threads=threads)
-    paths = {"vqgan": find("vqgan", settings.vqgan)}
+    paths: dict[str, Path] = {"vqgan": find("vqgan", settings.vqgan)}
     vqgan, clip = _vqgan(paths["vqgan"]), load_clip(settings.clip)
     check_size(settings.size, vqgan.f)
     public = "/" in settings.clip and not Path(settings.clip).exists()

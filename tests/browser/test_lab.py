@@ -99,9 +99,11 @@ def jupyterlab(folder: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
     options += ["--IdentityProvider.token=", "--ServerApp.password=", "--LabApp.expose_app_in_browser=True"]
-    options += ["--LabApp.news_url=None"]
     environment = {name: value for name, value in os.environ.items() if name != "VQTOOLS_QUICK"}
     environment |= {f"JUPYTERLAB_{kind}_DIR": str(folder / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
+    quiet = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text('{"fetchNews": "false"}')  # the question about news would lie over the page
     with open(folder / "server.log", "wb") as log:
         command = [sys.executable, "-m", "jupyterlab", *options]
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)

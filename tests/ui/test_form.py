@@ -4,7 +4,7 @@ from typing import Literal
 
 import ipywidgets as widgets
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vqtools.painting.settings import PaintSettings
@@ -33,7 +33,7 @@ everything = st.builds(
     seed=st.none() | st.integers(0, 2**63 - 1),
     steps=st.integers(1, 100),
     rate=st.floats(1e-6, 1e6),
-    pull=st.none() | st.integers(-1000, 1000).map(float),
+    pull=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     mirror=st.booleans(),
     manner=st.sampled_from(["draft", "best"]),
     precision=st.sampled_from(["auto", "fp32"]),
@@ -41,6 +41,7 @@ everything = st.builds(
 
 
 @given(wanted=everything)
+@example(wanted=Everything(seed=0, pull=0.0))
 @settings(max_examples=30, deadline=None)
 def test_a_form_made_from_settings_returns_equal_settings(wanted: Everything) -> None:
     assert Form(wanted).settings() == wanted
@@ -102,6 +103,14 @@ def test_a_wrong_value_is_marked_where_it_stands_until_it_is_right(
     form.inputs(name)[0].value = good
     assert not wrong(form, name) and said(form, name) == ""
     form.settings()
+
+
+def test_notes_are_text_and_can_be_forgotten() -> None:
+    form = Form(Everything())
+    form.note("steps", "from the <b>next</b> run")
+    assert said(form, "steps") == "from the &lt;b&gt;next&lt;/b&gt; run" and not wrong(form, "steps")
+    form.forget_notes()
+    assert said(form, "steps") == ""
 
 
 def test_a_change_by_hand_is_told_and_one_by_the_program_is_not() -> None:

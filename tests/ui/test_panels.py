@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,12 @@ def test_a_quick_run_is_small_and_says_so(make: Any, tmp_path: Path, monkeypatch
 
 
 def test_the_empty_panel_shows_the_last_picture_made_here(make: Any, tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
     picture = Image.new("RGB", (32, 32), "teal")
-    save_png(tmp_path / "boat-1.png", picture, {"settings": {"prompt": "a <i>boat</i>"}})
+    boat = save_png(tmp_path / "boat-1.png", picture, {"settings": {"prompt": "a <i>boat</i>"}})
+    apple = save_png(tmp_path / "apple-1.png", Image.new("RGB", (32, 32)), {"settings": {"prompt": "an apple"}})
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    for time, path in enumerate((apple, boat, tmp_path / "broken.png")):
+        os.utime(path, (time, time))
     panel = PaintPanel(folder=tmp_path, make=make)
     assert abs(shown(panel) - np.asarray(picture)).max() < 8
     assert "a &lt;i&gt;boat&lt;/i&gt;" in panel.runner.status.value

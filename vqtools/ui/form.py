@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import ipywidgets as widgets
 
-from vqtools.settings import Option, Settings, as_text, shorten
+from vqtools.settings import Option, Settings, shorten
 
 S = TypeVar("S", bound=Settings)
 NAMES = {"vqgan": "VQGAN", "clip": "CLIP", "ema": "EMA"}
@@ -120,7 +120,9 @@ class _Field:
         self.inputs: list[Any] = _inputs(option, wide, suggestions)
         line = list(self.inputs)
         if option.name == "seed":
-            draw = widgets.Button(description="new", tooltip="draw a seed", layout=widgets.Layout(width="56px", flex="0 0 auto"))
+            draw = widgets.Button(
+                description="new", tooltip="draw a seed", layout=widgets.Layout(width="56px", flex="0 0 auto")
+            )
             draw.on_click(lambda _: self._draw())
             self.inputs[0].layout.flex = "1 1 auto"
             line.append(draw)
@@ -147,7 +149,7 @@ class _Field:
             for widget, part in zip(self.inputs, value, strict=True):
                 widget.value = part
         elif self.option.optional:
-            self.inputs[0].value = "" if value is None else as_text(value)
+            self.inputs[0].value = "" if value is None else str(value)
         else:
             self.inputs[0].value = value
 

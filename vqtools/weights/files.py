@@ -57,6 +57,14 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def kind_of(path: Path) -> str:
+    """What a file holds, "" where it is none of ours."""
+    try:
+        return str(read_header(path)["kind"])
+    except UserError:
+        return ""
+
+
 def load_vqgan(path: Path) -> VQGAN:
     """A VQGAN in fp32, frozen and ready to draw."""
     return _build(path, "vqgan", lambda config: VQGAN(VQGANConfig.from_dict(config)))
