@@ -36,19 +36,24 @@ def seed(round_: int, prompt: int) -> int:
     return 1000 * round_ + prompt
 
 
-def sheet(round_: int, fields: dict[str, Any], out: Path) -> None:
-    """One picture a prompt at ``seed``, numbered from 1, eight in a row."""
+def sheet(round_: int, fields: dict[str, Any], out: Path, first: Path | None = None) -> None:
+    """One picture a prompt at ``seed``, numbered from 1, eight in a row; ``first``: the first sixteen prompts' too."""
     from vqtools.studio import paint
 
     asked, began, side = prompts(), time.monotonic(), 192
     page = Image.new("RGB", (8 * (side + 8), 8 * (side + 26)), "white")
     draw = ImageDraw.Draw(page)
+    strip = Image.new("RGB", (8 * side, 2 * side), "white")
     for place, index in enumerate(order(round_)):
         picture = paint(asked[index]["prompt"], seed=seed(round_, index), **fields)
         x, y = place % 8 * (side + 8) + 4, place // 8 * (side + 26) + 22
         page.paste(picture.resize((side, side)), (x, y))
+        if index < 16:
+            strip.paste(picture, (index % 8 * side, index // 8 * side))
         draw.text((x, y - 18), str(place + 1), fill="black", font_size=16)
     page.save(out, quality=88)
+    if first:
+        strip.save(first, quality=90)
     print(f"{out}: {len(asked)} pictures, {(time.monotonic() - began) / len(asked):.1f} s each")
 
 
@@ -89,10 +94,11 @@ def main() -> None:
     parser.add_argument("--round", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="other than the default")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--first", type=Path, help="write the first sixteen prompts' pictures here, in order")
     options = parser.parse_args()
     if options.what == "sheet":
         fields = dict(pair.split("=", 1) for pair in options.set)
-        sheet(options.round, fields, options.out or FOLDER / f"round-{options.round}.jpg")
+        sheet(options.round, fields, options.out or FOLDER / f"round-{options.round}.jpg", options.first)
     else:
         table = count(options.round)
         (FOLDER / f"round-{options.round}.md").write_text(table)

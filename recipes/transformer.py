@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
