@@ -25,7 +25,7 @@ from vqtools.jobs import load_state, save_state
 from vqtools.models.vqgan import VQGAN
 from vqtools.weights import files
 
-STEPS = {"vqgan": 2_200, "decoder": 800, "text": 4_000, "clip": 1_200, "transformer": 1_150}
+STEPS = {"vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 2_000}
 
 
 def train(job: Any, state: Path, finish: Callable[[], Any], *, minutes: float = 3, say: Callable[[str], None]) -> None:
