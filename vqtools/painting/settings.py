@@ -16,8 +16,8 @@ AUGMENTATIONS = "Hf Af Pe Sh Ji Gn"
 
 PRESETS: dict[str, dict[str, int]] = {
     "draft": {"iterations": 30, "cutouts": 6},
-    "normal": {"iterations": 60, "cutouts": 8},
-    "better": {"iterations": 150, "cutouts": 12},
+    "normal": {"iterations": 100, "cutouts": 8},
+    "better": {"iterations": 200, "cutouts": 16},
     "best": {"iterations": 400, "cutouts": 24},
 }
 
@@ -47,7 +47,7 @@ class PaintSettings(Settings):
         quick=64,
         live=False,
     )
-    iterations: int = option(60, help="steps of guidance", short=("i",), quick=3, ge=1, le=100_000)
+    iterations: int = option(100, help="steps of guidance", short=("i",), quick=3, ge=1, le=100_000)
     seed: int | None = option(
         None, help="the same seed, the same picture; empty draws one", short=("sd",), ge=0, lt=2**63, live=False
     )
@@ -70,7 +70,7 @@ class PaintSettings(Settings):
         live=False,
     )
     grids: int = option(
-        16,
+        32,
         help="how many starts the transformer draws; the CLIP chooses",
         group="start from",
         quick=2,
