@@ -25,7 +25,8 @@ from vqtools.jobs import load_state, save_state
 from vqtools.models.vqgan import VQGAN
 from vqtools.weights import files
 
-STEPS = {"vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 2_000}
+STEPS = {"vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 9_000}
+VARIANTS = 24  # of every icon, as codes: with six of them the transformer learned these by heart
 
 
 def train(job: Any, state: Path, finish: Callable[[], Any], *, minutes: float = 3, say: Callable[[str], None]) -> None:
@@ -104,7 +105,7 @@ class Starter:
     def transformer(self) -> None:
         drawer = files.load_vqgan(self.folder / "vqgan.safetensors")
         things = transformer.things(read(self.data))
-        codes = transformer.Codes(things, drawer, 6, self.seed, self.folder / "codes.state")
+        codes = transformer.Codes(things, drawer, VARIANTS, self.seed, self.folder / "codes.state")
         held = [p for p in read(self.data, "val-*.tar.gz") if p.source in transformer.ICONS]
         held_codes = transformer.Codes(held, drawer, 1, self.seed)
         self.say(f"{len(codes.rows)} grids of codes")

@@ -83,8 +83,8 @@ class Codes:
             self.make(vqgan, variants, random.Random(f"{seed} codes"))
         if cache and not cache.exists():
             save_state(cache, {"rows": [list(row) for row in self.rows], "codes": self.codes})
-        # what people ask for comes three times as often
-        self.often = [3 if common(pictures[i]) else 1 for i, _, _ in self.rows]
+        # what people ask for comes five times as often
+        self.often = [5 if common(pictures[i]) else 1 for i, _, _ in self.rows]
 
     def make(self, vqgan: VQGAN, variants: int, rng: random.Random) -> None:
         out: list[Tensor] = []
@@ -92,10 +92,10 @@ class Codes:
         for variant in range(variants):
             for i, picture in enumerate(self.pictures):
                 pixels, thing = picture.pixels, ""
-                if variant % 2 and (thing := dominant(pixels)):
+                if variant % 3 == 2 and (thing := dominant(pixels)):
                     pixels = turn_hue(pixels, rng.randrange(256))
                     thing = dominant(pixels)
-                elif not variant % 2 and rng.random() < 0.5:
+                elif rng.random() < 0.3:
                     thing = dominant(pixels)
                 name, colour = ("white", (255, 255, 255)) if variant % 4 < 2 else ground(rng)
                 flat = square(composite(pixels, colour), SIDE, 1.0, rng)
