@@ -25,7 +25,7 @@ from vqtools.jobs import load_state, save_state
 from vqtools.models.vqgan import VQGAN
 from vqtools.weights import files
 
-STEPS = {"vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 6_000}
+STEPS = {"vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 4_800}
 VARIANTS = 24  # of every icon, as codes: with six of them the transformer learned these by heart
 
 
