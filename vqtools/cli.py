@@ -13,20 +13,19 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vqtools import __version__
-from vqtools.settings import Option, Settings, UserError, shorten
+from vqtools.cli_training import train_vqgan
+from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
+from vqtools.settings import Settings, UserError, shorten
 
 if TYPE_CHECKING:
     from vqtools.studio import Painting
-
-STOPPED = 130
-_PAIR = "__pair"  # `-s 256 256` beside `--size 256x256`
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,77 +57,6 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-def _debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value and isinstance(context.obj, dict):
-        context.obj["debug"] = True
-
-
-debug_option = click.option(
-    "--debug", is_flag=True, expose_value=False, callback=_debug, help="Show the traceback of a fault."
-)
-
-
-class SettingsCommand(click.Command):
-    """A command whose flags are the fields of a settings class, which is imported when they are first asked for."""
-
-    def __init__(self, *args: Any, settings: Callable[[], type[Settings]], **keywords: Any) -> None:
-        super().__init__(*args, **keywords)
-        self._settings = settings
-
-    @functools.cached_property
-    def generated(self) -> list[tuple[str, click.Option]]:
-        """(group, flag) for every field but the prompt, which is the argument."""
-        return [
-            (one.group, flag) for one in self._settings().options() if one.name != "prompt" for flag in _flags(one)
-        ]
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*(flag for _, flag in self.generated), *super().get_params(ctx)]
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {}
-        own = [("the command", one) for one in super().get_params(ctx)]
-        for group, flag in [*self.generated, *own]:
-            if row := flag.get_help_record(ctx):
-                groups.setdefault(group, []).append(row)
-        for group, rows in groups.items():
-            with formatter.section(group.capitalize()):
-                formatter.write_dl(rows)
-
-
-def _flags(one: Option) -> list[click.Option]:
-    """A field's flags. Values stay text: the settings class says what is wrong with them, as it does in a panel."""
-    words = [one.help, f"({one.unit})" if one.unit else "", _limits(one)]
-    text = " ".join(word for word in words if word)
-    if one.type is bool:
-        return [click.Option([f"{one.flag}/--no-{one.flag[2:]}", one.name], default=None, help=text)]
-    if one.type is tuple:
-        pair = [click.Option([*one.short, one.name + _PAIR], nargs=2, type=str, hidden=True)] if one.short else []
-        also = "".join(f" Also {short} W H." for short in one.short)
-        return [click.Option([one.flag, one.name], type=str, metavar="WxH", help=text + also), *pair]
-    kinds = {int: "NUMBER", float: "NUMBER", str: "TEXT"}
-    shown = "|".join(one.choices) if one.choices else kinds[one.type]
-    return [click.Option([*one.short, one.flag, one.name], type=str, metavar=shown, help=text)]
-
-
-def _limits(one: Option) -> str:
-    default = f"default {one.shown_default}" if one.shown_default else ""
-    words = [word for word in (default, "" if one.choices else one.range) if word]
-    return f"[{'; '.join(words)}]" if words else ""
-
-
-def given(flags: dict[str, Any]) -> dict[str, Any]:
-    """The fields that were set by flags, by name; a pair may have come in either form."""
-    fields = {name: value for name, value in flags.items() if value is not None and not name.endswith(_PAIR)}
-    for name, value in flags.items():
-        if name.endswith(_PAIR) and value is not None:
-            name = name.removesuffix(_PAIR)
-            if name in fields:
-                raise UserError(f"{name} is given twice; one of --{name} WxH and -{name[0]} W H is enough")
-            fields[name] = value
-    return fields
-
-
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vqtools")
 @debug_option
@@ -137,6 +65,9 @@ def command(context: click.Context) -> None:
     """Pictures from words with VQGAN and CLIP."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+command.add_command(train_vqgan)
 
 
 def _paint_settings() -> type[Settings]:

@@ -6,6 +6,7 @@ Knows files, pixels and records; nothing about what painted them.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import struct
@@ -33,22 +34,31 @@ _LONGEST_STEM = 60
 _LONGEST_STEM_BYTES = 160
 
 
-def load_picture(path: str | Path) -> Image.Image:
-    """The first frame of a picture file as RGB: turned as the camera held it, transparency on white, 8 bits."""
-    path = Path(path)
-    if not path.exists():
+def load_picture(
+    source: str | Path | bytes, name: str = "", ground: tuple[int, int, int] = (255, 255, 255)
+) -> Image.Image:
+    """The first frame of a picture as RGB: turned as the camera held it, transparency on ``ground``, 8 bits.
+
+    source: a file's path, or its content, which errors call ``name``.
+    """
+    path = Path(name) if isinstance(source, bytes) else Path(source)
+    if isinstance(source, bytes):
+        file: Path | io.BytesIO = io.BytesIO(source)
+    elif not path.exists():
         raise UserError(f"picture {str(path)!r} is not there")
-    if not path.is_file():
+    elif not path.is_file():
         raise UserError(f"picture {str(path)!r} is a folder, not a file")
+    else:
+        file = path
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(file) as picture:
                 width, height = picture.size
                 if width * height > _LARGEST_PICTURE:
                     raise UserError(f"picture {str(path)!r} is {width}x{height}; at most 178 million pixels are read")
                 picture.load()
-                return _as_rgb(ImageOps.exif_transpose(picture))
+                return _as_rgb(ImageOps.exif_transpose(picture), ground)
     except UserError:
         raise
     except Image.DecompressionBombError:
@@ -62,7 +72,7 @@ def load_picture(path: str | Path) -> Image.Image:
         raise UserError(f"picture {str(path)!r} is broken ({reason}); save it again from another program") from None
 
 
-def _as_rgb(picture: Image.Image) -> Image.Image:
+def _as_rgb(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         values = np.asarray(picture, dtype=np.float64)
         unit = picture.mode == "F" and values.size > 0 and values.max() <= 1.0
@@ -71,7 +81,7 @@ def _as_rgb(picture: Image.Image) -> Image.Image:
         return Image.fromarray(eight).convert("RGB")
     if "A" in picture.getbands() or "transparency" in picture.info or picture.mode in ("PA", "La", "RGBa"):
         picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        ground = Image.new("RGBA", picture.size, (*colour, 255))
         return Image.alpha_composite(ground, picture).convert("RGB")
     return picture.convert("RGB")
 

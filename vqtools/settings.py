@@ -114,8 +114,8 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """`cut_power` -> `--cut-power`."""
-        return "--" + self.name.replace("_", "-")
+        """`cut_power` -> `--cut-power`, `from_` -> `--from`."""
+        return "--" + self.name.rstrip("_").replace("_", "-")
 
     @property
     def range(self) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vqtools.training.losses import adaptive_weight, adversarial_g, hinge_d
+from vqtools.training.losses import adaptive_weight, adversarial_g, diff_augment, hinge_d, lecam, minimax_g, vanilla_d
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -17,11 +17,47 @@ def test_hinge_is_the_reference_s() -> None:
     torch.testing.assert_close(found, stored["hinge"], rtol=0, atol=1e-6)
 
 
+def test_vanilla_is_the_reference_s() -> None:
+    stored = load_file(GOLDEN / "taming_gan_losses.safetensors")
+    found = vanilla_d(stored["logits_real"], stored["logits_fake"])
+    torch.testing.assert_close(found, stored["vanilla"], rtol=0, atol=1e-6)
+
+
+def test_minimax_is_the_formula_and_its_gradient_vanishes_where_the_discriminator_is_sure() -> None:
+    fake = torch.tensor([-12.0, 0.0], requires_grad=True)
+    loss = minimax_g(fake)
+    assert loss.item() == pytest.approx(torch.log1p(-fake.sigmoid()).mean().item(), abs=1e-5)
+    (minimax,) = torch.autograd.grad(loss, fake)
+    (hinge,) = torch.autograd.grad(adversarial_g(fake), fake)
+    assert abs(minimax[0]) < 1e-4 * abs(hinge[0])
+
+
 def test_adaptive_weight_is_the_ratio_of_gradient_norms() -> None:
-    weight = torch.tensor([3.0, 4.0], requires_grad=True)
-    reconstruction = (weight * torch.tensor([6.0, 8.0])).sum()  # gradient of norm 10
-    adversarial = adversarial_g(weight * torch.tensor([0.0, 4.0]))  # mean of two: gradient of norm 2
-    found = adaptive_weight(reconstruction, adversarial, weight)
-    assert found.item() == pytest.approx(10 / (2 + 1e-4))
-    assert not found.requires_grad
-    assert adaptive_weight(reconstruction, adversarial, weight, cap=3.0).item() == 3.0
+    reconstruction, adversarial = torch.tensor([6.0, 8.0]), torch.tensor([0.0, 2.0])
+    assert adaptive_weight(reconstruction, adversarial).item() == pytest.approx(10 / (2 + 1e-4))
+    assert adaptive_weight(reconstruction, adversarial, cap=3.0).item() == 3.0
+
+
+def test_lecam_is_nothing_within_the_other_kind_s_mean() -> None:
+    real, fake = torch.tensor([0.5, -2.0]), torch.tensor([1.0, 4.0])
+    assert lecam(real, fake, torch.tensor(1.0), torch.tensor(0.5)) == 0.0
+    # real 0.5 lies 1.5 over the made mean -1, made 1.0 lies 1 under the real mean 2
+    assert lecam(real, fake, torch.tensor(2.0), torch.tensor(-1.0)).item() == pytest.approx(1.5**2 / 2 + 1 / 2)
+
+
+def test_augmentation_in_the_middle_of_its_range_is_the_picture_with_a_hole() -> None:
+    images = torch.rand(2, 3, 16, 16, requires_grad=True)
+    found = diff_augment(images, torch.full((2, 7), 0.5))
+    kept = torch.ones(16, 16, dtype=torch.bool)
+    kept[5:12, 5:12] = False  # closer than a quarter of the side to the middle
+    torch.testing.assert_close(found, images * kept)
+    found.sum().backward()
+    assert images.grad is not None
+
+
+def test_augmentation_shifts_by_up_to_an_eighth() -> None:
+    images = torch.zeros(1, 3, 16, 16)
+    images[..., 12, 3] = 1.0
+    draws = torch.tensor([[0.5, 0.5, 0.5, 1.0, 0.0, 0.0, 1.0]])  # looks 2 further down and 2 further left
+    found = diff_augment(images, draws)
+    assert found[0, 0].argmax() == 10 * 16 + 5

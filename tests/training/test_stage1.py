@@ -1,12 +1,14 @@
 """Stage 1 on tiny networks: it learns, resumes to the same bits, and keeps its two players apart."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
 from vqtools.models.discriminator import PatchDiscriminator
 from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.training.losses import GENERATOR
 from vqtools.training.stage1 import Stage1, Stage1Settings
 
 CONFIG = VQGANConfig(
@@ -76,3 +78,52 @@ def test_training_the_decoder_alone_leaves_every_code_as_it_was() -> None:
     assert torch.equal(training.vqgan.encode(batch(5)), before)
     pairs = zip(decoder.parameters(), training.vqgan.decoder.parameters(), strict=True)
     assert not all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("gan", ["hinge", "minimax"])
+def test_one_backward_pass_carries_the_gradient_of_the_whole_loss(gan: str) -> None:
+    """Against the loss written as one sum, its adaptive weight held fixed."""
+    training = job(disc_start=0, disc_weight=0.7, disc_ramp=1, gan=gan, squared_weight=0.3, perceptual_pictures=4)
+    training.generator.manual_seed(0)
+    images = batch(0)
+    report = training.backward(images, True, 1.0, [], [], [])
+    found = [p.grad.clone() for p in training.trained]
+    training.opt_g.zero_grad()
+    made, _, quantized = training.vqgan(images)
+    difference = made - images
+    total = difference.abs().mean() + 0.3 * difference.square().mean() + 0.5 * difference.square().mean()
+    loss = GENERATOR[gan](training.discriminator(made))
+    (total + quantized.loss + 0.7 * report["adaptive"] * loss).backward()
+    for grad, parameter in zip(found, training.trained, strict=True):
+        torch.testing.assert_close(grad, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_in_parts_makes_the_step_of_the_whole() -> None:
+    whole, parts = job(), job(accumulate=2)
+    first, second = whole.step(), parts.step()
+    assert second == pytest.approx(first, rel=1e-4)
+    for a, b in zip(whole.vqgan.parameters(), parts.vqgan.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-5)
+
+
+def test_dead_codes_of_a_gradient_codebook_are_revived() -> None:
+    training = job(revive_below=0.5, learning_rate=1e-3, kmeans_batches=0)
+    training.vqgan = plain = VQGAN(replace(CONFIG, ema_decay=None, metric="euclidean"))
+    with torch.no_grad():
+        plain.quantize.embedding.weight[8:] = 100.0
+    training.usage[8:] = 0.0
+    latents = plain.encode_latents(batch(0)).detach()
+    training.step_codebook(latents, plain.encode(batch(0)))
+    assert plain.codebook.abs().max() < 50
+    assert training.usage[8:].min() == 1.0
+
+
+@pytest.mark.parametrize("options", [{"lecam_weight": 0.3}, {"diff_augment": True}, {"gan": "vanilla"}])
+def test_what_holds_the_discriminator_back_runs_and_resumes(options: dict[str, object]) -> None:
+    whole, first = job(disc_start=2, **options), job(disc_start=2, **options)
+    expected = [whole.step() for _ in range(6)]
+    for _ in range(4):
+        first.step()
+    again = job(disc_start=2, **options)
+    again.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert [again.step() for _ in range(2)] == expected[4:]

@@ -149,6 +149,18 @@ class VectorQuantizer(nn.Module):
         self.embedding.weight.copy_(F.normalize(centres, dim=1) if self.metric == "cosine" else centres)
         return revived
 
+    @torch.no_grad()
+    def revive(self, latents: Tensor, dead: Tensor, generator: torch.Generator) -> int:
+        """Restart the codes where ``dead`` (k,) is true at random latents (b, c, h, w); returns how many.
+
+        For a codebook that gradients move; one of averages revives its dead in :meth:`update`.
+        """
+        vectors, count = self.flatten(latents), int(dead.sum())
+        if count:
+            pick = torch.randint(len(vectors), (count,), generator=generator).to(vectors.device)
+            self.embedding.weight[dead] = vectors[pick]
+        return count
+
 
 def perplexity(codes: Tensor, codebook_size: int) -> tuple[float, float]:
     """Share of the codebook in use (0 to 1) and perplexity (1 to codebook_size) of codes of any shape."""

@@ -148,5 +148,3 @@ def sha256(path: Path) -> str:
     path = path / "open_clip_model.safetensors" if path.is_dir() else path
     stat = path.stat()
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
-
-

@@ -1,0 +1,76 @@
+"""Two processes with half the batch each make the steps of one with the whole."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vqtools.models.discriminator import PatchDiscriminator
+from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.training.stage1 import Stage1, Stage1Settings
+from vqtools.training.team import Team
+
+CONFIG = VQGANConfig(
+    channels=8, channel_mult=(1, 2), res_blocks=1, attn_resolutions=(), resolution=16, z_channels=8, embed_dim=4,
+    codebook_size=64, patch=2, mid_attention=False, norm_groups=4, metric="cosine", ema_decay=0.8,
+)  # fmt: skip
+
+
+def training(team: Team) -> Stage1:
+    """A discriminator from the third step, dead codes to revive, every draw there is."""
+    torch.manual_seed(0)
+    settings = Stage1Settings(
+        steps=60, warmup=2, disc_start=2, disc_ramp=1, kmeans_batches=2, revive_below=0.6, lecam_weight=0.1,
+        diff_augment=True, perceptual_pictures=2,
+    )  # fmt: skip
+
+    def batch(step: int) -> torch.Tensor:
+        whole = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(step)) * 2 - 1
+        return team.share(whole)
+
+    networks = VQGAN(CONFIG), PatchDiscriminator(8, layers=2, norm="group")
+    return Stage1(settings, *networks, lambda a, b: (a - b).square().mean(), batch, team=team)
+
+
+def processes(count: int, out: Path) -> dict[str, torch.Tensor]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    team = [
+        subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("team_run.py")), str(out)],
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+    for process in team:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    return load_file(out)
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    found = processes(2, tmp_path / "two.safetensors")
+    job = training(Team())
+    reports = [job.step() for _ in range(6)]
+    assert {"adaptive", "usage", "disc"} <= set(reports[-1])
+    for i, report in enumerate(reports):
+        for name, value in report.items():
+            assert found[f"told.{i}.{name}"].item() == pytest.approx(value, rel=1e-5, abs=1e-5), (i, name)
+    for part, module in (("vqgan", job.vqgan), ("discriminator", job.discriminator)):
+        for name, tensor in module.state_dict().items():
+            torch.testing.assert_close(found[f"{part}.{name}"], tensor, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_a_batch_that_cannot_be_dealt_evenly_is_an_error() -> None:
+    team = Team()
+    team.size = 3
+    with pytest.raises(ValueError, match="8 can't be dealt to 3"):
+        team.share(torch.zeros(8, 1))

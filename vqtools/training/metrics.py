@@ -1,0 +1,97 @@
+"""How good a VQGAN is on pictures that it was not trained on.
+
+Knows networks and pictures, both handed in. Measures of torchmetrics; LPIPS and FID only where their networks are
+already on this machine: nothing is downloaded for a measure.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqtools.models.quantizers import perplexity
+from vqtools.models.vqgan import VQGAN
+
+
+def network_of_lpips() -> Path:
+    """Where torch keeps the VGG16 that LPIPS looks through (528 MB)."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / "vgg16-397923af.pth"
+
+
+def network_of_fid() -> Path:
+    """Where torch-fidelity keeps the Inception network of FID (96 MB)."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+
+
+def lpips() -> Any:
+    """LPIPS with VGG16, frozen, in eval for good: its head holds a dropout. Zhang et al. 2018, arXiv 1801.03924.
+
+    Pictures (b, 3, H, W) in [-1, 1], two batches in, scalar out. Downloads VGG16 where it is missing.
+    """
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision's about its own argument names
+        network = LearnedPerceptualImagePatchSimilarity("vgg").net.requires_grad_(False).eval()
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        with torch.autocast(a.device.type, enabled=False):
+            return network.to(a.device)(a.float(), b.float()).mean()  # type: ignore[no-any-return]
+
+    return distance
+
+
+@torch.no_grad()
+def measure(
+    vqgan: VQGAN, images: Tensor, perceptual: Callable[[Tensor, Tensor], Tensor] | None = None, batch_size: int = 8
+) -> dict[str, float]:
+    """PSNR in dB and SSIM of reconstructions, codes in use and their perplexity, and the perceptual distance.
+
+    images (n, 3, H, W) in [-1, 1], on any device. LPIPS and FID stand beside them where their networks are present.
+    """
+    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+    made, codes = [], []
+    for part in torch.split(images, batch_size):
+        reconstruction, _, quantized = vqgan(part.to(vqgan.last_layer.device))
+        made.append(reconstruction.float().clamp(-1, 1).cpu())
+        codes.append(quantized.codes.cpu())
+    images, reconstructions = images.cpu(), torch.cat(made)
+    real, fake = images.add(1).div(2), reconstructions.add(1).div(2)
+    usage, spread = perplexity(torch.cat(codes), vqgan.config.codebook_size)
+    found = {
+        # a picture's own PSNR, then the mean: one bad picture must not hide among good ones
+        "psnr": float(peak_signal_noise_ratio(fake, real, data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean")),
+        "ssim": float(structural_similarity_index_measure(fake, real, data_range=1.0)),  # type: ignore[arg-type]
+        "usage": usage,
+        "perplexity": spread,
+    }
+
+    def mean(distance: Callable[[Tensor, Tensor], Tensor]) -> float:
+        pairs = zip(torch.split(reconstructions, batch_size), torch.split(images, batch_size), strict=True)
+        return sum(float(distance(a, b)) * len(a) for a, b in pairs) / len(images)
+
+    if perceptual is not None:
+        found["perceptual"] = mean(perceptual)
+    if network_of_lpips().is_file():
+        found["lpips"] = mean(lpips())
+    if network_of_fid().is_file() and importlib.util.find_spec("torch_fidelity") and len(images) > 1:
+        found["fid"] = _fid(real, fake, batch_size)
+    return found
+
+
+def _fid(real: Tensor, fake: Tensor, batch_size: int) -> float:
+    """Heusel et al. 2017, arXiv 1706.08500; with few pictures a rough number."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    fid = FrechetInceptionDistance(normalize=True)
+    for images, is_real in ((real, True), (fake, False)):
+        for part in torch.split(images, batch_size):
+            fid.update(part, real=is_real)
+    return float(fid.compute())

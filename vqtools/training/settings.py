@@ -1,0 +1,102 @@
+"""What trainings may be told: fields, ranges and help, from which flags, forms and records are made."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vqtools.settings import Settings, option
+
+
+class Stage1Settings(Settings):
+    """What a VQGAN's training may choose."""
+
+    steps: int = option(30_000, help="training steps", ge=1, quick=4)
+    learning_rate: float = option(6e-4, help="Adam's step size at its highest", gt=0)
+    warmup: int = option(300, help="steps over which the rates rise", unit="steps", group="advanced", ge=0)
+    accumulate: int = option(
+        1, help="parts in which a batch is worked through, where the whole does not fit the memory", group="advanced",
+        ge=1,
+    )  # fmt: skip
+    clip_gradient: float = option(1.0, help="longest gradient; longer ones are shortened", group="advanced", gt=0)
+    compile: bool = option(False, help="compile the networks: minutes at the start, faster steps", group="advanced")
+    ema: float = option(
+        0.998, help="decay of the averaged weights, which are the ones that are kept", group="advanced", ge=0, lt=1
+    )
+    squared_weight: float = option(
+        0.0, help="weight of the squared pixel error beside the absolute one", group="losses", ge=0
+    )
+    perceptual_weight: float = option(0.5, help="weight of the perceptual distance", group="losses", ge=0)
+    perceptual_pictures: int = option(
+        8, help="pictures of a batch that the perceptual distance looks at", group="losses", ge=1
+    )
+    gan: Literal["hinge", "vanilla", "minimax"] = option(
+        "hinge", group="discriminator",
+        help="the adversarial loss; minimax is the game as written down, whose generator learns nothing where the "
+        "discriminator is sure: for teaching",
+    )  # fmt: skip
+    disc_start: int = option(15_000, help="step from which the discriminator counts", group="discriminator", ge=0)
+    disc_weight: float = option(
+        0.3, help="weight of the adversarial term, before the adaptive one; 0 for none", group="discriminator", ge=0
+    )
+    disc_ramp: int = option(
+        2_000, help="steps over which the adversarial term rises; the discriminator warms up for as many before",
+        unit="steps", group="discriminator", ge=1,
+    )  # fmt: skip
+    adaptive_cap: float = option(
+        10.0, help="highest adaptive weight of the adversarial term", group="discriminator", gt=0
+    )
+    lecam_weight: float = option(
+        0.0, help="weight of LeCAM, which holds the discriminator back where pictures are few (Tseng 2021)",
+        group="discriminator", ge=0,
+    )  # fmt: skip
+    diff_augment: bool = option(
+        False, help="show the discriminator changed pictures only: for a few hundred pictures (Zhao 2020)",
+        group="discriminator",
+    )  # fmt: skip
+    kmeans_batches: int = option(
+        8, help="batches whose latents start the codebook by k-means; 0 leaves it as it is", group="codebook", ge=0
+    )
+    revive_below: float = option(
+        0.3, help="average uses a step below which a code restarts at a latent (Zeghidour 2021); 0 for never",
+        group="codebook", ge=0,
+    )  # fmt: skip
+    decoder_only: bool = option(False, help="train the decoder alone: every picture keeps its codes", group="codebook")
+    seed: int = option(0, help="seed of every draw", ge=0)
+
+
+class TrainVQGANSettings(Stage1Settings):
+    """What `vqtools train-vqgan` may be told; `workshop.suggest` chooses what is left open by what the folder holds."""
+
+    folder: str = option("pictures", help="a folder, a zip, or tar shards of pictures")
+    name: str = option("my-vqgan", help="what the model is called afterwards, and the folder of the run")
+    from_: str = option(
+        "starter", help="the VQGAN to go on from, a name or a path; none starts a new one (see --network)"
+    )
+    size: int = option(96, help="side of the squares that are cut from the pictures", unit="pixels", ge=16, quick=32)
+    batch_size: int = option(16, help="pictures a step", ge=1, quick=4)
+    network: Literal["small", "medium", "large"] = option(
+        "small", help="a new network's size: small for CPUs, medium for a free GPU, large as the public f16",
+        group="network",
+    )  # fmt: skip
+    codebook_size: int = option(512, help="a new network's number of codes", group="network", ge=2, le=65536)
+    metric: Literal["cosine", "euclidean"] = option(
+        "cosine", help="how a new network's codes are compared; cosine keeps more of them in use (Yu 2022)",
+        group="network",
+    )  # fmt: skip
+    codebook: Literal["averages", "gradient"] = option(
+        "averages", help="how codes move: towards the mean of their latents (van den Oord 2017, A.1) or by gradient",
+        group="codebook",
+    )  # fmt: skip
+    smallest_crop: float = option(
+        0.6, help="smallest square that is cut, as a share of the short side; 1 for whole pictures", group="pictures",
+        gt=0, le=1,
+    )  # fmt: skip
+    flip: bool = option(True, help="mirror every other picture", group="pictures")
+    ground: str = option("white", help="colour behind transparent pictures: a name or #rrggbb", group="pictures")
+    perceptual: Literal["auto", "lpips", "lite0"] = option(
+        "auto", help="perceptual distance: LPIPS with VGG16 (528 MB, auto takes it where it is present), or the small "
+        "network that ships", group="losses",
+    )  # fmt: skip
+    measure_every: int = option(250, help="steps between two measurements on held-out pictures", ge=1, quick=2)
+    save_minutes: float = option(3.0, help="minutes between two saved states", group="advanced", ge=0)
+    tensorboard: bool = option(False, help="write TensorBoard's event files too", group="advanced")

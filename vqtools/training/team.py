@@ -1,0 +1,48 @@
+"""The processes of one training: each has the same networks and its own share of every batch; alone by default.
+
+Knows tensors; nothing about what is trained. Several processes talk through accelerate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Team:
+    """With ``accelerator`` (accelerate's), ``size`` processes of which this is number ``rank``.
+
+    A batch is dealt out like cards, so that the first n pictures of the whole are the first n/size of every share,
+    and :meth:`whole` puts them back in order: two processes compute what one would.
+    """
+
+    def __init__(self, accelerator: Any = None) -> None:
+        self.accelerator = accelerator
+        self.rank: int = accelerator.process_index if accelerator else 0
+        self.size: int = accelerator.num_processes if accelerator else 1
+
+    def share(self, batch: Tensor) -> Tensor:
+        """This process's part of a batch (b, …), b a multiple of ``size``."""
+        if len(batch) % self.size:
+            raise ValueError(f"a batch of {len(batch)} can't be dealt to {self.size} processes evenly")
+        return batch[self.rank :: self.size]
+
+    def whole(self, share: Tensor) -> Tensor:
+        """All shares (b/size, …) as one batch (b, …) in its order."""
+        if self.size == 1:
+            return share
+        gathered = self.accelerator.gather(share.contiguous()).view(self.size, *share.shape)
+        return gathered.transpose(0, 1).reshape(-1, *share.shape[1:])  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes, in place and in one message."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.detach().float().flatten() for tensor in tensors])
+        mean = self.accelerator.reduce(flat, reduction="mean")
+        for tensor, part in zip(tensors, mean.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))

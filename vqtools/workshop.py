@@ -1,0 +1,297 @@
+"""Puts pictures, networks and trainings together: what `train-vqgan` and notebook 01 stand on.
+
+Knows folders, models by name, and what suits how many pictures; nothing about how a step is made.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageColor
+from torch import Tensor
+
+from vqtools import studio
+from vqtools.device import Machine, choose
+from vqtools.media import save_png, to_picture
+from vqtools.models.discriminator import PatchDiscriminator
+from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.settings import UserError, shorten
+from vqtools.training import metrics
+from vqtools.training.data import Batches, Pictures, find_pictures, split, squares
+from vqtools.training.run import Run
+from vqtools.training.settings import TrainVQGANSettings
+from vqtools.training.stage1 import Stage1
+from vqtools.training.team import Team
+from vqtools.weights import files, registry
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+# networks to train from nothing; "large" is the public ImageNet model's shape
+NETWORKS = {
+    "small": VQGANConfig(
+        channels=32, channel_mult=(1, 2, 4), res_blocks=1, attn_resolutions=(), resolution=96, z_channels=128,
+        embed_dim=8, patch=2, mid_attention=False, norm_groups=16,
+    ),
+    "medium": VQGANConfig(
+        channels=64, channel_mult=(1, 2, 2, 4), attn_resolutions=(), resolution=128, z_channels=256, embed_dim=8,
+        patch=2, norm_groups=32,
+    ),
+    "large": VQGANConfig(),
+}  # fmt: skip
+
+
+def suggest(given: dict[str, Any], machine: Machine | None = None) -> tuple[TrainVQGANSettings, list[str]]:
+    """Settings with every field that was not given chosen by what the folder holds, and why, in sentences."""
+    asked = TrainVQGANSettings.parse(given)
+    machine = machine or choose()
+    sources = find_pictures(Path(asked.folder))
+    count, gpu = len(split(len(sources), asked.seed)[0]), machine.device.type != "cpu"
+    fresh = asked.from_ in ("", "none")
+    batch = min(32 if gpu else 16, max(1, count))
+    passes = 200 if count < 1000 else 100 if count < 5000 else 20
+    most = 60_000 if gpu else 3_000 if not fresh else 6_000
+    steps = asked.steps if "steps" in given else max(500, min(most, passes * count // batch))
+    chosen: dict[str, Any] = {"steps": steps, "batch_size": batch, "size": 256 if gpu else 96}
+    why = [f"{count} pictures to train on, {len(sources) - count} held out to measure by"]
+    if fresh:
+        chosen |= {"network": "medium" if gpu else "small"}
+        chosen |= {"codebook_size": 256 if count < 200 else 512 if count < 1000 else 1024, "learning_rate": 6e-4}
+        why.append(f"a new {chosen['network']} network with {chosen['codebook_size']} codes")
+    else:
+        chosen |= {"learning_rate": 2e-4, "kmeans_batches": 0, "warmup": 100}
+        why.append(f"going on from {asked.from_}: its codebook is kept and moves with the pictures")
+    chosen |= {"disc_start": steps // 2, "disc_ramp": max(1, steps // 10), "disc_weight": 0.1}
+    if count < 2000:
+        chosen |= {"diff_augment": True, "lecam_weight": 0.1}
+        why.append("few pictures: the discriminator sees them changed and is held back (DiffAugment, LeCAM)")
+    chosen = {k: v for k, v in chosen.items() if k not in given}
+    why.append(f"{steps} steps of {asked.batch_size if 'batch_size' in given else batch} pictures")
+    return TrainVQGANSettings.parse({**asked.model_dump(), **chosen}).quick(), why
+
+
+def perceptual_distance(choice: str) -> tuple[Distance, str]:
+    """The distance that training and measuring share, and its name for the log."""
+    if choice == "lpips" or (choice == "auto" and metrics.network_of_lpips().is_file()):
+        try:
+            return metrics.lpips(), "LPIPS with VGG16"
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"VGG16 could not be fetched ({shorten(str(error))}); choose --perceptual lite0") from None
+    return files.load_perceptual(files.STARTER / "perceptual.safetensors"), "EfficientNet-Lite0, which ships"
+
+
+class VQGANTraining:
+    """A VQGAN's training with its folder, as a job: trains, measures, logs, saves.
+
+    The weights that are measured and kept are the averaged ones. Only the team's first process writes.
+    """
+
+    def __init__(
+        self,
+        settings: TrainVQGANSettings,
+        stage1: Stage1,
+        run: Run,
+        pictures: Pictures,
+        held: Tensor,
+        distance: Distance,
+    ) -> None:
+        self.settings, self.stage1, self.run, self.pictures = settings, stage1, run, pictures
+        self.held, self.distance = held, distance
+        self.measured: dict[str, float] = {}
+        self.best = math.inf
+        self.model: Path | None = None  # where the model lies when it is finished
+        self._saved = time.monotonic()
+        self._board = _tensorboard(run.folder) if settings.tensorboard and stage1.team.rank == 0 else None
+
+    @property
+    def position(self) -> int:
+        return self.stage1.position
+
+    @property
+    def total(self) -> int:
+        return self.stage1.total
+
+    @property
+    def first(self) -> bool:
+        return self.stage1.team.rank == 0
+
+    def step(self) -> dict[str, float]:
+        """One batch; now and then a measurement, a row of the log, a saved state."""
+        report = self.stage1.step()
+        if not math.isfinite(report["loss"]):
+            raise UserError(
+                f"the loss is {report['loss']} after step {self.position}; go on from the last state with a lower "
+                f"--learning-rate than {self.settings.learning_rate:g}"
+            )
+        last = self.position == self.total
+        due = last or self.position % self.settings.measure_every == 0
+        if due and self.first:
+            report = report | self.measure()
+        if self.first and (due or self.position % 10 == 0 or self.position == 1):
+            self.run.log(self.position, report)
+            if self._board:
+                for name, value in report.items():
+                    self._board.add_scalar(name, value, self.position)
+        if last or time.monotonic() - self._saved > 60 * self.settings.save_minutes:
+            self.save()
+        return report
+
+    def measure(self) -> dict[str, float]:
+        """Measure the averaged weights on the held-out pictures; write what they make of them, and the best so far."""
+        found = metrics.measure(self.stage1.averaged, self.held, self.distance) if len(self.held) else {}
+        self.measured = {f"held-out {name}": value for name, value in found.items()}
+        record = {"training": self.settings.name, "step": self.position}
+        for name, picture in ((f"reconstructions-{self.position:08d}", self.preview()), ("codebook", self.atlas())):
+            save_png(self.run.folder / f"{name}.png", picture, record, overwrite=True)
+        if found.get("perceptual", -math.inf) < self.best:
+            self.best = found.get("perceptual", math.inf)
+            self.export(self.run.folder / "best.safetensors")
+        return self.measured
+
+    def export(self, path: Path) -> Path:
+        """Write the averaged weights as a model."""
+        network = self.stage1.averaged
+        tensors = {
+            k: v for k, v in network.state_dict().items() if k.split(".")[-1] not in ("cluster_size", "embed_sum")
+        }
+        about = {"made by": "vqtools train-vqgan", "step": self.position, "measured": self.measured}
+        about |= {"from": self.settings.from_, "pictures": len(self.pictures)}
+        files.save_model(path, "vqgan", replace(network.config, ema_decay=None).to_dict(), tensors, **about)
+        return path
+
+    def save(self) -> None:
+        """Write the state; at the end also the model, where `paint --vqgan NAME` finds it."""
+        if not self.first:
+            return
+        self.run.save(self.position, self.state_dict())
+        self._saved = time.monotonic()
+        if self.position == self.total:
+            registry.home().mkdir(parents=True, exist_ok=True)
+            self.model = self.export(registry.home() / f"{self.settings.name}.safetensors")
+
+    def preview(self) -> Image.Image:
+        """Held-out pictures, and below each what the VQGAN makes of it."""
+        if not len(self.held):
+            return self.atlas()
+        shown = self.held[:8].to(self.stage1.device)
+        with torch.no_grad():
+            made = self.stage1.averaged(shown)[0].clamp(-1, 1)
+        rows = [torch.cat(list(images), 2) for images in (shown.cpu(), made.float().cpu())]
+        return to_picture(torch.cat(rows, 1))
+
+    def describe(self) -> str:
+        """One line for people."""
+        s, network = self.settings, self.stage1.vqgan.config
+        return f"f {network.f}, {network.codebook_size} codes, {s.size} px, {s.steps} steps of {s.batch_size} pictures"
+
+    def atlas(self) -> Image.Image:
+        return atlas(self.stage1.averaged)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"stage1": self.stage1.state_dict(), "best": self.best, "measured": self.measured}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.stage1.load_state_dict(state["stage1"])
+        self.best, self.measured = state["best"], state["measured"]
+
+
+@torch.no_grad()
+def atlas(vqgan: VQGAN, columns: int = 0) -> Image.Image:
+    """The codebook as a picture: what the decoder draws for each code alone, a tile of f x f pixels a code."""
+    k, f = vqgan.config.codebook_size, vqgan.f
+    columns = columns or math.ceil(math.sqrt(k))
+    codes = torch.arange(k, device=vqgan.last_layer.device)
+    tiles = []
+    for part in torch.split(codes, 256):
+        # a code among its like, and of what is drawn the middle: the border is no code's own
+        image = vqgan.decode(part.view(-1, 1, 1).expand(-1, 3, 3)).clamp(-1, 1)
+        tiles.append(image[:, :, f : 2 * f, f : 2 * f].cpu())
+    grid = torch.cat([*tiles, torch.ones(-k % columns, 3, f, f)])
+    grid = grid.view(-1, columns, 3, f, f).permute(2, 0, 3, 1, 4).reshape(3, -1, columns * f)
+    return to_picture(grid)
+
+
+def train_vqgan(
+    settings: TrainVQGANSettings, *, folder: str | Path = ".", resume: bool = False, machine: Machine | None = None
+) -> VQGANTraining:
+    """A training as a job, in ``folder``/NAME; with ``resume`` where the run of that name was.
+
+    UserError where there are too few pictures, no such model, or a run of that name already.
+    """
+    team, machine = _team(machine)
+    run = Run(Path(folder) / settings.name)
+    if not settings.name or Path(settings.name).name != settings.name or settings.name.startswith("."):
+        raise UserError(f"name {shorten(settings.name)} is no file name; use letters, digits and dashes")
+    state = None
+    if resume:
+        settings = TrainVQGANSettings.parse(run.settings())
+        state = run.load()
+    try:
+        ground = ImageColor.getrgb(settings.ground)[:3]
+    except ValueError:
+        raise UserError(f"ground {shorten(settings.ground)} is no colour; use a name or #rrggbb") from None
+    pictures = Pictures(find_pictures(Path(settings.folder)), math.ceil(settings.size / settings.smallest_crop), ground)
+    train, held = split(len(pictures), settings.seed)
+    batches = Batches(
+        pictures, train, settings.batch_size, settings.size, seed=settings.seed, smallest=settings.smallest_crop,
+        flip=settings.flip, rank=team.rank, size=team.size,
+    )  # fmt: skip
+    torch.manual_seed(settings.seed)
+    vqgan = _network(settings).to(machine.device)
+    discriminator = PatchDiscriminator(32 if vqgan.config.channels < 64 else 64, layers=2, norm="group")
+    distance, name = perceptual_distance(settings.perceptual)
+    if isinstance(distance, torch.nn.Module):
+        distance.to(machine.device)
+    precision = None if machine.precision == "fp32" else machine.dtype
+    stage1 = Stage1(settings, vqgan, discriminator, distance, batches, precision=precision, team=team)
+    job = VQGANTraining(settings, stage1, run, pictures, squares(pictures, held, settings.size), distance)
+    if state is not None:
+        job.load_state_dict(state)
+        run.rewind(job.position)
+    elif team.rank == 0 and not resume:
+        run.begin({**settings.model_dump(mode="json")})
+        run.write("about.txt", f"perceptual distance: {name}\ndevice: {machine.describe()}\n")
+    return job
+
+
+def _network(settings: TrainVQGANSettings) -> VQGAN:
+    averages = 0.99 if settings.codebook == "averages" else None
+    if settings.from_ in ("", "none"):
+        config = NETWORKS[settings.network]
+        vqgan = VQGAN(replace(config, codebook_size=settings.codebook_size, metric=settings.metric, ema_decay=averages))
+    else:
+        known = studio.load_vqgan(settings.from_)
+        vqgan = VQGAN(replace(known.config, ema_decay=averages))
+        missing = vqgan.load_state_dict(known.state_dict(), strict=False).missing_keys
+        assert not set(missing) - {"quantize.cluster_size", "quantize.embed_sum"}
+        if averages:
+            vqgan.quantize.embed_sum.copy_(vqgan.quantize.embedding.weight)
+    if settings.size % vqgan.f:
+        nearest = max(vqgan.f, round(settings.size / vqgan.f) * vqgan.f)
+        raise UserError(f"size {settings.size} is not a multiple of {vqgan.f}; the nearest is {nearest}")
+    return vqgan.requires_grad_(True)
+
+
+def _team(machine: Machine | None) -> tuple[Team, Machine]:
+    """Alone, or one of the processes that `accelerate launch` started."""
+    machine = machine or choose()
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Team(), machine
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=machine.device.type == "cpu")
+    return Team(accelerator), replace(machine, device=accelerator.device)
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("TensorBoard is not installed; pip install tensorboard, or leave --tensorboard away") from None
+    return SummaryWriter(folder)
