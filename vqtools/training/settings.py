@@ -99,4 +99,7 @@ class TrainVQGANSettings(Stage1Settings):
     )  # fmt: skip
     measure_every: int = option(250, help="steps between two measurements on held-out pictures", ge=1, quick=2)
     save_minutes: float = option(3.0, help="minutes between two saved states", group="advanced", ge=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
+        "auto", help="number format of the networks; auto takes the fastest that is safe here", group="advanced"
+    )
     tensorboard: bool = option(False, help="write TensorBoard's event files too", group="advanced")

@@ -226,9 +226,11 @@ class Stage1:
 
     @torch.no_grad()
     def start_codebook(self) -> None:
-        batches = [self.batch(i).to(self.device) for i in range(self.settings.kmeans_batches)]
-        latents = torch.cat([self.team.whole(self.vqgan.encode_latents(images)) for images in batches])
-        self.vqgan.quantize.start(latents, self.generator)
+        found: list[Tensor] = []
+        # as many batches as were asked for, and more where they hold fewer latents than there are codes
+        while len(found) < self.settings.kmeans_batches or sum(z[:, 0].numel() for z in found) < len(self.usage):
+            found.append(self.team.whole(self.vqgan.encode_latents(self.batch(len(found)).to(self.device))))
+        self.vqgan.quantize.start(torch.cat(found), self.generator)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not None)
@@ -248,6 +250,11 @@ class Stage1:
         self.position = state["position"]
         for part in self.PARTS:
             getattr(self, part).load_state_dict(state[part])
+        for optimiser in (self.opt_g, self.opt_d):
+            for parameter, kept in optimiser.state.items():
+                for name in ("exp_avg", "exp_avg_sq"):
+                    # a file keeps no memory format, and the fused step reads moments in the order of the weights
+                    kept[name] = torch.empty_like(parameter).copy_(kept[name])
         self.usage.copy_(state["usage"])
         self.logits.copy_(state["logits"])
         self.generator.set_state(state["generator"])
