@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -217,6 +217,15 @@ def atlas(vqgan: VQGAN, columns: int = 0) -> Image.Image:
     return to_picture(grid)
 
 
+@torch.no_grad()
+def compare(names: Sequence[str], folder: str | Path, *, size: int = 96, count: int = 8, seed: int = 0) -> Image.Image:
+    """Held-out pictures of a folder in the top row, then a row for what each VQGAN makes of them."""
+    pictures = Pictures(find_pictures(Path(folder)), 2 * size)
+    held = squares(pictures, split(len(pictures), seed)[1][:count], size)
+    rows = [held, *(studio.load_vqgan(name)(held)[0].clamp(-1, 1) for name in names)]
+    return to_picture(torch.cat([torch.cat(list(row), 2) for row in rows], 1))
+
+
 def train_vqgan(
     settings: TrainVQGANSettings, *, folder: str | Path = ".", resume: bool = False, machine: Machine | None = None
 ) -> VQGANTraining:
@@ -257,6 +266,8 @@ def train_vqgan(
     if state is not None:
         job.load_state_dict(state)
         run.rewind(job.position)
+        if job.position == job.total:  # nothing left to do but to write the model, which may have been deleted
+            job.save()
     elif team.rank == 0 and not resume:
         run.begin({**settings.model_dump(mode="json")})
         run.write("about.txt", f"perceptual distance: {name}\ndevice: {machine.describe()}\n")

@@ -9,8 +9,8 @@ from vqtools.models import decoding
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 
 TALL = VQGANConfig(  # attention at the lowest level, four levels, as the public f16 has them
-    channels=8, channel_mult=(1, 1, 2, 2), res_blocks=1, attn_resolutions=(4,), resolution=32, z_channels=8, embed_dim=4,
-    codebook_size=16, norm_groups=4,
+    channels=8, channel_mult=(1, 1, 2, 2), res_blocks=1, attn_resolutions=(4,), resolution=32, z_channels=8,
+    embed_dim=4, codebook_size=16, norm_groups=4,
 )  # fmt: skip
 
 

@@ -3,5 +3,6 @@
 from vqtools.ui.form import Form
 from vqtools.ui.panels import PaintPanel
 from vqtools.ui.runner import Runner
+from vqtools.ui.training import TrainPanel
 
-__all__ = ["Form", "PaintPanel", "Runner"]
+__all__ = ["Form", "PaintPanel", "Runner", "TrainPanel"]

@@ -46,13 +46,19 @@ class Runner:
 
     `plan()` is called at the click: it checks what was asked, quickly, and returns a function that makes the job; that
     one is called in the worker and may take its time. `finish(job)` keeps what was made, by a job that ended, was
-    stopped or failed after its first step, and returns the words that the status line ends with.
+    stopped or failed after its first step, and returns the words that the status line ends with. `report(job, report)`
+    is called in the worker whenever a new picture is shown.
     """
 
     def __init__(
-        self, plan: Callable[[], Callable[[], Job]], *, finish: Callable[[Job], str] | None = None, verb: str = "Start"
+        self,
+        plan: Callable[[], Callable[[], Job]],
+        *,
+        finish: Callable[[Job], str] | None = None,
+        report: Callable[[Job, Report], None] | None = None,
+        verb: str = "Start",
     ) -> None:
-        self.plan, self.finish = plan, finish
+        self.plan, self.finish, self.report = plan, finish, report
         self.job: Job | None = None
         self.error: BaseException | None = None
         self._state: State = "idle"
@@ -212,6 +218,8 @@ class Runner:
                 self._seconds.append(time.monotonic())
                 if report.image is not None:
                     self.show(report.image)
+                    if self.report:
+                        self.report(job, report)
                 if time.monotonic() - shown > SHOW_SECONDS and self._state == "working":
                     shown = time.monotonic()
                     self.say(self._progress(report))

@@ -1,0 +1,151 @@
+"""The panel of notebook 01: pictures in, a VQGAN out, and everything to watch in between.
+
+Knows which settings, job and run belong together; nothing about how a network learns.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from vqtools.jobs import Job
+from vqtools.settings import UserError, quick_requested
+from vqtools.training.run import Run
+from vqtools.training.settings import TrainVQGANSettings
+from vqtools.ui.figures import curve
+from vqtools.ui.form import Form
+from vqtools.ui.panels import STYLE
+from vqtools.ui.runner import Runner
+
+if TYPE_CHECKING:
+    from vqtools.workshop import VQGANTraining
+
+CURVES = ("loss", "held-out psnr", "held-out perceptual", "usage", "perplexity", "disc")
+
+
+class TrainPanel:
+    """A folder of pictures, and the VQGAN that learns from it. Display it; press Train, or `await panel.run()`.
+
+    What `settings` leaves open is chosen by what the folder holds, and stands in the form. A run that was stopped, or
+    whose kernel died, goes on where its last state was saved when Train is pressed again.
+    """
+
+    def __init__(self, settings: TrainVQGANSettings | None = None, *, where: str | Path = ".") -> None:
+        from vqtools.workshop import suggest
+
+        settings = settings or TrainVQGANSettings()
+        self.where = Path(where)
+        self.runner = Runner(self._plan, finish=self._finish, report=self._show_curves, verb="Train")
+        self.reasons = widgets.HTML()
+        self.reasons.add_class("vqtools-note")
+        self.curves = widgets.HTML()
+        self.curves.add_class("vqtools-curves")
+        self.codebook = widgets.Image(format="png", layout=widgets.Layout(width="256px", visibility="hidden"))
+        problem = None
+        try:
+            settings, why = suggest(settings.model_dump(exclude_unset=True))
+            self._explain(why)
+        except UserError as error:
+            problem = error
+        self.form = Form(settings, apart=("folder",), suggestions={"from_": ("starter", "none")})
+        self.form.on_change = self._changed
+        page = widgets.HBox([self.runner.view, self.form.body])
+        page.add_class("vqtools-page")
+        style = widgets.HTML(f"<style>{STYLE.read_text('utf-8')}</style>", layout=widgets.Layout(display="none"))
+        watched = widgets.HBox([self.codebook, self.curves])
+        watched.add_class("vqtools-watched")
+        self.view = widgets.VBox([style, self.form.row("folder"), self.reasons, page, self.runner.buttons, watched])
+        self.view.add_class("vqtools-panel")
+        self.runner.say("Press Train to begin. Stop keeps everything: Train then goes on from there.")
+        if problem:
+            self.runner.fail(problem)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.view)  # type: ignore[no-untyped-call]
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the run of the form's name is still to be made, or to be ended."""
+        run = Run(self.where / str(self.form.values()["name"]))
+        return not (run.exists and finished(run))
+
+    async def run(self) -> Path | None:
+        """Do what Train does, in this cell: the finished model's file, or None if it was stopped."""
+        job: Any = await self.runner.run()
+        return job.model if job is not None else None
+
+    def _plan(self) -> Callable[[], Job]:
+        from vqtools import workshop
+
+        self.form.forget_notes()
+        settings = self.form.settings().quick()
+        run = Run(self.where / settings.name)
+        resume = run.exists and not finished(run)
+
+        def make() -> Job:
+            job = workshop.train_vqgan(settings, folder=self.where, resume=resume)
+            if resume:
+                self.form.load(job.settings)
+                self.runner.say(
+                    f"Going on with {settings.name} at step {job.position}, with the settings it began with"
+                )
+            return job
+
+        return make
+
+    def _finish(self, job: Any) -> str:
+        self._show_curves(job)
+        self._show_codebook(job)
+        if job.position < job.total:
+            job.save()
+            return f"saved in {job.run.folder}; Train goes on from here"
+        skipped = f" · skipped {len(job.pictures.broken)} broken pictures" if job.pictures.broken else ""
+        return f"{job.settings.name} is ready: choose it as VQGAN in 04_paint{skipped}"
+
+    def _show_curves(self, job: Any, report: Any = None) -> None:
+        """The log as curves; called after every step that is shown, cheap where nothing new was logged."""
+        _, rows = job.run.read_log()
+        drawn = [
+            curve(name, [(float(row["step"]), float(row[name])) for row in rows if row.get(name)]) for name in CURVES
+        ]
+        value = "".join(drawn)
+        if value != self.curves.value:
+            self.curves.value = value
+            self._show_codebook(job)
+
+    def _show_codebook(self, job: VQGANTraining) -> None:
+        data = io.BytesIO()
+        job.atlas().save(data, "PNG")
+        self.codebook.value = data.getvalue()
+        self.codebook.layout.visibility = "visible"
+
+    def _explain(self, sentences: Iterable[str]) -> None:
+        self.reasons.value = html.escape("; ".join(sentences) + ".")
+        if quick_requested():
+            self.reasons.value += " Quick run: VQTOOLS_QUICK=1 keeps sizes and steps small."
+
+    def _changed(self, name: str) -> None:
+        def act() -> None:
+            if name == "folder":
+                from vqtools.workshop import suggest
+
+                settings, why = suggest({"folder": self.form.values()["folder"], "name": self.form.values()["name"]})
+                self.form.load(settings)
+                self._explain(why)
+            if self.runner.state != "idle":
+                self.form.note(name, "from the next run")
+
+        self.runner.guarded(act)(None)
+
+
+def finished(run: Run) -> bool:
+    """Whether a run has made all its steps."""
+    states, total = run.states(), run.settings().get("steps")
+    return bool(states) and states[-1][0] == total
