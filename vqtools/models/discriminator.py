@@ -9,6 +9,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from vqtools.models.norms import GroupNorm
+
 
 class PatchDiscriminator(nn.Module):
     """Image (b, 3, H, W) in [-1, 1] -> logits (b, 1, h, w), one a patch.
@@ -24,7 +26,7 @@ class PatchDiscriminator(nn.Module):
             inp, width = width, channels * min(2**i, 8)
             main += [
                 nn.Conv2d(inp, width, 4, stride=2 if i < layers else 1, padding=1, bias=norm == "group"),
-                nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(8, width),
+                nn.BatchNorm2d(width) if norm == "batch" else GroupNorm(8, width),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         main.append(nn.Conv2d(width, 1, 4, padding=1))

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqtools.models.norms import GroupNorm
 from vqtools.models.quantizers import Metric, Quantized, VectorQuantizer
 
 
@@ -59,7 +60,7 @@ class VQGANConfig:
 
 
 def norm(channels: int, groups: int) -> nn.GroupNorm:
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResnetBlock(nn.Module):
