@@ -1,4 +1,4 @@
-"""The painting page in a real JupyterLab, in Chromium, as a person would use it."""
+"""The pages in a real JupyterLab, in Chromium, as a person would use it."""
 
 from __future__ import annotations
 
@@ -73,18 +73,18 @@ class Lab:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    shutil.copy(NOTEBOOKS / "04_paint.ipynb", tmp_path)
+    shutil.copytree(NOTEBOOKS, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
 @pytest.fixture
-def lab(folder: Path) -> Iterator[Lab]:
+def lab(folder: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
     with jupyterlab(folder) as address, sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.set_default_timeout(LONG * 1000)
-        page.goto(f"{address}/doc/tree/04_paint.ipynb?reset")
+        page.goto(f"{address}/doc/tree/{request.param}?reset")
         page.wait_for_selector(".jp-Notebook")
         page.wait_for_function(KERNEL_IS_READY)
         yield Lab(page)
@@ -134,6 +134,28 @@ def run_all_and_stop(lab: Lab, pictures: Path) -> None:
     assert "'prompt': 'a red apple'" in lab.page.locator(".jp-OutputArea-executeResult").last.inner_text()
 
 
+@pytest.mark.parametrize("lab", ["01_train_vqgan.ipynb"], indirect=True)
+def test_a_vqgan_is_trained_stopped_and_gone_on_with(lab: Lab, folder: Path) -> None:
+    lab.run_all()
+    lab.says(" of ")
+    lab.changes()
+    lab.button("Stop").click()
+    lab.says("Train goes on from here")
+    until(lambda: lab.running() == 0, "the end of Run All")
+    stopped = max(int(path.stem.split("-")[1]) for path in (folder / "my-watercolours").glob("state-*"))
+    lab.button("Train").click()
+    until(
+        lambda: int((lab.status().split() or ["0"])[0].rjust(1, "0")) > stopped if " of " in lab.status() else False,
+        "more steps",
+    )
+    until(lambda: "loss" in lab.panel.locator(".vqtools-curves").inner_text(), "the curves")
+    lab.button("Pause").click()
+    lab.says("Paused at")
+    lab.button("Stop").click()
+    lab.says("Train goes on from here")
+
+
+@pytest.mark.parametrize("lab", ["04_paint.ipynb"], indirect=True)
 def test_a_page_is_painted_on(lab: Lab, folder: Path) -> None:
     pictures = folder / "pictures"
     run_all_and_stop(lab, pictures)

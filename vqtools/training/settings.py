@@ -97,7 +97,9 @@ class TrainVQGANSettings(Stage1Settings):
         "auto", help="perceptual distance: LPIPS with VGG16 (528 MB, auto takes it where it is present), or the small "
         "network that ships", group="losses",
     )  # fmt: skip
-    measure_every: int = option(250, help="steps between two measurements on held-out pictures", ge=1, quick=2)
+    measure_every: int = option(
+        250, help="steps between two measurements on held-out pictures", group="advanced", ge=1, quick=2
+    )
     save_minutes: float = option(3.0, help="minutes between two saved states", group="advanced", ge=0)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "auto", help="number format of the networks; auto takes the fastest that is safe here", group="advanced"
