@@ -4,16 +4,24 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from vqtools.painting.settings import PaintSettings
-from vqtools.settings import table
+from vqtools.settings import Settings, table
+from vqtools.training.settings import TrainVQGANSettings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def test_the_settings_table_is_the_generated_one() -> None:
-    shown = README.split("<!-- settings: PaintSettings -->\n")[1].split("<!-- end -->")[0]
-    assert shown == table(PaintSettings, "prompt"), "put vqtools.settings.table(…) between the marks"
+@pytest.mark.parametrize(
+    ("page", "activity", "argument"),
+    [("README.md", PaintSettings, "prompt"), ("docs/training.md", TrainVQGANSettings, "folder")],
+)
+def test_the_settings_table_is_the_generated_one(page: str, activity: type[Settings], argument: str) -> None:
+    mark = f"<!-- settings: {activity.__name__} -->\n"
+    shown = (ROOT / page).read_text("utf-8").split(mark)[1].split("<!-- end -->")[0]
+    assert shown == table(activity, argument), "put vqtools.settings.table(…) between the marks"
 
 
 def test_every_file_of_the_tree_is_there_and_every_link_leads_somewhere() -> None:
