@@ -23,12 +23,16 @@ def test_there_are_notebooks() -> None:
 @each
 def test_runs_from_top_to_bottom_and_again(notebook: Path, tmp_path: Path) -> None:
     for folder in (tmp_path / "first", tmp_path / "first"):  # again among the pictures of the first time
-        folder.mkdir(exist_ok=True)
-        shutil.copy(notebook, folder)
+        shutil.copytree(notebook.parent, folder, dirs_exist_ok=True)
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
         command += ["--nbval-cell-timeout=600", "--rootdir", str(folder), "-c", os.devnull, notebook.name]
         done = subprocess.run(
-            command, cwd=folder, env={**os.environ, "VQTOOLS_QUICK": "1"}, capture_output=True, text=True, timeout=1300
+            command,
+            cwd=folder,
+            env={**os.environ, "VQTOOLS_QUICK": "1", "VQTOOLS_HOME": str(tmp_path / "home")},
+            capture_output=True,
+            text=True,
+            timeout=1300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
