@@ -284,10 +284,55 @@ def test_weights_and_info_tell_what_there_is(
 ) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
     assert call("weights") == 0
-    assert "vqgan starter" in capsys.readouterr().out
+    table = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    facts = ("vqgan", "980 MB", "no", "MIT", "ImageNet")
+    assert all(word in table["vqgan-imagenet-f16-16384"] for word in facts)
+    assert "yes" in table["starter"] and "unverified" in table["vqgan-wikiart-f16-16384"]
     assert call("info") == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("torch", "device", "memory", str(tmp_path)))
+
+
+def test_weights_converts_what_a_person_has_and_finds_it_by_name(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
+    golden = Path(__file__).parent / "golden"
+    assert call("weights", "convert", str(golden / "taming_net2net_class.ckpt"), "--name", "cin") == 0
+    shown = capsys.readouterr().out
+    assert "transformer cin (from taming Net2NetTransformer)" in shown and "vqgan cin-vqgan" in shown
+    assert studio.load_vqgan("cin-vqgan").f == 2 and studio.load_transformer("cin").config.heads == 4
+    assert call("weights") == 0
+    assert "cin-vqgan" in capsys.readouterr().out
+    for arguments, says in (
+        ([str(golden / "ldm_vq.ckpt"), "--name", "cin"], "is there already; choose another name with --name"),
+        ([str(golden / "ldm_vq.ckpt"), "--name", "../cin"], "may hold letters"),
+        ([str(golden / "llamagen_gpt.pt")], "LlamaGen GPT"),
+        ([str(tmp_path / "none.ckpt")], "is not there"),
+    ):
+        assert call("weights", "convert", *arguments) == 2
+        told = capsys.readouterr().err
+        assert says in told and told.count("\n") == 1
+
+
+def test_weights_asks_before_what_is_unverified(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
+    address = "http://127.0.0.1:9/x.ckpt"
+    (tmp_path / "weights.txt").write_text(f"name: odd\nkind: vqgan\nurl: {address}\nunverified: nobody knows it\n")
+    assert call("weights", "fetch", "odd") == 2  # no terminal: nobody can be asked
+    shown = capsys.readouterr().err
+    assert "odd is unverified: nobody knows it" in shown and "--yes" in shown
+    answers: list[bool] = [False, True]
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.confirm", lambda *words, **keywords: answers.pop(0))
+    monkeypatch.setattr("vqtools.weights.fetch.PAUSE", 0.0)
+    assert call("weights", "fetch", "odd") == 2 and "was not fetched" in capsys.readouterr().err
+    assert call("weights", "fetch", "odd") == 2 and "could not be downloaded" in capsys.readouterr().err
+    assert call("weights", "fetch", "starter") == 0 and "is here already" in capsys.readouterr().err
+    assert call("weights", "fetch", "vqgan-imagenet") == 2
+    assert "or 'vqgan-imagenet-f16-16384'?" in capsys.readouterr().err
 
 
 def test_help_shows_every_flag_and_imports_nothing_heavy() -> None:
@@ -296,7 +341,7 @@ def test_help_shows_every_flag_and_imports_nothing_heavy() -> None:
         "try: cli.main(sys.argv[1:])\n"
         "finally: print([name for name in ('torch', 'open_clip', 'kornia', 'ipywidgets') if name in sys.modules])"
     )
-    for arguments in (["--help"], ["paint", "--help"], ["paint", "x", "-i", "none"], []):
+    for arguments in (["--help"], ["paint", "--help"], ["paint", "x", "-i", "none"], [], ["weights"]):
         ran = subprocess.run(
             [sys.executable, "-c", program, *arguments], capture_output=True, text=True, encoding="utf-8", check=False
         )

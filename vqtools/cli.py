@@ -246,20 +246,74 @@ def copy_notebooks(folder: Path) -> tuple[int, int]:
     return copied, kept
 
 
-@command.command()
+@command.group(invoke_without_command=True)
 @debug_option
-def weights() -> None:
-    """List the networks that are known, with their licences."""
+@click.pass_context
+def weights(context: click.Context) -> None:
+    """List the networks that are known: name, kind, size, whether it is here, licence, what it was trained on."""
+    if context.invoked_subcommand is not None:
+        return
     from vqtools.weights import registry
 
-    for one in registry.records():
-        here = one.file is not None and one.file.exists()
-        place = "here" if here else "to be downloaded" if one.urls else "missing"
-        click.echo(f"{one.kind} {one.name} ({place})")
-        for label, value in (("licence", one.licence), ("trained on", one.trained_on), ("source", one.source)):
-            if value:
-                click.echo(f"    {label}: {value}")
-    click.echo(f"your own models: {registry.home()}")
+    rows = [("NAME", "KIND", "SIZE", "HERE", "LICENCE", "TRAINED ON")]
+    for one in [*registry.records(), *registry.own()]:
+        here = "yes" if one.place.exists() else "no" if one.urls else "missing"
+        licence = f"unverified! {one.licence}".strip() if one.doubt else one.licence
+        rows.append((one.name, one.kind, registry.amount(one.size), here, licence or "?", one.trained_on or "?"))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    widths = [max(len(row[i]) for row in rows) for i in range(4)] + [36]
+    for row in rows:
+        cells = [cell.ljust(size) for cell, size in zip(row, widths, strict=False)]
+        cells[4] = row[4].ljust(36) if not width or len(row[4]) <= 36 else row[4][:35] + "…"
+        line = "  ".join([*cells, row[5]])
+        click.echo(line[: width - 1] + "…" if 0 < width < len(line) else line)
+    click.echo(f"fetch one: vqtools weights fetch NAME; yours, and those that were fetched, lie in {registry.home()}")
+
+
+@weights.command("fetch")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Agree to a network whose licence or file could not be verified.")
+@debug_option
+def fetch_weights(name: str, yes: bool) -> None:
+    """Download the network NAME, check it, and convert it."""
+    from vqtools.weights import fetch
+    from vqtools.weights.registry import amount
+
+    record = fetch.known(name)
+    if not record.place.exists():
+        facts = (amount(record.size), f"licence: {record.licence or '?'}", f"trained on: {record.trained_on}")
+        click.echo(f"{name}: {'; '.join(facts)}", err=True)
+        if record.doubt and not yes and sys.stdin.isatty():
+            yes = click.confirm(f"It is unverified: {record.doubt}. Fetch it all the same?", err=True)
+            if not yes:
+                raise UserError(f"{name} was not fetched")
+    path = fetch.fetch(record, yes=yes, say=functools.partial(click.echo, err=True))
+    click.echo(str(path))
+
+
+@weights.command("convert")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", metavar="NAME", help="What to call it from then on [default: the file's name].")
+@debug_option
+def convert_weights(file: Path, name: str | None) -> None:
+    """Convert a checkpoint of another program to a network that is found by its name.
+
+    \b
+    FILE may be a taming-transformers, latent-diffusion, diffusers or LlamaGen checkpoint, or a diffusers folder;
+    the yaml that belongs to it is taken where it stands beside it.
+    """
+    from vqtools.weights import convert, registry
+
+    name = registry.checked_name(file.stem if name is None else name)
+    place = convert.named(registry.home(), name)
+    for path in (place("", True), place("vqgan", False), place("condition", False)):
+        if path.exists():
+            raise UserError(f"{path} is there already; choose another name with --name")
+    done = convert.convert(file, place)
+    for note in done.notes:
+        click.echo(note, err=True)
+    for kind, path in done.files.items():
+        click.echo(f"{kind} {path.stem} (from {done.family}): {path}")
 
 
 @command.command()

@@ -28,7 +28,7 @@ from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings
 from vqtools.sampling.sampler import Sampler
 from vqtools.settings import UserError, near
-from vqtools.weights import files, registry
+from vqtools.weights import convert, files, registry
 
 __all__ = ["PaintSettings", "Painter", "Painting", "load_clip", "load_transformer", "load_vqgan", "paint", "painting"]
 
@@ -37,28 +37,34 @@ GUIDANCE, TOP_P = 4.0, 0.85
 
 
 def find(kind: registry.Kind, name: str) -> Path:
-    """The file (a CLIP's folder) of a network: a path, a name of weights.txt, or a model in the models' folder."""
+    """The file (a CLIP's folder) of a network: a path, a name of weights.txt, or a model in the models' folder.
+
+    A path may lead to another program's checkpoint: it is converted once, and found converted from then on.
+    """
     suffix = "" if kind == "clip" else ".safetensors"
     if Path(name).suffix or os.sep in name:
         if not Path(name).exists():
-            raise UserError(f"{kind} {name!r} is not there; expected a file of vqtools or a name")
-        return Path(name)
-    known = {record.name: record.file for record in registry.records() if record.kind == kind and record.file}
+            raise UserError(f"{kind} {name!r} is not there; expected a file of a network, or a name")
+        return convert.cached(Path(name), kind) if suffix else Path(name)
+    listed = {record.name: record for record in registry.records() if record.kind == kind}
+    known = {one.name: one.place for one in listed.values() if one.place.exists()}
     for path in sorted(registry.home().glob("*.safetensors" if suffix else "*/open_clip_config.json")):
         if not suffix or files.kind_of(path) == kind:
             known[path.stem if suffix else path.parent.name] = path if suffix else path.parent
-    if name not in known:
-        raise UserError(f"no {kind} is called {name!r}{near(name, known)}")
-    return known[name]
+    if name in known:
+        return known[name]
+    if name in listed:
+        raise UserError(f"the {kind} {name!r} is known but not here; bring it with: vqtools weights fetch {name}")
+    raise UserError(f"no {kind} is called {name!r}{near(name, known)}")
 
 
 def load_vqgan(name: str = "starter") -> VQGAN:
-    """A VQGAN by name or path: in fp32, on the CPU, frozen."""
+    """A VQGAN by name, path, or another program's checkpoint: in fp32, on the CPU, frozen."""
     return _vqgan(find("vqgan", name))
 
 
 def load_transformer(name: str = "starter") -> GPT:
-    """A transformer by name or path: in fp32, on the CPU, frozen."""
+    """A transformer by name, path, or another program's checkpoint: in fp32, on the CPU, frozen."""
     return _transformer(find("transformer", name))
 
 

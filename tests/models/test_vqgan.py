@@ -17,7 +17,7 @@ TINY = VQGANConfig(
 
 
 def test_parameters_are_those_of_the_public_imagenet_model() -> None:
-    lines = (GOLDEN / "f16_1024.txt").read_text().splitlines()
+    lines = (GOLDEN / "keys" / "f16_1024.txt").read_text().splitlines()
     expected = {line.split(" ")[0]: line.split("(")[1].split(")")[0] for line in lines}
     with torch.device("meta"):
         state = VQGAN(VQGANConfig()).state_dict()

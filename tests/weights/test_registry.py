@@ -45,14 +45,16 @@ def test_records_are_read() -> None:
         ("name: a\nkind: vqgan\nlicense: MIT\npath: x", "line 3: there is no key 'license'; did you mean 'licence'?"),
         ("name: a\nkind vqgan", "line 2: 'kind vqgan' is not `key: value`"),
         ("name: a\nkind:", "line 2"),
-        ("name: a\nkind: gan\npath: x", "line 2: kind 'gan' is none of vqgan, clip, transformer"),
+        ("name: a\nkind: gan\npath: x", "line 2: kind 'gan' is none of vqgan, clip, transformer, perceptual"),
         ("\n\nname: a\npath: x", "line 3: this record has no kind"),
         ("kind: clip\npath: x", "line 1: this record has no name"),
         ("name: a\nkind: clip", "line 1: a has neither a path nor a url"),
         ("name: a\nname: b", "line 2: name stands twice"),
-        ("name: a/b", "line 1: name 'a/b'"),
-        ("name: a\nkind: clip\nurl: u\nsha256: 12", "line 4: sha256 '12' is not 64"),
-        ("name: a\nkind: clip\nurl: u\nbytes: -1", "line 4: bytes '-1' is not a whole number"),
+        ("name: a/b\nkind: vqgan\npath: x", "line 1: name 'a/b'"),
+        ("name: a/b/c", "line 1: name 'a/b/c'"),
+        ("name: a\nkind: clip\nurl: https://u\nsha256: 12", "line 4: sha256 '12' is not 64"),
+        ("name: a\nkind: clip\nurl: https://u\nbytes: -1", "line 4: bytes '-1' is not a whole number"),
+        ("name: a\nkind: clip\nurl: file:///etc/passwd", "line 3: url 'file:///etc/passwd' is no address"),
         ("name: a\nkind: clip\npath: x\n\nname: a\nkind: clip\npath: y", "line 5: a second record of the clip a"),
     ],
 )
@@ -67,8 +69,87 @@ def test_the_shipped_list_has_the_starters(monkeypatch: pytest.MonkeyPatch, tmp_
     assert {(one.kind, one.name) for one in registry.records()} >= {
         (kind, "starter") for kind in ("vqgan", "clip", "transformer")
     }
-    for one in registry.records():
-        assert one.licence and one.trained_on and one.source, one.name
+
+
+def test_every_public_network_is_verified_or_asks_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
+    public = [one for one in registry.records() if one.urls]
+    for one in public:
+        assert one.trained_on and one.source, one.name
+        assert (one.licence and one.sha256) or one.unverified, one.name
+        assert all(url.startswith("https://") for url in (*one.urls, *one.config_urls)), one.name
+        assert not one.place.exists() and one.place.is_relative_to(tmp_path)
+        if one.kind == "transformer":
+            assert one.config_urls, one.name  # its heads stand nowhere else
+    assert {one.name for one in public if not one.doubt} >= {
+        "vqgan-imagenet-f16-16384", "vqgan-imagenet-f16-1024", "vqgan-coco-first-stage", "vqgan-gumbel-f8-8192",
+        "llamagen-vq-ds16-c2i", "amused-256-vqvae", "sflckr-transformer", "faceshq-transformer",
+        "ViT-B-32-quickgelu/openai", "vgg16-imagenet",
+    }  # fmt: skip
+    assert {one.name for one in public if one.doubt} >= {"vqgan-wikiart-f16-16384", "ldm-vq-f4", "coco-transformer"}
+    assert len({one.place for one in public}) == len(public)
+
+
+def test_the_clips_are_open_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import open_clip
+
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
+    clips = [one for one in registry.records() if one.kind == "clip" and one.urls]
+    assert len(clips) >= 7
+    for one in clips:
+        architecture, _, tag = one.name.partition("/")
+        assert (architecture, tag) in open_clip.list_pretrained()
+        # the same activation as the weights were trained with: open_clip only warns
+        assert open_clip.get_model_config(architecture).get("quick_gelu", False) == (tag == "openai"), one.name
+
+
+def test_what_asks_before_use(tmp_path: Path) -> None:
+    def doubt(*lines: str) -> str:
+        (one,) = registry.parse("\n".join(("name: a", "kind: vqgan", *lines)), tmp_path)
+        return one.doubt
+
+    assert doubt("path: a.safetensors") == "" == doubt("url: https://a.example", f"sha256: {'0' * 64}")
+    assert doubt("url: https://a.example") == "no hash tells whether the file is the right one"
+    assert doubt("url: https://a.example", "unverified: odd") == "odd"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://a.example/x/last.ckpt", ".ckpt"), ("https://a.example/f/140747ba/?dl=1", ".ckpt"),
+        ("https://a.example/d/a75/files/?p=%2Fconfigs%2Fmodel.yaml&dl=1", ".yaml"),
+        ("https://a.example/vq-f4.zip", ".zip"), ("https://a.example/v0.1/vgg.pth", ".pth"),
+        ("https://a.example/model.safetensors?download=true", ".safetensors"),
+    ],
+)  # fmt: skip
+def test_the_suffix_of_an_address(url: str, expected: str) -> None:
+    assert registry.suffix(url) == expected
+
+
+def test_amounts_are_said_as_people_say_them() -> None:
+    assert [registry.amount(n) for n in (None, 0, 7289, 957_954_257, 980_092_370, 4_263_525_412)] == [
+        "?", "0 B", "7.29 kB", "958 MB", "980 MB", "4.26 GB",
+    ]  # fmt: skip
+
+
+def test_own_models_are_listed_without_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    import torch
+
+    from vqtools.weights import files
+
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
+    files.save_model(tmp_path / "my-roses.safetensors", "vqgan", {}, {"a": torch.zeros(1)})
+    for name, content in (("b", b""), ("c", b"\xff" * 99), ("d", (20).to_bytes(8, "little") + b"[" * 20)):
+        (tmp_path / f"{name}.safetensors").write_bytes(content)
+    program = (
+        "import sys\nfrom vqtools.weights import registry\n"
+        "print([(one.name, one.kind) for one in registry.own()], 'torch' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[('my-roses', 'vqgan')] False\n"
 
 
 def test_people_add_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -111,6 +111,11 @@ class VectorQuantizer(nn.Module):
         out = straight_through(vectors, chosen).view(b, h, w, c).permute(0, 3, 1, 2)
         return Quantized(out, codes.view(b, h, w), loss)
 
+    def snap(self, latents: Tensor) -> Tensor:
+        """Latents (b, c, h, w) near codes -> the nearest codes' vectors; the gradient goes straight through."""
+        # not self.forward: a quantiser that chooses otherwise in encoding still has nearest codes in painting
+        return VectorQuantizer.forward(self, latents).latents
+
     @torch.no_grad()
     def start(self, latents: Tensor, generator: torch.Generator) -> None:
         """Start the codebook at the k-means centres of latents (b, c, h, w): codes begin where the data is."""
@@ -160,6 +165,27 @@ class VectorQuantizer(nn.Module):
             pick = torch.randint(len(vectors), (count,), generator=generator).to(vectors.device)
             self.embedding.weight[dead] = vectors[pick]
         return count
+
+
+class GumbelQuantizer(VectorQuantizer):
+    """Quantiser whose codes are chosen by a learned projection instead of by distance.
+
+    Jang et al. 2017, arXiv 1611.01144; the reference's GumbelVQ. The choice here is the likeliest code, never a
+    drawn one, so that the same picture has the same codes; the loss is kl_weight · KL(q ‖ uniform).
+    """
+
+    def __init__(self, codebook_size: int, dim: int, *, kl_weight: float = 5e-4) -> None:
+        super().__init__(codebook_size, dim)
+        self.kl_weight = kl_weight
+        self.proj = nn.Conv2d(dim, codebook_size, 1)
+
+    def forward(self, latents: Tensor) -> Quantized:
+        share = self.proj(latents).softmax(1)  # (b, k, h, w)
+        codes = share.argmax(1)
+        mixed = torch.einsum("bkhw,kc->bchw", share, self.codebook)
+        k = self.embedding.num_embeddings
+        loss = self.kl_weight * (share * (share * k + 1e-10).log()).sum(1).mean()
+        return Quantized(straight_through(mixed, self.latents_of(codes)), codes, loss)
 
 
 def perplexity(codes: Tensor, codebook_size: int) -> tuple[float, float]:

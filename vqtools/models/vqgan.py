@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqtools.models.norms import GroupNorm
-from vqtools.models.quantizers import Metric, Quantized, VectorQuantizer
+from vqtools.models.quantizers import GumbelQuantizer, Metric, Quantized, VectorQuantizer
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class VQGANConfig:
     beta: float = 0.25
     legacy: bool = True
     ema_decay: float | None = None
+    quantizer: Literal["nearest", "gumbel"] = "nearest"
+    image_channels: int = 3  # more for a label map, one channel a label
 
     @property
     def f(self) -> int:
@@ -154,7 +156,7 @@ class Encoder(nn.Module):
         super().__init__()
         c, groups, self.patch = config, config.norm_groups, config.patch
         widths = [c.channels * m for m in c.channel_mult]
-        self.conv_in = nn.Conv2d(3 * c.patch**2, c.channels, 3, padding=1)
+        self.conv_in = nn.Conv2d(c.image_channels * c.patch**2, c.channels, 3, padding=1)
         self.down = nn.ModuleList()
         for i, (inp, out) in enumerate(zip([c.channels, *widths], widths, strict=False)):
             attention = c.resolution // c.patch // 2**i in c.attn_resolutions
@@ -188,7 +190,7 @@ class Decoder(nn.Module):
                 level.upsample = Upsample(out)
             self.up.append(level)
         self.norm_out = norm(widths[0], groups)
-        self.conv_out = nn.Conv2d(widths[0], 3 * c.patch**2, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[0], c.image_channels * c.patch**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.mid(self.conv_in(z))
@@ -196,6 +198,16 @@ class Decoder(nn.Module):
             h = level(h)
         x: Tensor = self.conv_out(F.silu(self.norm_out(h)))
         return F.pixel_shuffle(x, self.patch) if self.patch > 1 else x
+
+
+def quantizer(config: VQGANConfig) -> VectorQuantizer:
+    """The codebook that a config describes."""
+    c = config
+    if c.quantizer == "gumbel":
+        return GumbelQuantizer(c.codebook_size, c.embed_dim)
+    return VectorQuantizer(
+        c.codebook_size, c.embed_dim, metric=c.metric, beta=c.beta, legacy=c.legacy, ema_decay=c.ema_decay
+    )
 
 
 class VQGAN(nn.Module):
@@ -206,14 +218,7 @@ class VQGAN(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.quantize = VectorQuantizer(
-            config.codebook_size,
-            config.embed_dim,
-            metric=config.metric,
-            beta=config.beta,
-            legacy=config.legacy,
-            ema_decay=config.ema_decay,
-        )
+        self.quantize = quantizer(config)
         self.quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
 

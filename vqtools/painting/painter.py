@@ -229,7 +229,7 @@ class Painter:
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Latents (1, c, h, w) -> picture (1, 3, H, W), about [0, 1]; the gradient goes straight through the codes."""
-        quantized = self.vqgan.quantize(latents).latents.contiguous(memory_format=self.layout)
+        quantized = self.vqgan.quantize.snap(latents).contiguous(memory_format=self.layout)
         with self.machine.autocast():
             image = self.vqgan.decode_latents(quantized)
         return image.float().add(1).div(2)

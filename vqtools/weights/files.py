@@ -1,7 +1,7 @@
 """Our own files of weights: one safetensors a model, its config in the header; a CLIP is open_clip's folder.
 
 Knows files and networks; nothing about prompts or training. Files from elsewhere are hostile until proved
-otherwise: no pickle is ever opened, and a header that does not fit its tensors is an error that names them.
+otherwise: no pickle is opened here, and a header that does not fit its tensors is an error that names them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from vqtools.models.gpt import GPT, GPTConfig
 from vqtools.models.perceptual import PerceptualDistance
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.settings import UserError
+from vqtools.weights import registry
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -68,6 +69,11 @@ def kind_of(path: Path) -> str:
 def load_vqgan(path: Path) -> VQGAN:
     """A VQGAN in fp32, frozen and ready to draw."""
     return _build(path, "vqgan", lambda config: VQGAN(VQGANConfig.from_dict(config)))
+
+
+def load_condition(path: Path) -> VQGAN:
+    """The VQGAN of label maps that a transformer with a segmentation as its condition reads."""
+    return _build(path, "condition", lambda config: VQGAN(VQGANConfig.from_dict(config)))
 
 
 def load_transformer(path: Path) -> GPT:
@@ -114,7 +120,10 @@ def load_clip_folder(folder: Path) -> CLIP:
 
 
 def load_open_clip(name: str) -> CLIP:
-    """A public CLIP by open_clip's NAME/TAG, such as "ViT-B-32-quickgelu/openai"; open_clip downloads it once."""
+    """A public CLIP by open_clip's NAME/TAG, such as "ViT-B-32-quickgelu/openai".
+
+    From the file that `vqtools weights fetch` brought and checked; without it open_clip downloads it once.
+    """
     import open_clip
 
     architecture, _, tag = name.partition("/")
@@ -124,8 +133,13 @@ def load_open_clip(name: str) -> CLIP:
             f"no CLIP {name!r}: "
             + (f"{architecture} has the tags {', '.join(tags)}" if tags else "expected starter or open_clip's NAME/TAG")
         )
+    fetched = registry.Record(name, "clip").place
     try:
-        model = open_clip.create_model(architecture, pretrained=tag)
+        if fetched.is_file():
+            prepare = open_clip.get_pretrained_cfg(architecture, tag)
+            model = open_clip.create_model(architecture, pretrained=str(fetched), force_preprocess_cfg=prepare)
+        else:
+            model = open_clip.create_model(architecture, pretrained=tag)
     except (OSError, RuntimeError) as error:
         raise UserError(f"{name} could not be fetched: {' '.join(str(error).split())[:200]}") from None
     return _wrap(model, open_clip.get_tokenizer(architecture), name)

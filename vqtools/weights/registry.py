@@ -1,24 +1,27 @@
 """The list of known networks: weights.txt, read into records.
 
-Knows names, places and licences; downloads and opens nothing.
+Knows names, places and licences; downloads nothing, and opens no network: it is quick, without torch.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
+from urllib.parse import unquote
 
 from vqtools.settings import UserError, near, shorten
 
-Kind = Literal["vqgan", "clip", "transformer"]
+Kind = Literal["vqgan", "clip", "transformer", "perceptual"]
 _HERE = Path(__file__).resolve().parent
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEYS = (
-    "name", "kind", "path", "url", "sha256", "bytes", "licence", "trained on", "source", "config url", "config sha256",
+    "name", "kind", "path", "url", "sha256", "bytes", "licence", "trained on", "source", "unverified",
+    "config url", "config sha256",
 )  # fmt: skip
 
 
@@ -35,8 +38,43 @@ class Record:
     licence: str = ""
     trained_on: str = ""
     source: str = ""
-    config_url: str = ""
+    unverified: str = ""
+    config_urls: tuple[str, ...] = ()
     config_sha256: str = ""
+
+    @property
+    def doubt(self) -> str:
+        """Why a person should agree before this is fetched and used, or ""."""
+        unknown = self.urls and not self.sha256
+        return self.unverified or ("no hash tells whether the file is the right one" if unknown else "")
+
+    @property
+    def place(self) -> Path:
+        """Where it lies, or will lie when it is fetched."""
+        if self.file is not None:
+            return self.file
+        if self.kind == "clip":
+            return home() / "clip" / f"{self.name.replace('/', '--')}.safetensors"
+        # a perceptual network stays as it was published; the others become files of our own
+        return home() / (self.name + (suffix(self.urls[0]) if self.kind == "perceptual" else ".safetensors"))
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the download, or of what lies here; None where neither is known."""
+        if self.bytes is not None or not self.place.exists():
+            return self.bytes
+        parts = self.place.rglob("*") if self.place.is_dir() else [self.place]
+        return sum(part.stat().st_size for part in parts if part.is_file())
+
+
+def amount(number: int | None) -> str:
+    """Bytes as people say them: 958 MB."""
+    if number is None:
+        return "?"
+    value, units = float(number), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.3g} {units[0]}"
 
 
 def home() -> Path:
@@ -69,6 +107,43 @@ def find(kind: Kind, name: str) -> Record:
     if name not in names:
         raise UserError(f"there is no {kind} named {shorten(name)}{near(name, names)}")
     return names[name]
+
+
+def checked_name(name: str) -> str:
+    """A name that a person gives to a network, if it can be one."""
+    if not _NAME.fullmatch(name) or "/" in name:
+        raise UserError(f"name {shorten(name)} may hold letters, digits, dots and dashes only")
+    return name
+
+
+def own() -> list[Record]:
+    """The models in `home()` that a person made or converted: those that no list names."""
+    listed = {one.place for one in records()}
+    found = []
+    for path in sorted(home().glob("*.safetensors")):
+        header = _header(path)
+        if path not in listed and header.get("kind") in get_args(Kind):
+            found.append(Record(name=path.stem, kind=header["kind"], file=path, bytes=path.stat().st_size))
+    return found
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header of one of our files, {} where it is none."""
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            text = file.read(length) if length < 1 << 26 else b""
+        header = json.loads(json.loads(text)["__metadata__"]["vqtools"])
+        return header if isinstance(header, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def suffix(url: str) -> str:
+    """The suffix of the file that a url leads to; .ckpt where it does not say."""
+    known = (".ckpt", ".pth", ".pt", ".bin", ".safetensors", ".zip", ".yaml", ".yml", ".json")
+    ends = re.findall(r"\.[a-z]+(?=$|[?&#])", unquote(url).lower())
+    return next((end for end in reversed(ends) if end in known), ".ckpt")
 
 
 def read(path: Path, folder: Path) -> list[Record]:
@@ -106,13 +181,13 @@ def parse(text: str, folder: Path, origin: str = "weights.txt") -> list[Record]:
 
 def _record(block: list[tuple[int, str, str]], folder: Path, origin: str) -> Record:
     values: dict[str, str] = {}
-    urls: list[str] = []
+    urls: dict[str, list[str]] = {"url": [], "config url": []}
     for number, key, value in block:
         where = f"{origin} line {number}"
         if key not in _KEYS:
             raise UserError(f"{where}: there is no key {shorten(key)}{near(key, _KEYS)}")
-        if key == "url":
-            urls.append(value)
+        if key in urls:
+            urls[key].append(_address(value, where))
             continue
         if key in values:
             raise UserError(f"{where}: {key} stands twice in one record")
@@ -122,21 +197,30 @@ def _record(block: list[tuple[int, str, str]], folder: Path, origin: str) -> Rec
     for key in ("name", "kind"):
         if key not in values:
             raise UserError(f"{first}: this record has no {key}")
-    if not urls and "path" not in values:
+    if "/" in values["name"] and values["kind"] != "clip":  # a CLIP's name is open_clip's NAME/TAG
+        raise UserError(f"{first}: name {shorten(values['name'])} may hold letters, digits, dots and dashes only")
+    if not urls["url"] and "path" not in values:
         raise UserError(f"{first}: {values['name']} has neither a path nor a url")
     return Record(
         name=values["name"],
         kind=cast(Kind, values["kind"]),
         file=folder / values["path"] if "path" in values else None,
-        urls=tuple(urls),
+        urls=tuple(urls["url"]),
         sha256=values.get("sha256", "").lower(),
         bytes=int(values["bytes"]) if "bytes" in values else None,
         licence=values.get("licence", ""),
         trained_on=values.get("trained on", ""),
         source=values.get("source", ""),
-        config_url=values.get("config url", ""),
+        unverified=values.get("unverified", ""),
+        config_urls=tuple(urls["config url"]),
         config_sha256=values.get("config sha256", "").lower(),
     )
+
+
+def _address(value: str, where: str) -> str:
+    if not value.startswith(("https://", "http://")):
+        raise UserError(f"{where}: url {shorten(value)} is no address; expected one that begins with https://")
+    return value
 
 
 def _check(key: str, value: str, where: str) -> None:

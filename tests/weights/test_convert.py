@@ -1,0 +1,469 @@
+"""Other programs' checkpoints: the reference's numbers come out, and nothing else goes in."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from vqtools import studio
+from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.settings import UserError
+from vqtools.weights import convert, files, keys, pickles
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+# checkpoint, its io file, what floats may differ by across machines (golden/README)
+VQGANS = [
+    ("taming_vqmodel.ckpt", "taming_vqmodel", 1e-5),
+    ("taming_gumbelvq.ckpt", "taming_gumbelvq", 1e-5),
+    ("ldm_vq.ckpt", "ldm_vq", 2e-5),
+    ("llamagen_vq.pt", "llamagen_vq", 1e-5),
+    ("diffusers_vq", "diffusers_vq", 1e-5),
+    ("diffusers_vq_old_names", "diffusers_vq", 1e-5),
+]
+
+
+def converted(source: Path, folder: Path, kind: str = "") -> convert.Conversion:
+    return convert.convert(source, convert.named(folder, "it"), kind=kind)
+
+
+@pytest.mark.parametrize(("source", "io", "tolerance"), VQGANS)
+def test_a_converted_vqgan_gives_the_reference_numbers(tmp_path: Path, source: str, io: str, tolerance: float) -> None:
+    done = converted(GOLDEN / source, tmp_path)
+    assert done.files == {"vqgan": tmp_path / "it.safetensors"}
+    model, stored = files.load_vqgan(done.files["vqgan"]), load_file(GOLDEN / f"{io}_io.safetensors")
+    assert_same(model, stored, tolerance)
+    assert [one.name for one in tmp_path.iterdir()] == ["it.safetensors"]
+
+
+def assert_same(model: VQGAN, stored: dict[str, torch.Tensor], tolerance: float) -> None:
+    with torch.no_grad():
+        latents = model.encode_latents(stored["image"])
+        reconstruction, _, quantized = model(stored["image"])
+    assert torch.equal(model.encode(stored["image"]), stored["codes"])
+    assert torch.equal(quantized.codes, stored["codes"])
+    close = {"rtol": 0, "atol": tolerance}
+    torch.testing.assert_close(latents, stored["latent"], **close)
+    torch.testing.assert_close(quantized.latents, stored["quantized"], **close)
+    torch.testing.assert_close(model.latents_of(stored["codes"]), stored["quantized"], **close)
+    torch.testing.assert_close(reconstruction, stored["reconstruction"], **close)
+    torch.testing.assert_close(model.decode(stored["codes"]), stored["reconstruction"], **close)
+    if "reconstruction_not_quantized" in stored:
+        torch.testing.assert_close(model.decode_latents(latents), stored["reconstruction_not_quantized"], **close)
+    if "quantizer_loss" in stored:
+        torch.testing.assert_close(quantized.loss, stored["quantizer_loss"], **close)
+
+
+def test_painting_snaps_to_the_nearest_code_of_a_gumbel_model_too(tmp_path: Path) -> None:
+    model = files.load_vqgan(converted(GOLDEN / "taming_gumbelvq.ckpt", tmp_path).files["vqgan"])
+    codes = torch.arange(64).view(1, 8, 8)
+    latents = model.latents_of(codes).requires_grad_(True)
+    snapped = model.quantize.snap(latents + 1e-4)
+    torch.testing.assert_close(snapped, model.latents_of(codes))
+    snapped.sum().backward()
+    assert torch.equal(latents.grad, torch.ones_like(latents))
+
+
+@pytest.mark.parametrize("condition", ["class", "seg"])
+def test_a_whole_stage_2_checkpoint_gives_the_reference_numbers(tmp_path: Path, condition: str) -> None:
+    done = converted(GOLDEN / f"taming_net2net_{condition}.ckpt", tmp_path)
+    stored = load_file(GOLDEN / f"taming_net2net_{condition}_io.safetensors")
+    gpt = files.load_transformer(tmp_path / "it.safetensors")
+    vqgan = files.load_vqgan(tmp_path / "it-vqgan.safetensors")
+    about = files.read_header(tmp_path / "it.safetensors")["about"]
+    assert about["vqgan"] == files.sha256(done.files["vqgan"])
+    assert gpt.config.grid == 8 and gpt.config.heads == 4
+    with torch.no_grad():
+        logits = gpt(stored["tokens"])[:, stored["condition_codes"].flatten(1).shape[1] - 1 :]
+        picture = vqgan.decode(stored["greedy_codes"])
+    torch.testing.assert_close(logits, stored["logits"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(picture, stored["greedy_image"], rtol=0, atol=1e-5)
+    assert torch.equal(vqgan.encode(stored["image"]), stored["codes"])
+    if condition == "class":
+        assert about["condition"] == {"kind": "class", "classes": 10}
+        return
+    assert about["condition"] == {"kind": "segmentation", "labels": 12}
+    reader = files.load_condition(tmp_path / "it-condition.safetensors")
+    one_hot = torch.nn.functional.one_hot(stored["segmentation"], 12).permute(0, 3, 1, 2).float()
+    assert torch.equal(reader.encode(one_hot), stored["condition_codes"])
+    with torch.no_grad():
+        again = reader(one_hot)[0]
+    torch.testing.assert_close(again, stored["segmentation_logits"], rtol=0, atol=1e-5)
+    with pytest.raises(UserError, match="holds a condition; expected a vqgan"):
+        files.load_vqgan(tmp_path / "it-condition.safetensors")
+
+
+def test_an_unconditional_stage_2_checkpoint_splits(tmp_path: Path) -> None:
+    done = converted(GOLDEN / "taming_net2net_uncond.ckpt", tmp_path)
+    assert sorted(done.files) == ["transformer", "vqgan"]
+    assert files.read_header(done.files["transformer"])["about"]["condition"] == {"kind": "sos", "token": 0}
+    config = files.load_transformer(done.files["transformer"]).config
+    assert (config.block_size, config.layers, config.heads, config.vocab_size) == (512, 2, 4, 40)
+    first_stage = files.load_vqgan(done.files["vqgan"])
+    assert first_stage.encode(torch.zeros(1, 3, 32, 32)).shape == (1, 16, 16)
+
+
+# -- all public shapes -------------------------------------------------------------------------------------------------
+
+
+def listed(name: str) -> dict[str, torch.Tensor]:
+    """The tensors of a key list, at full size, without their numbers."""
+    state = {}
+    for line in (GOLDEN / "keys" / f"{name}.txt").read_text().splitlines():
+        key, shape = line.split(" ", 1)
+        size = [int(number) for number in shape[1 : shape.index(")")].split(",") if number.strip()]
+        kind = getattr(torch, shape.split()[-1])
+        state[key] = torch.empty(size, dtype=kind, device="meta")
+    return state
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "f", "codes"),
+    [
+        ("f16_1024", "loss_disc3", 16, 1024), ("f16_16384", "loss_disc2", 16, 16384), ("gumbel_f8", "", 8, 8192),
+        ("ldm_vq_f4", "loss_disc3", 4, 8192), ("ldm_vq_f4_noattn", "loss_disc3", 4, 8192),
+        ("ldm_vq_f8", "loss_disc2", 8, 16384), ("ldm_vq_f8_n256", "loss_disc3", 8, 256),
+        ("ldm_vq_f16", "loss_disc2", 16, 16384), ("llamagen_vq_ds16", "", 16, 16384), ("llamagen_vq_ds8", "", 8, 16384),
+        ("diffusers_amused_512_vqvae", "", 16, 8192), ("diffusers_vq_f4", "", 4, 8192),
+    ],
+)  # fmt: skip
+def test_full_size_key_lists_are_taken_exactly(name: str, loss: str, f: int, codes: int) -> None:
+    state = listed(name) | {f"loss.{key}": value for key, value in (listed(loss) if loss else {}).items()}
+    (part,) = keys.parts(state, {})
+    config = VQGANConfig.from_dict(part.config)
+    assert (part.kind, config.f, config.codebook_size) == ("vqgan", f, codes)
+    assert sum(map(torch.numel, part.tensors.values())) == sum(
+        value.numel() for key, value in listed(name).items() if "codebook_used" not in key
+    )
+    if name == "f16_1024":
+        assert config == VQGANConfig()
+    # inside a diffusion checkpoint
+    if name.startswith("ldm"):
+        whole = {f"first_stage_model.{key}": value for key, value in state.items()}
+        whole["model.diffusion_model.out.weight"] = torch.empty(1)
+        (inside,) = keys.parts(whole, {})
+        assert inside.config == part.config
+
+
+@pytest.mark.parametrize("condition", ["uncond", "class", "coord", "seg"])
+def test_net2net_key_lists_are_taken_exactly(condition: str) -> None:
+    stages: dict[str, Any] = {
+        "uncond": {"target": "taming.modules.util.SOSProvider", "params": {"sos_token": 0}},
+        "class": {"target": "taming.modules.util.Labelator", "params": {"n_classes": 1000}},
+        "coord": {"target": "taming.modules.misc.coord.CoordStage", "params": {"n_embed": 1024, "down_factor": 16}},
+        "seg": {"target": "taming.models.vqgan.VQSegmentationModel", "params": {"n_labels": 182}},
+    }
+    config = {"model": {"params": {
+        "transformer_config": {"params": {"n_head": 1}}, "cond_stage_config": stages[condition],
+    }}}  # fmt: skip
+    state = listed(f"net2net_{condition}")
+    if condition == "seg":
+        state["cond_stage_model.colorize"] = torch.empty(3, 182, 1, 1)
+    found = {part.kind: part for part in keys.parts(state, config)}
+    assert set(found) == {"vqgan", "transformer"} | ({"condition"} if condition == "seg" else set())
+    taken = sum(len(part.tensors) for part in found.values())
+    assert taken == len([key for key in state if not key.endswith(("attn.mask", "colorize"))])
+    if condition == "seg":
+        assert found["condition"].config["image_channels"] == 182
+    assert [part.kind for part in keys.parts(state, {}, "vqgan")] == ["vqgan"]  # needs no yaml
+    with pytest.raises(UserError, match="put its yaml beside the checkpoint"):
+        keys.parts(state, {})
+    state["transformer.blocks.0.extra"] = torch.empty(1)
+    with pytest.raises(UserError, match=r"left-over keys: transformer\.blocks\.0\.extra"):
+        keys.parts(state, config)
+
+
+def test_a_llamagen_gpt_is_named() -> None:
+    with pytest.raises(UserError, match="LlamaGen GPT"):
+        keys.parts(listed("llamagen_gpt_b_256"), {})
+
+
+@settings(max_examples=12)
+@given(st.data())
+def test_a_missing_key_and_a_left_over_one_are_named(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(["f16_1024", "gumbel_f8", "llamagen_vq_ds8", "diffusers_vq_f4"]))
+    state = listed(name)
+    gone = data.draw(st.sampled_from(sorted(key for key in state if "codebook_used" not in key)))
+    value = state.pop(gone)
+    state["decoder.surprise"] = value
+    with pytest.raises(UserError) as caught:
+        keys.parts(state, {})
+    assert gone in str(caught.value)
+    state[gone] = value
+    with pytest.raises(UserError, match=r"left-over keys: decoder\.surprise$"):
+        keys.parts(state, {})
+    del state["decoder.surprise"]
+    state[gone] = torch.empty((*value.shape, 2), device="meta")
+    with pytest.raises(UserError, match=gone.replace(".", r"\.") + "|channels|beside it"):
+        keys.parts(state, {})
+
+
+# -- what stands beside a checkpoint -----------------------------------------------------------------------------------
+
+
+def beside(folder: Path, change: dict[str, Any], name: str = "last.yaml") -> Path:
+    """The golden VQModel as last.ckpt, with a yaml of which some values were changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(GOLDEN / "taming_vqmodel.ckpt", folder / "last.ckpt")
+    config = yaml.safe_load((GOLDEN / "taming_vqmodel.yaml").read_text())
+    config["model"]["params"].update({k: v for k, v in change.items() if k == "n_embed"})
+    config["model"]["params"]["ddconfig"].update({k: v for k, v in change.items() if k != "n_embed"})
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(yaml.safe_dump(config))
+    return folder / "last.ckpt"
+
+
+def test_with_and_without_a_yaml_it_is_the_same_network(tmp_path: Path) -> None:
+    stored = load_file(GOLDEN / "taming_vqmodel_io.safetensors")
+    for i, name in enumerate(["last.yaml", "model.yaml", "../configs/2020-11-09T13-31-51-project.yaml", "other.txt"]):
+        source = beside(tmp_path / str(i) / "checkpoints", {}, name)
+        done = converted(source, tmp_path / f"out{i}")
+        model = files.load_vqgan(done.files["vqgan"])
+        assert model.config.resolution == (256 if name == "other.txt" else 32)
+        assert ("no config beside it: its shape is read from the tensors" in done.notes) == (name == "other.txt")
+        assert torch.equal(model.encode(stored["image"]), stored["codes"])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"n_embed": 128}, "n_embed 128, but the tensors have 64"),
+        ({"ch_mult": [1, 2, 4]}, "ch_mult"),
+        ({"attn_resolutions": [32]}, "attn_resolutions"),
+        ({"resolution": "big"}, "resolution 'big'"),
+        ({"tanh_out": True}, "tanh_out"),
+        ({"z_channels": {"a": 1}}, "z_channels"),
+    ],
+)
+def test_a_yaml_of_another_checkpoint_is_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        converted(beside(tmp_path, change), tmp_path / "out")
+    assert says in str(caught.value) and "last.ckpt" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:os.system ['touch {}']", "a: [", "just a sentence", "\t", "[" * 1500, "a: \x00",
+    ],
+)  # fmt: skip
+def test_a_yaml_that_is_none_is_refused_and_runs_nothing(tmp_path: Path, text: str) -> None:
+    source = beside(tmp_path, {})
+    flag = tmp_path / "ran"
+    (tmp_path / "last.yaml").write_text(text.replace("{}", str(flag)))
+    with pytest.raises(UserError, match=r"last\.yaml"):
+        converted(source, tmp_path / "out")
+    assert not flag.exists() and not (tmp_path / "out").exists()
+
+
+def test_diffusers_groups_come_from_its_config_or_are_asked_for(tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "diffusers_vq" / "diffusion_pytorch_model.safetensors", tmp_path / "alone.safetensors")
+    with pytest.raises(UserError, match="16 channels can't be normed in 32 groups; put its own"):
+        converted(tmp_path / "alone.safetensors", tmp_path)
+    config = json.loads((GOLDEN / "diffusers_vq" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"norm_type": "spatial"}))
+    shutil.copy(tmp_path / "alone.safetensors", tmp_path / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(UserError, match="'spatial'"):
+        converted(tmp_path, tmp_path / "out")
+
+
+# -- hostile and broken files ------------------------------------------------------------------------------------------
+
+
+class Evil:
+    def __init__(self, flag: Path) -> None:
+        self.flag = flag
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.flag}",)
+
+
+def refused(source: Path, says: str) -> None:
+    before = source.read_bytes()
+    folder = source.parent / "out"
+    with pytest.raises(UserError) as caught:
+        converted(source, folder)
+    assert says in str(caught.value) and source.name in str(caught.value), caught.value
+    assert "\n" not in str(caught.value)
+    assert not folder.exists() and source.read_bytes() == before
+
+
+def test_a_malicious_pickle_never_runs(tmp_path: Path) -> None:
+    state = {"state_dict": {"a": torch.zeros(1)}, "callbacks": Evil(tmp_path / "ran")}
+    torch.save(state, tmp_path / "evil.ckpt")
+    refused(tmp_path / "evil.ckpt", "'posix.system'")
+    (tmp_path / "old.ckpt").write_bytes(pickle.dumps(state["callbacks"]))
+    refused(tmp_path / "old.ckpt", "old format")
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    refused(tmp_path / "old.pt", "old format that torch wrote before version 1.6")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_names_that_only_look_like_a_trainers_are_refused(tmp_path: Path) -> None:
+    # a pickle by hand, because the class is not there to be pickled
+    body = b"\x80\x02cpytorch_lightning.callbacks.model_checkpoint\nos.system\n."
+    with zipfile.ZipFile(tmp_path / "fake.ckpt", "w") as archive:
+        archive.writestr("archive/data.pkl", body)
+        archive.writestr("archive/version", "3\n")
+    refused(tmp_path / "fake.ckpt", "pytorch_lightning.callbacks.model_checkpoint.os.system")
+
+
+def test_other_code_never_sees_the_stand_ins() -> None:
+    before = torch.serialization.get_safe_globals()
+    pickles.read(GOLDEN / "taming_vqmodel.ckpt")
+    assert torch.serialization.get_safe_globals() == before
+
+
+def test_broken_and_foreign_files_say_what_they_are(tmp_path: Path) -> None:
+    whole = (GOLDEN / "taming_vqmodel.ckpt").read_bytes()
+    cases = {
+        "cut.ckpt": (whole[: len(whole) // 2], "incomplete or damaged"),
+        "page.ckpt": (b"\n<!DOCTYPE html><html>Sign in</html>", "is a web page"),
+        "empty.ckpt": (b"", "is empty"),
+        "lfs.ckpt": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS"),
+        "noise.ckpt": (b"\x00\x01" * 300, "is no checkpoint"),
+        "cut.safetensors": ((GOLDEN / "diffusers_vq_io.safetensors").read_bytes()[:5000], "incomplete or damaged"),
+    }
+    for name, (content, says) in cases.items():
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name, says)
+    with zipfile.ZipFile(tmp_path / "renamed.ckpt", "w") as archive:
+        archive.writestr("photos/cat.txt", "meow")
+    refused(tmp_path / "renamed.ckpt", "plain zip archive")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), str(tmp_path / "script.pt"))
+    refused(tmp_path / "script.pt", "TorchScript")
+    torch.save([1, 2], tmp_path / "list.pt")
+    refused(tmp_path / "list.pt", "holds no network's tensors")
+    torch.save({"encoder.conv_in.weight": torch.zeros(1).expand(1 << 40)}, tmp_path / "bomb.pt")
+    refused(tmp_path / "bomb.pt", "not stored in full")
+    torch.save({"decoder.weight": torch.zeros(1)}, tmp_path / "kl.pt")
+    refused(tmp_path / "kl.pt", "no codebook")
+    with pytest.raises(UserError, match="is not there"):
+        pickles.read(tmp_path / "none.ckpt")
+
+
+@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=40))
+def test_a_damaged_checkpoint_gives_tensors_or_an_error_but_never_a_crash(position: int, noise: bytes) -> None:
+    whole = SMALL.read_bytes()
+    position %= len(whole)
+    broken = SMALL.with_name("broken.ckpt")
+    broken.write_bytes(whole[:position] + noise + whole[position + len(noise) :])
+    with contextlib.suppress(UserError):
+        assert all(isinstance(value, torch.Tensor) for value in pickles.read(broken).values())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small(tmp_path_factory: pytest.TempPathFactory) -> None:
+    global SMALL
+    SMALL = tmp_path_factory.mktemp("small") / "small.ckpt"
+    torch.save({"state_dict": {"a": torch.ones(3), "b": torch.zeros(2, 2)}}, SMALL)
+
+
+SMALL = Path()
+
+
+def test_a_zip_that_holds_one_checkpoint_is_unpacked_and_tidied(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "vq-f4.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(GOLDEN / "ldm_vq.ckpt", "model.ckpt")
+    done = converted(tmp_path / "vq-f4.zip", tmp_path)
+    assert_same(files.load_vqgan(done.files["vqgan"]), load_file(GOLDEN / "ldm_vq_io.safetensors"), 2e-5)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["it.safetensors", "vq-f4.zip"]
+
+
+def test_averaged_weights_go_first_and_trainers_extras_stay_behind(tmp_path: Path) -> None:
+    from argparse import Namespace
+
+    weights = torch.load(GOLDEN / "llamagen_vq.pt", weights_only=True)["model"]
+    spoiled = {key: value + 1 for key, value in weights.items()}
+    whole = {"model": spoiled, "ema": weights, "optimizer": {"state": {}}, "steps": 3, "args": Namespace(lr=1)}
+    torch.save(whole, tmp_path / "trained.pt")
+    model = files.load_vqgan(converted(tmp_path / "trained.pt", tmp_path).files["vqgan"])
+    assert_same(model, load_file(GOLDEN / "llamagen_vq_io.safetensors"), 1e-5)
+
+
+def test_nothing_is_left_where_the_second_file_can_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "it.safetensors").mkdir()  # the transformer's name is taken by a folder
+    with pytest.raises(UserError, match="could not be written"):
+        converted(GOLDEN / "taming_net2net_class.ckpt", tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == ["it.safetensors"]
+
+
+# -- a checkpoint's path where a name is expected ----------------------------------------------------------------------
+
+
+def test_a_path_is_converted_once_and_anew_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
+    source = beside(tmp_path, {})
+    stored = load_file(GOLDEN / "taming_vqmodel_io.safetensors")
+    assert torch.equal(studio.load_vqgan(str(source)).encode(stored["image"]), stored["codes"])
+    first = tmp_path / "last.vqgan.safetensors"
+    assert studio.find("vqgan", str(source)) == first
+    written = first.stat().st_mtime_ns
+    assert studio.find("vqgan", str(source)) == first and first.stat().st_mtime_ns == written
+    assert studio.find("vqgan", str(first)) == first  # ours already
+    os.utime(source, ns=(1, 1))
+    studio.find("vqgan", str(source))
+    assert first.stat().st_mtime_ns != written
+    with pytest.raises(UserError, match="holds a vqgan; expected a transformer"):
+        studio.find("transformer", str(source))
+
+
+def test_where_nothing_can_be_written_it_goes_to_the_models_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
+    source = beside(tmp_path / "disk", {})
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, whom no mode stops
+    path = studio.find("vqgan", str(source))
+    assert path.parent == tmp_path / "home" / "converted" and studio.find("vqgan", str(source)) == path
+    assert not list((tmp_path / "disk").glob("*.safetensors"))
+
+
+def test_a_folder_of_diffusers_and_a_stage_2_checkpoint_work_as_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
+    shutil.copytree(GOLDEN / "diffusers_vq", tmp_path / "vq")
+    stored = load_file(GOLDEN / "diffusers_vq_io.safetensors")
+    for path in (tmp_path / "vq", tmp_path / "vq" / "diffusion_pytorch_model.safetensors"):
+        assert torch.equal(studio.load_vqgan(str(path)).encode(stored["image"]), stored["codes"])
+    shutil.copy(GOLDEN / "taming_net2net_class.ckpt", tmp_path / "cin.ckpt")
+    assert studio.load_vqgan(str(tmp_path / "cin.ckpt")).f == 2  # its first stage, without a yaml
+    shutil.copy(GOLDEN / "taming_net2net_class.yaml", tmp_path / "cin.yaml")
+    assert studio.load_transformer(str(tmp_path / "cin.ckpt")).config.layers == 2
+
+
+def test_our_file_says_where_it_comes_from(tmp_path: Path) -> None:
+    done = converted(GOLDEN / "ldm_vq.ckpt", tmp_path)
+    about = files.read_header(done.files["vqgan"])["about"]
+    assert about["from"] == "ldm_vq.ckpt" and about["family"] == "taming VQModel"
+    with safe_open(done.files["vqgan"], framework="pt") as file:
+        assert not [key for key in file.keys() if key.startswith("loss")]  # noqa: SIM118
+    assert any("serve training only" in note for note in done.notes)
+
+
+def test_shared_tensors_are_an_error_and_not_a_crash(tmp_path: Path) -> None:
+    state = load_file(GOLDEN / "diffusers_vq" / "diffusion_pytorch_model.safetensors")
+    state["decoder.conv_norm_out.bias"] = state["decoder.conv_norm_out.weight"]
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    shutil.copy(GOLDEN / "diffusers_vq" / "config.json", folder)
+    torch.save(state, folder / "diffusion_pytorch_model.bin")
+    with pytest.raises(UserError, match="could not be written"):
+        converted(folder, tmp_path / "out")
+    save_file({k: v.clone() for k, v in state.items()}, folder / "diffusion_pytorch_model.safetensors")
+    assert converted(folder, tmp_path / "out").files

@@ -1,0 +1,402 @@
+"""Key tables: what a network's tensors are called in other people's checkpoints, and the network they describe.
+
+Pure: from a mapping of tensors (on any device, meta too) to our configs and names. A table is exact: a key that is
+missing or left over, or a shape that does not fit, is an error that names it. Knows no files.
+
+Families: taming-transformers (VQModel, GumbelVQ, VQSegmentationModel, Net2NetTransformer), latent-diffusion
+(VQModelInterface, VQModel), diffusers (VQModel, attention under its newer or older names), LlamaGen (its VQ).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqtools.models.gpt import GPT, GPTConfig
+from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.settings import UserError
+
+Names = Callable[[str], str]  # our key, or the beginning of one -> theirs
+
+# keys that belong to training, to a plot or to what a number already says: left out on purpose, and counted
+_TRAINING = re.compile(
+    r"loss\.perceptual_loss\.(scaling_layer\.(shift|scale)|net\.slice\d\.\d+\.(weight|bias)|lin\d\.model\.\d\.weight)"
+    r"|loss\.discriminator\.main\.\d+\.(weight|bias|running_mean|running_var|num_batches_tracked|loc|scale|initialized)"
+    r"|quantize\.codebook_used|colorize"
+)
+_MASK = re.compile(r"blocks\.\d+\.attn\.mask")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network of a checkpoint in our names. kind: "vqgan", "condition" (a VQGAN of label maps) or "transformer"."""
+
+    kind: str
+    family: str
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    about: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def parts(state: Mapping[str, Tensor], config: Mapping[str, Any], kind: str = "") -> list[Part]:
+    """The networks in a checkpoint's tensors. UserError where there is no table, or none of the kind asked for.
+
+    kind: "vqgan" takes nothing else from a checkpoint that holds more, and so does not need what else would need.
+    config: what stood beside the file (the yaml, or a diffusers config.json), {} for none.
+    """
+    state = _without(state, "module.") if all(key.startswith("module.") for key in state) else dict(state)
+    if _any(state, "layers.0.attention.wqkv."):
+        raise UserError("this is a LlamaGen GPT; vqtools can't hold its transformer yet, only its VQ")
+    if not _any(state, "first_stage_model."):
+        found = [vqgan(state, config)]
+    elif _any(state, "transformer."):
+        found = list(_net2net(state, config, kind))
+    else:  # a whole latent-diffusion model: its first stage is what we can hold
+        first = vqgan(_without(state, "first_stage_model."), _first_stage(config))
+        found = [replace(first, notes=("only its first stage is taken", *first.notes))]
+    if kind and kind not in [part.kind for part in found]:
+        raise UserError(f"this is a {found[0].family}, which holds a {found[0].kind}; expected a {kind}")
+    return found
+
+
+# -- VQGANs ------------------------------------------------------------------------------------------------------------
+
+
+def vqgan(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Part:
+    """A VQGAN of any family from its tensors; what stands beside it must agree with them."""
+    family, names = _family(state)
+    ours = _read_config(state, names, family)
+    notes = []
+    ours = (_agree_diffusers if family == "diffusers VQModel" else _agree_taming)(ours, config)
+    if not config and family != "LlamaGen VQ":
+        notes.append("no config beside it: its shape is read from the tensors")
+    with torch.device("meta"):
+        model = VQGAN(ours)
+    tensors, dropped = match(state, model, names, [_TRAINING, re.compile(r"quantize\.used")])
+    if dropped:
+        notes.append(f"left out {dropped} tensors that serve training only")
+    kind = "vqgan" if ours.image_channels == 3 else "condition"
+    return Part(kind, family, ours.to_dict(), tensors, notes=tuple(notes))
+
+
+def _family(state: Mapping[str, Tensor]) -> tuple[str, Names]:
+    """Whose names these are, and how they are made from ours."""
+    if not _any(state, "quantize."):
+        raise UserError(
+            "these tensors have no codebook (quantize.…), so this is no VQGAN; keys begin with " + _beginnings(state)
+        )
+    if _any(state, "encoder.conv_blocks."):
+        return "LlamaGen VQ", _llamagen(_length(state, "encoder.conv_blocks.{}."))
+    if _any(state, "encoder.down_blocks."):
+        old = any(".attentions." in key and ".query." in key for key in state)
+        return "diffusers VQModel", _diffusers(_length(state, "encoder.down_blocks.{}."), old)
+    if _any(state, "encoder.down."):
+        gumbel = "quantize.embed.weight" in state
+        return ("taming GumbelVQ", _gumbel) if gumbel else ("taming VQModel", str)
+    raise UserError("vqtools knows no network with such keys; they begin with " + _beginnings(state))
+
+
+def _gumbel(ours: str) -> str:
+    return ours.replace("quantize.embedding.", "quantize.embed.")
+
+
+def _llamagen(levels: int) -> Names:
+    middle = {"block_1": "0", "attn_1": "1", "block_2": "2"}
+
+    def theirs(ours: str) -> str:
+        ours = re.sub(r"^(\w+)\.mid\.(\w+)\.", lambda m: f"{m[1]}.mid.{middle[m[2]]}.", ours)
+        ours = re.sub(r"^encoder\.down\.", "encoder.conv_blocks.", ours)
+        ours = re.sub(r"^decoder\.up\.(\d+)\.", lambda m: f"decoder.conv_blocks.{levels - 1 - int(m[1])}.", ours)
+        return re.sub(r"(conv_blocks\.\d+)\.block\.", r"\1.res.", ours)
+
+    return theirs
+
+
+def _diffusers(levels: int, old: bool) -> Names:
+    middle = {"block_1": "resnets.0", "attn_1": "attentions.0", "block_2": "resnets.1"}
+    attention = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
+    if old:
+        attention |= {"q": "query", "k": "key", "v": "value", "proj_out": "proj_attn"}
+
+    def theirs(ours: str) -> str:
+        ours = re.sub(r"(attn\.\d+|attn_1)\.(\w+)\.", lambda m: f"{m[1]}.{attention[m[2]]}.", ours)
+        ours = re.sub(r"^(\w+)\.mid\.(\w+)\.", lambda m: f"{m[1]}.mid_block.{middle[m[2]]}.", ours)
+        ours = re.sub(r"^encoder\.down\.", "encoder.down_blocks.", ours)
+        ours = re.sub(r"^decoder\.up\.(\d+)\.", lambda m: f"decoder.up_blocks.{levels - 1 - int(m[1])}.", ours)
+        ours = re.sub(r"(_blocks\.\d+)\.block\.", r"\1.resnets.", ours)
+        ours = re.sub(r"(_blocks\.\d+)\.attn\.", r"\1.attentions.", ours)
+        ours = re.sub(r"\.(down|up)sample\.", r".\1samplers.0.", ours)
+        return ours.replace("nin_shortcut", "conv_shortcut").replace("norm_out", "conv_norm_out")
+
+    return theirs
+
+
+def _read_config(state: Mapping[str, Tensor], names: Names, family: str) -> VQGANConfig:
+    """The shape of a VQGAN as its tensors have it."""
+
+    def shape(ours: str) -> torch.Size:
+        if (key := names(ours)) not in state:
+            raise UserError(f"the key {key} of a {family} is missing")
+        if state[key].ndim < 2:
+            raise UserError(f"the tensor {key} of a {family} has the shape {tuple(state[key].shape)}")
+        return state[key].shape
+
+    levels = _length(state, names("encoder.down.{}."))
+    blocks = _length(state, names("encoder.down.0.block.{}."))
+    if not levels or not blocks:
+        raise UserError(f"the first level (keys {names('encoder.down.0.block.0.')}…) of a {family} is missing")
+    channels = shape("encoder.conv_in.weight")[0]
+    widths = [shape(f"encoder.down.{i}.block.0.conv1.weight")[0] for i in range(levels)]
+    if any(width % channels for width in widths):
+        raise UserError(f"levels of {widths} channels are no multiples of the first convolution's {channels}")
+    attention = [i for i in range(levels) if _any(state, names(f"encoder.down.{i}.attn.0.norm.")[:-1])]
+    codes, embed_dim = shape("quantize.embedding.weight")[:2]
+    default = VQGANConfig()
+    return VQGANConfig(
+        channels=channels,
+        channel_mult=tuple(width // channels for width in widths),
+        res_blocks=blocks,
+        attn_resolutions=tuple(default.resolution >> i for i in attention),
+        z_channels=shape("encoder.conv_out.weight")[0],
+        embed_dim=embed_dim,
+        codebook_size=codes,
+        mid_attention=_any(state, names("encoder.mid.attn_1.norm.")[:-1]),
+        metric="cosine" if family == "LlamaGen VQ" else "euclidean",
+        quantizer="gumbel" if family == "taming GumbelVQ" else "nearest",
+        image_channels=shape("encoder.conv_in.weight")[1],
+    )
+
+
+def _agree_taming(ours: VQGANConfig, config: Mapping[str, Any]) -> VQGANConfig:
+    """Take the nominal resolution from a yaml, which must say of everything else what the tensors say."""
+    params = at(config, "model", "params")
+    shape = at(params, "ddconfig")
+    if not shape:
+        return ours
+    if shape.get("tanh_out"):
+        raise UserError("its yaml asks for tanh_out, which vqtools does not know")
+    resolution = shape.get("resolution", ours.resolution)
+    if not isinstance(resolution, int) or resolution < ours.f:
+        raise UserError(f"its yaml's resolution {resolution!r} is no number of pixels of at least {ours.f}")
+    levels = [i for i in range(len(ours.channel_mult)) if VQGANConfig().resolution >> i in ours.attn_resolutions]
+    attention = tuple(resolution // 2**i for i in levels)
+    said = {
+        "ch": (shape.get("ch"), ours.channels),
+        "ch_mult": (_plain(shape.get("ch_mult")), list(ours.channel_mult)),
+        "num_res_blocks": (shape.get("num_res_blocks"), ours.res_blocks),
+        "z_channels": (shape.get("z_channels"), ours.z_channels),
+        "in_channels": (shape.get("in_channels"), ours.image_channels),
+        "embed_dim": (params.get("embed_dim"), ours.embed_dim),
+        "n_embed": (params.get("n_embed"), ours.codebook_size),
+    }
+    _agree(said, "its yaml")
+    asked = _plain(shape.get("attn_resolutions"))
+    if isinstance(asked, list):
+        reached = [resolution // 2**i for i in range(len(ours.channel_mult)) if resolution // 2**i in asked]
+        _agree({"attn_resolutions": (reached, list(attention))}, "its yaml")
+    return replace(ours, resolution=resolution, attn_resolutions=attention)
+
+
+def _agree_diffusers(ours: VQGANConfig, config: Mapping[str, Any]) -> VQGANConfig:
+    """Take the groups of the norms from a config.json, which must say of everything else what the tensors say."""
+    if config.get("norm_type", "group") != "group" or config.get("act_fn", "silu") != "silu":
+        raise UserError(
+            f"its config.json asks for norm_type {config.get('norm_type')!r} and act_fn {config.get('act_fn')!r}; "
+            "vqtools knows 'group' and 'silu' only"
+        )
+    said = {
+        "in_channels": (config.get("in_channels"), ours.image_channels),
+        "block_out_channels": (
+            _plain(config.get("block_out_channels")), [ours.channels * m for m in ours.channel_mult],
+        ),
+        "layers_per_block": (config.get("layers_per_block"), ours.res_blocks),
+        "latent_channels": (config.get("latent_channels"), ours.z_channels),
+        "num_vq_embeddings": (config.get("num_vq_embeddings"), ours.codebook_size),
+        "vq_embed_dim": (config.get("vq_embed_dim"), ours.embed_dim),
+    }  # fmt: skip
+    _agree(said, "its config.json")
+    groups = config.get("norm_num_groups", ours.norm_groups)
+    if not isinstance(groups, int) or groups < 1 or ours.channels % groups:
+        raise UserError(
+            f"{ours.channels} channels can't be normed in {groups!r} groups; put its own config.json beside it, "
+            "where norm_num_groups says how many there are"
+        )
+    return replace(ours, norm_groups=groups)
+
+
+def _agree(said: Mapping[str, tuple[Any, Any]], where: str) -> None:
+    for name, (value, found) in said.items():
+        if value is not None and value != found:
+            raise UserError(
+                f"{where} says {name} {value!r}, but the tensors have {found!r}: it belongs to another checkpoint; "
+                "move it away, or put the right one there"
+            )
+
+
+# -- stage 2 -----------------------------------------------------------------------------------------------------------
+
+
+def _net2net(state: Mapping[str, Tensor], config: Mapping[str, Any], kind: str) -> Iterable[Part]:
+    """First stage, label maps' VQGAN and transformer of a Net2NetTransformer, as far as asked for."""
+    inner = ("first_stage_model.", "cond_stage_model.", "transformer.")
+    if left := sorted(key for key in state if not key.startswith(inner)):
+        raise UserError(f"left-over keys in a taming Net2NetTransformer: {_listed(left)}")
+    first = _without(state, "first_stage_model.")
+    yield vqgan(first, _first_stage(config))
+    if kind == "vqgan":
+        return
+    if not config:
+        raise UserError(
+            "a transformer's heads and its condition can't be read from its tensors; put its yaml beside the checkpoint"
+        )
+    condition = _without(state, "cond_stage_model.")
+    if condition:
+        target = at(config, "model", "params", "cond_stage_config")
+        part = vqgan(condition, {"model": target})
+        yield replace(part, kind="condition")
+    yield _transformer(_without(state, "transformer."), config, "quantize.used" in first)
+
+
+def _transformer(state: Mapping[str, Tensor], config: Mapping[str, Any], remapped: bool) -> Part:
+    if remapped:
+        raise UserError("its first stage renumbers the codes (remap), which vqtools does not know")
+    params = at(config, "model", "params")
+    shape = at(params, "transformer_config", "params")
+    for key in ("tok_emb.weight", "pos_emb", "head.weight"):
+        if key not in state or state[key].ndim < 2:
+            raise UserError(f"the key transformer.{key} of a taming Net2NetTransformer is missing")
+    vocabulary, width = state["tok_emb.weight"].shape
+    block = state["pos_emb"].shape[1]
+    layers, heads = _length(state, "blocks.{}."), shape.get("n_head")
+    said = {
+        "vocab_size": (shape.get("vocab_size"), vocabulary),
+        "block_size": (shape.get("block_size"), block),
+        "n_layer": (shape.get("n_layer"), layers),
+        "n_embd": (shape.get("n_embd"), width),
+    }
+    _agree(said, "its yaml")
+    if not isinstance(heads, int) or heads < 1 or width % heads:
+        raise UserError(f"its yaml's n_head {heads!r} does not divide the width {width}")
+    values: dict[str, Any] = {
+        "vocab_size": vocabulary, "block_size": block, "layers": layers, "heads": heads, "width": width,
+        "grid": _grid(params, block),
+    }  # fmt: skip
+    if unmasked := shape.get("n_unmasked"):
+        values["n_unmasked"] = unmasked
+    try:
+        ours = GPTConfig.from_dict(values)
+    except ValueError as error:
+        raise UserError(f"vqtools can't hold this transformer: {error}") from None
+    with torch.device("meta"):
+        model = GPT(ours)
+    for key, value in state.items():
+        if _MASK.fullmatch(key) and value.shape != (1, 1, block, block):
+            raise UserError(f"transformer.{key} has the shape {tuple(value.shape)}; expected (1, 1, {block}, {block})")
+    tensors, _ = match(state, model, str, [_MASK], prefix="transformer.")
+    about = {"condition": _condition(params)}
+    return Part("transformer", "taming Net2NetTransformer", ours.to_dict(), tensors, about)
+
+
+def _grid(params: Mapping[str, Any], block: int) -> int:
+    """Side of the grid it was trained on: the first stage's nominal resolution by its f."""
+    first = at(params, "first_stage_config", "params", "ddconfig")
+    resolution, levels = first.get("resolution"), _plain(first.get("ch_mult"))
+    if isinstance(resolution, int) and isinstance(levels, list) and levels:
+        return max(resolution >> (len(levels) - 1), 1)
+    return isqrt(block)
+
+
+def _condition(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands before a transformer's codes, as plain data."""
+    stage, key = params.get("cond_stage_config"), str(params.get("cond_stage_key", ""))
+    name = str(stage if isinstance(stage, str) else at(params, "cond_stage_config").get("target", ""))
+    values = at(params, "cond_stage_config", "params")
+    name = name.rsplit(".", 1)[-1]
+    if name in ("SOSProvider", "__is_unconditional__"):
+        return {"kind": "sos", "token": values.get("sos_token", params.get("sos_token", 0))}
+    if name == "Labelator":
+        return {"kind": "class", "classes": values.get("n_classes")}
+    if name == "CoordStage":
+        return {"kind": "coordinates", "codes": values.get("n_embed"), "f": values.get("down_factor")}
+    if name == "VQSegmentationModel":
+        return {"kind": "segmentation", "labels": values.get("n_labels")}
+    if name in ("VQModel", "GumbelVQ", "__is_first_stage__"):
+        return {"kind": "codes", "of": key}
+    raise UserError(f"its yaml's condition {name!r} is none that vqtools knows (cond_stage_config)")
+
+
+# -- the tables at work ------------------------------------------------------------------------------------------------
+
+
+def match(
+    state: Mapping[str, Tensor],
+    model: nn.Module,
+    names: Names,
+    left_out: Iterable[re.Pattern[str]],
+    prefix: str = "",
+) -> tuple[dict[str, Tensor], int]:
+    """The tensors under our names, exactly those of `model`, and how many were left out on purpose."""
+    expected = model.state_dict()
+    table = {names(ours): ours for ours in expected}
+    dropped = {key for key in state if key not in table and any(one.fullmatch(key) for one in left_out)}
+    missing = sorted(prefix + key for key in table.keys() - state.keys())
+    left = sorted(prefix + key for key in state.keys() - table.keys() - dropped)
+    if missing or left:
+        problems = {"missing keys": missing, "left-over keys": left}
+        told = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
+        raise UserError(f"the tensors are not those of the network that they seem to be; {told}")
+    found = {}
+    for theirs, ours in table.items():
+        value, shape = state[theirs], expected[ours].shape
+        if value.ndim == 2 and len(shape) == 4 and shape[2:] == (1, 1):  # a linear layer is a 1×1 convolution
+            value = value[:, :, None, None]
+        if value.shape != shape or not value.is_floating_point():
+            what = f"{tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+            raise UserError(f"{prefix}{theirs} is {what}; expected {tuple(shape)} of floats")
+        found[ours] = value
+    return found, len(dropped)
+
+
+def at(config: Any, *path: str) -> Mapping[str, Any]:
+    """The mapping that lies at a path of keys, {} where there is none."""
+    for key in path:
+        config = config.get(key) if isinstance(config, Mapping) else None
+    return config if isinstance(config, Mapping) else {}
+
+
+def _first_stage(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    stage = at(config, "model", "params", "first_stage_config")
+    return {"model": stage} if stage else {}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def _any(state: Iterable[str], beginning: str) -> bool:
+    return any(key.startswith(beginning) for key in state)
+
+
+def _length(state: Iterable[str], pattern: str) -> int:
+    """How many numbers in a row, from 0, stand in the place of {} at the beginning of keys."""
+    return next(i for i in count() if not _any(state, pattern.format(i)))
+
+
+def _without(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _beginnings(state: Iterable[str]) -> str:
+    return _listed(sorted({key.split(".")[0] for key in state}))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
