@@ -258,7 +258,7 @@ def weights(context: click.Context) -> None:
     rows = [("NAME", "KIND", "SIZE", "HERE", "LICENCE", "TRAINED ON")]
     for one in [*registry.records(), *registry.own()]:
         here = "yes" if one.place.exists() else "no" if one.urls else "missing"
-        licence = f"unverified! {one.licence}".strip() if one.doubt else one.licence
+        licence = ", ".join(word for word in ("unverified" if one.doubt else "", one.licence) if word)
         rows.append((one.name, one.kind, registry.amount(one.size), here, licence or "?", one.trained_on or "?"))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     widths = [max(len(row[i]) for row in rows) for i in range(4)] + [36]
@@ -274,7 +274,7 @@ def weights(context: click.Context) -> None:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Agree to a network whose licence or file could not be verified.")
 @debug_option
-def fetch_weights(name: str, yes: bool) -> None:
+def fetch_weights(name: str, yes: bool) -> int:
     """Download the network NAME, check it, and convert it."""
     from vqtools.weights import fetch
     from vqtools.weights.registry import amount
@@ -287,8 +287,12 @@ def fetch_weights(name: str, yes: bool) -> None:
             yes = click.confirm(f"It is unverified: {record.doubt}. Fetch it all the same?", err=True)
             if not yes:
                 raise UserError(f"{name} was not fetched")
-    path = fetch.fetch(record, yes=yes, say=functools.partial(click.echo, err=True))
-    click.echo(str(path))
+    try:
+        click.echo(str(fetch.fetch(record, yes=yes, say=functools.partial(click.echo, err=True))))
+    except KeyboardInterrupt:
+        click.echo("stopped; what came is kept: fetch again to go on" if record.sha256 else "stopped", err=True)
+        return STOPPED
+    return 0
 
 
 @weights.command("convert")

@@ -249,7 +249,7 @@ def test_fetching_converts_once_and_says_what_it_did(record: registry.Record, tm
     model = studio.load_vqgan("tiny-f2")
     assert torch.equal(model.encode(stored["image"]), stored["codes"]) and model.config.resolution == 32
     assert path == tmp_path / "home" / "tiny-f2.safetensors" == studio.find("vqgan", "tiny-f2")
-    assert any("127.0.0.1" in line for line in told) and any("taming VQModel" in line for line in told)
+    assert any("127.0.0.1" in line for line in told) and any("latent-diffusion VQModel" in line for line in told)
     assert not list((tmp_path / "home" / "downloads").iterdir())
     about = files.read_header(path)["about"]
     assert about["sha256"] == record.sha256 and about["licence"] == "MIT" and about["name"] == "tiny-f2"

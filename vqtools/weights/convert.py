@@ -21,6 +21,7 @@ from vqtools.settings import UserError
 from vqtools.weights import files, keys, pickles, registry
 
 Place = Callable[[str, bool], Path]  # kind, and whether it is the checkpoint's main network -> file
+_SAME_TIME = 2.0  # seconds; some file systems store no finer
 _LARGEST_CONFIG = 1 << 20  # bytes; published ones have about a thousand
 
 
@@ -52,7 +53,8 @@ def convert(
     except UserError as error:
         text = str(error)
         raise UserError(text if str(source) in text else f"{source}: {text}") from None
-    told = {"from": source.name, **stamp(source), **(about or {})}
+    # nothing of this machine: the same checkpoint becomes the same bytes everywhere, and pictures name their hash
+    told = {"sha256": files.sha256(pickles.file_of(source)), **(about or {})}
     written: dict[str, Path] = {}
     try:
         for part in found:  # a transformer comes last and names the VQGAN that it belongs to
@@ -83,32 +85,25 @@ def cached(source: Path, kind: registry.Kind) -> Path:
     mark = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
     beside, ours = file.with_suffix(""), registry.home() / "converted" / f"{file.stem}-{mark}"
     for stem in (beside, ours):
-        if stamp(file).items() <= _about(_by_kind(stem)(kind, True)).items():
-            return _by_kind(stem)(kind, True)
+        target = _by_kind(stem)(kind, True)
+        if files.kind_of(target) == kind and abs(target.stat().st_mtime - file.stat().st_mtime) < _SAME_TIME:
+            return target
     place = _by_kind(beside if os.access(file.parent, os.W_OK) else ours)
-    return convert(source, place, kind=kind).files[kind]
+    written = convert(source, place, kind=kind).files
+    for path in written.values():
+        os.utime(
+            path, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns)
+        )  # by its time a changed checkpoint is told from the one that was converted
+    return written[kind]
 
 
 def _by_kind(stem: Path) -> Place:
     return lambda kind, main: stem.with_name(f"{stem.name}.{kind}.safetensors")
 
 
-def _about(path: Path) -> dict[str, Any]:
-    try:
-        return dict(files.read_header(path).get("about", {}))
-    except UserError:
-        return {}
-
-
 def named(folder: Path, name: str) -> Place:
     """Where what people call by a name lies: its main network as NAME, what else is in it as NAME-vqgan …"""
     return lambda kind, main: folder / (f"{name}.safetensors" if main else f"{name}-{kind}.safetensors")
-
-
-def stamp(path: Path) -> dict[str, int]:
-    """What tells a changed checkpoint from the one that was converted, without reading a gigabyte."""
-    stat = pickles.file_of(path).stat()
-    return {"bytes": stat.st_size, "modified": stat.st_mtime_ns}
 
 
 def config_of(source: Path) -> Path | None:

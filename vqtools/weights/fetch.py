@@ -22,7 +22,6 @@ from urllib.request import Request, urlopen
 
 from tqdm.auto import tqdm
 
-from vqtools import __version__
 from vqtools.settings import UserError, near, shorten
 from vqtools.weights import registry
 from vqtools.weights.registry import Record, amount
@@ -117,7 +116,7 @@ def _keep(record: Record, target: Path, config: Path | None, say: Callable[[str]
         return place
     from vqtools.weights import convert
 
-    about = {"name": record.name, "licence": record.licence, "trained on": record.trained_on, "sha256": record.sha256}
+    about = {"name": record.name, "licence": record.licence, "trained on": record.trained_on}
     place_of = convert.named(place.parent, place.stem)
     done = convert.convert(target, place_of, kind=record.kind, config=config, about=about)
     for note in done.notes:
@@ -217,7 +216,7 @@ def _pull(url: str, part: Path, size: int | None, progress: Progress) -> None:
 
 def _stream(url: str, part: Path, here: int, size: int | None, progress: Progress) -> bool:
     """One request, appended to `part` from `here` on. True when the file is whole."""
-    headers = {"User-Agent": f"vqtools/{__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": "vqtools", "Accept-Encoding": "identity"}
     if here:
         headers["Range"] = f"bytes={here}-"
     with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as answer:

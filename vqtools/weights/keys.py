@@ -10,6 +10,7 @@ Families: taming-transformers (VQModel, GumbelVQ, VQSegmentationModel, Net2NetTr
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -100,7 +101,7 @@ def _family(state: Mapping[str, Tensor]) -> tuple[str, Names]:
         return "diffusers VQModel", _diffusers(_length(state, "encoder.down_blocks.{}."), old)
     if _any(state, "encoder.down."):
         gumbel = "quantize.embed.weight" in state
-        return ("taming GumbelVQ", _gumbel) if gumbel else ("taming VQModel", str)
+        return ("taming GumbelVQ", _gumbel) if gumbel else ("taming or latent-diffusion VQModel", str)
     raise UserError("vqtools knows no network with such keys; they begin with " + _beginnings(state))
 
 
@@ -185,7 +186,7 @@ def _agree_taming(ours: VQGANConfig, config: Mapping[str, Any]) -> VQGANConfig:
         raise UserError("its yaml asks for tanh_out, which vqtools does not know")
     resolution = shape.get("resolution", ours.resolution)
     if not isinstance(resolution, int) or resolution < ours.f:
-        raise UserError(f"its yaml's resolution {resolution!r} is no number of pixels of at least {ours.f}")
+        raise UserError(f"its yaml's resolution {told(resolution)} is no number of pixels of at least {ours.f}")
     levels = [i for i in range(len(ours.channel_mult)) if VQGANConfig().resolution >> i in ours.attn_resolutions]
     attention = tuple(resolution // 2**i for i in levels)
     said = {
@@ -209,7 +210,7 @@ def _agree_diffusers(ours: VQGANConfig, config: Mapping[str, Any]) -> VQGANConfi
     """Take the groups of the norms from a config.json, which must say of everything else what the tensors say."""
     if config.get("norm_type", "group") != "group" or config.get("act_fn", "silu") != "silu":
         raise UserError(
-            f"its config.json asks for norm_type {config.get('norm_type')!r} and act_fn {config.get('act_fn')!r}; "
+            f"its config.json asks for norm_type {told(config.get('norm_type'))} and act_fn {told(config.get('act_fn'))}; "
             "vqtools knows 'group' and 'silu' only"
         )
     said = {
@@ -226,7 +227,7 @@ def _agree_diffusers(ours: VQGANConfig, config: Mapping[str, Any]) -> VQGANConfi
     groups = config.get("norm_num_groups", ours.norm_groups)
     if not isinstance(groups, int) or groups < 1 or ours.channels % groups:
         raise UserError(
-            f"{ours.channels} channels can't be normed in {groups!r} groups; put its own config.json beside it, "
+            f"{ours.channels} channels can't be normed in {told(groups)} groups; put its own config.json beside it, "
             "where norm_num_groups says how many there are"
         )
     return replace(ours, norm_groups=groups)
@@ -236,7 +237,7 @@ def _agree(said: Mapping[str, tuple[Any, Any]], where: str) -> None:
     for name, (value, found) in said.items():
         if value is not None and value != found:
             raise UserError(
-                f"{where} says {name} {value!r}, but the tensors have {found!r}: it belongs to another checkpoint; "
+                f"{where} says {name} {told(value)}, but the tensors have {told(found)}: it belongs to another checkpoint; "
                 "move it away, or put the right one there"
             )
 
@@ -284,12 +285,12 @@ def _transformer(state: Mapping[str, Tensor], config: Mapping[str, Any], remappe
     }
     _agree(said, "its yaml")
     if not isinstance(heads, int) or heads < 1 or width % heads:
-        raise UserError(f"its yaml's n_head {heads!r} does not divide the width {width}")
+        raise UserError(f"its yaml's n_head {told(heads)} does not divide the width {width}")
     values: dict[str, Any] = {
         "vocab_size": vocabulary, "block_size": block, "layers": layers, "heads": heads, "width": width,
         "grid": _grid(params, block),
     }  # fmt: skip
-    if unmasked := shape.get("n_unmasked"):
+    if unmasked := _number(shape.get("n_unmasked")):
         values["n_unmasked"] = unmasked
     try:
         ours = GPTConfig.from_dict(values)
@@ -316,21 +317,21 @@ def _grid(params: Mapping[str, Any], block: int) -> int:
 
 def _condition(params: Mapping[str, Any]) -> dict[str, Any]:
     """What stands before a transformer's codes, as plain data."""
-    stage, key = params.get("cond_stage_config"), str(params.get("cond_stage_key", ""))
-    name = str(stage if isinstance(stage, str) else at(params, "cond_stage_config").get("target", ""))
-    values = at(params, "cond_stage_config", "params")
-    name = name.rsplit(".", 1)[-1]
+    stage, values = params.get("cond_stage_config"), at(params, "cond_stage_config", "params")
+    target = stage if isinstance(stage, str) else at(params, "cond_stage_config").get("target")
+    name = target.rsplit(".", 1)[-1] if isinstance(target, str) else ""
     if name in ("SOSProvider", "__is_unconditional__"):
-        return {"kind": "sos", "token": values.get("sos_token", params.get("sos_token", 0))}
+        return {"kind": "sos", "token": _number(values.get("sos_token", params.get("sos_token"))) or 0}
     if name == "Labelator":
-        return {"kind": "class", "classes": values.get("n_classes")}
+        return {"kind": "class", "classes": _number(values.get("n_classes"))}
     if name == "CoordStage":
-        return {"kind": "coordinates", "codes": values.get("n_embed"), "f": values.get("down_factor")}
+        return {"kind": "coordinates", "codes": _number(values.get("n_embed")), "f": _number(values.get("down_factor"))}
     if name == "VQSegmentationModel":
-        return {"kind": "segmentation", "labels": values.get("n_labels")}
+        return {"kind": "segmentation", "labels": _number(values.get("n_labels"))}
     if name in ("VQModel", "GumbelVQ", "__is_first_stage__"):
-        return {"kind": "codes", "of": key}
-    raise UserError(f"its yaml's condition {name!r} is none that vqtools knows (cond_stage_config)")
+        key = params.get("cond_stage_key")
+        return {"kind": "codes", "of": key if isinstance(key, str) else ""}
+    raise UserError(f"its yaml's condition {told(target)} is none that vqtools knows (cond_stage_config)")
 
 
 # -- the tables at work ------------------------------------------------------------------------------------------------
@@ -375,6 +376,15 @@ def at(config: Any, *path: str) -> Mapping[str, Any]:
 def _first_stage(config: Mapping[str, Any]) -> Mapping[str, Any]:
     stage = at(config, "model", "params", "first_stage_config")
     return {"model": stage} if stage else {}
+
+
+def told(value: Any) -> str:
+    """A value out of a config for a sentence; short, also where a hostile one would unfold to gigabytes."""
+    return reprlib.repr(value)
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _plain(value: Any) -> Any:
