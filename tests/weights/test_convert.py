@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -181,6 +182,14 @@ def test_net2net_key_lists_are_taken_exactly(condition: str) -> None:
     assert [part.kind for part in keys.parts(state, {}, "vqgan")] == ["vqgan"]  # needs no yaml
     with pytest.raises(UserError, match="put its yaml beside the checkpoint"):
         keys.parts(state, {})
+    params = config["model"]["params"]
+    for change, says in (
+        ({"cond_stage_config": {"target": "my.Own"}}, "condition 'Own' is none"),
+        ({"transformer_config": {"params": {"n_head": 3}}}, "n_head 3 does not divide the width 64"),
+        ({"transformer_config": {"params": {"n_head": 1, "n_layer": 24}}}, "n_layer 24, but the tensors have 2"),
+    ):
+        with pytest.raises(UserError, match=says):
+            keys.parts(state, {"model": {"params": params | change}})
     state["transformer.blocks.0.extra"] = torch.empty(1)
     with pytest.raises(UserError, match=r"left-over keys: transformer\.blocks\.0\.extra"):
         keys.parts(state, config)
@@ -389,7 +398,10 @@ def test_averaged_weights_go_first_and_trainers_extras_stay_behind(tmp_path: Pat
 
     weights = torch.load(GOLDEN / "llamagen_vq.pt", weights_only=True)["model"]
     spoiled = {key: value + 1 for key, value in weights.items()}
-    whole = {"model": spoiled, "ema": weights, "optimizer": {"state": {}}, "steps": 3, "args": Namespace(lr=1)}
+    whole = {
+        "model": spoiled, "ema": weights, "optimizer": {"state": {}}, "steps": 3, "args": Namespace(lr=1),
+        "best": np.float64(0.5), "curve": np.zeros(3),
+    }  # fmt: skip
     torch.save(whole, tmp_path / "trained.pt")
     model = files.load_vqgan(converted(tmp_path / "trained.pt", tmp_path).files["vqgan"])
     assert_same(model, load_file(GOLDEN / "llamagen_vq_io.safetensors"), 1e-5)

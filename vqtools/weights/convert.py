@@ -90,10 +90,9 @@ def cached(source: Path, kind: registry.Kind) -> Path:
             return target
     place = _by_kind(beside if os.access(file.parent, os.W_OK) else ours)
     written = convert(source, place, kind=kind).files
-    for path in written.values():
-        os.utime(
-            path, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns)
-        )  # by its time a changed checkpoint is told from the one that was converted
+    stat = file.stat()
+    for path in written.values():  # by its time a changed checkpoint is told from the one that was converted
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     return written[kind]
 
 

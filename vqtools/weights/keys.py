@@ -75,8 +75,8 @@ def vqgan(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Part:
     """A VQGAN of any family from its tensors; what stands beside it must agree with them."""
     family, names = _family(state)
     ours = _read_config(state, names, family)
-    notes = []
     ours = (_agree_diffusers if family == "diffusers VQModel" else _agree_taming)(ours, config)
+    notes = []
     if not config and family != "LlamaGen VQ":
         notes.append("no config beside it: its shape is read from the tensors")
     with torch.device("meta"):
@@ -208,11 +208,9 @@ def _agree_taming(ours: VQGANConfig, config: Mapping[str, Any]) -> VQGANConfig:
 
 def _agree_diffusers(ours: VQGANConfig, config: Mapping[str, Any]) -> VQGANConfig:
     """Take the groups of the norms from a config.json, which must say of everything else what the tensors say."""
-    if config.get("norm_type", "group") != "group" or config.get("act_fn", "silu") != "silu":
-        raise UserError(
-            f"its config.json asks for norm_type {told(config.get('norm_type'))} and act_fn {told(config.get('act_fn'))}; "
-            "vqtools knows 'group' and 'silu' only"
-        )
+    for name, only in (("norm_type", "group"), ("act_fn", "silu")):
+        if (value := config.get(name, only)) != only:
+            raise UserError(f"its config.json asks for {name} {told(value)}; vqtools knows {only!r} only")
     said = {
         "in_channels": (config.get("in_channels"), ours.image_channels),
         "block_out_channels": (
@@ -237,8 +235,8 @@ def _agree(said: Mapping[str, tuple[Any, Any]], where: str) -> None:
     for name, (value, found) in said.items():
         if value is not None and value != found:
             raise UserError(
-                f"{where} says {name} {told(value)}, but the tensors have {told(found)}: it belongs to another checkpoint; "
-                "move it away, or put the right one there"
+                f"{where} says {name} {told(value)}, but the tensors have {told(found)}: it belongs to another "
+                "checkpoint; move it away, or put the right one there"
             )
 
 
@@ -331,7 +329,7 @@ def _condition(params: Mapping[str, Any]) -> dict[str, Any]:
     if name in ("VQModel", "GumbelVQ", "__is_first_stage__"):
         key = params.get("cond_stage_key")
         return {"kind": "codes", "of": key if isinstance(key, str) else ""}
-    raise UserError(f"its yaml's condition {told(target)} is none that vqtools knows (cond_stage_config)")
+    raise UserError(f"its yaml's condition {told(name)} is none that vqtools knows (cond_stage_config)")
 
 
 # -- the tables at work ------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 DIFFUSERS = "diffusion_pytorch_model"
 
 _LIGHTNING = ("pytorch_lightning", "lightning.pytorch", "lightning")
-# what trainers leave in a checkpoint beside its tensors: an object of no use to us, replaced by an empty one
+# what trainers leave in a checkpoint beside its tensors (a score as a numpy scalar, too): of no use to us
 _IDLE = {
     f"{root}.callbacks.{name}"
     for root in _LIGHTNING
@@ -35,7 +35,8 @@ _IDLE = {
         "model_checkpoint.ModelCheckpoint", "early_stopping.EarlyStopping", "lr_monitor.LearningRateMonitor",
         "lr_logger.LearningRateLogger", "gpu_stats_monitor.GPUStatsMonitor", "progress.ProgressBar",
     )
-} | {"argparse.Namespace"}  # fmt: skip
+} | {"argparse.Namespace", "numpy.dtype", "numpy.ndarray"}  # fmt: skip
+_IDLE |= {f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")}
 _DICTS = {f"{root}.utilities.{name}.AttributeDict" for root in _LIGHTNING for name in ("parsing", "argparse")}
 
 
