@@ -1,6 +1,7 @@
 """A VQGAN trained from a folder: chosen settings, a log, states that survive a kill, a model that paint finds."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from vqtools.training.run import Run
 from vqtools.training.settings import TrainVQGANSettings
 
 PICTURES = Path(__file__).parent / "pictures"
+GOLDEN = Path(__file__).parent / "golden"
+WATERCOLOURS = Path(__file__).parents[1] / "notebooks" / "watercolours.zip"
 TINY = {
     "folder": str(PICTURES), "from_": "none", "codebook_size": 32, "size": 32, "batch_size": 4, "steps": 24,
     "warmup": 2, "disc_start": 8, "disc_ramp": 4, "kmeans_batches": 1, "measure_every": 10, "perceptual": "lite0",
@@ -123,6 +126,40 @@ def test_going_on_from_the_starter_begins_with_its_codes(tmp_path: Path) -> None
     assert torch.equal(job.stage1.vqgan.encode(job.held), starter.encode(job.held))
     job.step()
     assert not torch.equal(job.stage1.vqgan.codebook, starter.codebook)
+
+
+def test_a_codebook_chosen_with_noise_trains_and_resumes(tmp_path: Path) -> None:
+    job = training(tmp_path, quantizer="gumbel")
+    losses = [job.step()["loss"] for _ in range(4)]
+    job.save()
+    losses += [job.step()["loss"] for _ in range(3)]
+    again = training(tmp_path, resume=True)
+    assert [again.step()["loss"] for _ in range(3)] == losses[4:]
+    assert 0.0625 < job.stage1.vqgan.quantize.temperature < 1.0
+    averaged = job.stage1.averaged  # what is kept draws nothing
+    assert torch.equal(averaged.encode(job.held), averaged.encode(job.held))
+
+
+def test_a_public_checkpoint_tuned_on_forty_pictures_and_killed_ends_better_than_it_began(tmp_path: Path) -> None:
+    """The reference's checkpoint of the public architecture, small; the watercolours of notebook 01."""
+    checkpoint = tmp_path / "last.ckpt"  # converted beside itself
+    shutil.copy(GOLDEN / "taming_vqmodel.ckpt", checkpoint)
+    shutil.copy(GOLDEN / "taming_vqmodel.yaml", tmp_path / "last.yaml")
+    fields = {
+        "from_": str(checkpoint), "folder": str(WATERCOLOURS), "steps": 30, "measure_every": 15,
+        "learning_rate": 1e-3, "disc_start": 25, "size": 32,
+    }  # fmt: skip
+    job = training(tmp_path, **fields)
+    began = workshop.metrics.measure(job.stage1.averaged, job.held)
+    for _ in range(9):
+        job.step()
+    job.save()
+    job.step()  # lost
+    again = training(tmp_path, resume=True)
+    while again.position < again.total:
+        again.step()
+    assert again.measured["held-out psnr"] > began["psnr"] + 1
+    assert studio.load_vqgan("tiny").f == job.stage1.vqgan.f
 
 
 @pytest.mark.parametrize(

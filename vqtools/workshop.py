@@ -277,10 +277,13 @@ def train_vqgan(
 def _network(settings: TrainVQGANSettings) -> VQGAN:
     averages = 0.99 if settings.codebook == "averages" else None
     if settings.from_ in ("", "none"):
-        config = NETWORKS[settings.network]
-        vqgan = VQGAN(replace(config, codebook_size=settings.codebook_size, metric=settings.metric, ema_decay=averages))
+        config = replace(NETWORKS[settings.network], codebook_size=settings.codebook_size, quantizer=settings.quantizer)
+        if settings.quantizer == "nearest":
+            config = replace(config, metric=settings.metric, ema_decay=averages)
+        vqgan = VQGAN(config)
     else:
         known = studio.load_vqgan(settings.from_)
+        averages = averages if known.config.quantizer == "nearest" else None
         vqgan = VQGAN(replace(known.config, ema_decay=averages))
         missing = vqgan.load_state_dict(known.state_dict(), strict=False).missing_keys
         assert not set(missing) - {"quantize.cluster_size", "quantize.embed_sum"}
@@ -289,7 +292,7 @@ def _network(settings: TrainVQGANSettings) -> VQGAN:
     if settings.size % vqgan.f:
         nearest = max(vqgan.f, round(settings.size / vqgan.f) * vqgan.f)
         raise UserError(f"size {settings.size} is not a multiple of {vqgan.f}; the nearest is {nearest}")
-    return vqgan.requires_grad_(True)
+    return vqgan
 
 
 def _team(machine: Machine) -> tuple[Team, Machine]:

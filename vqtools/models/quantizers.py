@@ -170,9 +170,15 @@ class VectorQuantizer(nn.Module):
 class GumbelQuantizer(VectorQuantizer):
     """Quantiser whose codes are chosen by a learned projection instead of by distance.
 
-    Jang et al. 2017, arXiv 1611.01144; the reference's GumbelVQ. The choice here is the likeliest code, never a
-    drawn one, so that the same picture has the same codes; the loss is kl_weight · KL(q ‖ uniform).
+    Jang et al. 2017, arXiv 1611.01144; the reference's GumbelVQ. The choice is the likeliest code, so that the same
+    picture has the same codes; the loss is kl_weight · KL(q ‖ uniform).
+
+    temperature: above 0 a code is drawn instead, and its gradient is that of a softmax at this temperature: for
+        training, from 1 down to 1/16 (Ramesh et al. 2021, arXiv 2102.12092, appendix A.2). ``generator`` draws.
     """
+
+    temperature: float = 0.0
+    generator: torch.Generator | None = None
 
     def __init__(self, codebook_size: int, dim: int, *, kl_weight: float = 5e-4) -> None:
         super().__init__(codebook_size, dim)
@@ -180,9 +186,13 @@ class GumbelQuantizer(VectorQuantizer):
         self.proj = nn.Conv2d(dim, codebook_size, 1)
 
     def forward(self, latents: Tensor) -> Quantized:
-        share = self.proj(latents).softmax(1)  # (b, k, h, w)
-        codes = share.argmax(1)
-        mixed = torch.einsum("bkhw,kc->bchw", share, self.codebook)
+        logits = self.proj(latents)  # (b, k, h, w)
+        share = chosen = logits.softmax(1)
+        if self.temperature:
+            uniform = torch.rand(logits.shape, generator=self.generator).to(logits).clamp(1e-10, 1 - 1e-7)
+            chosen = ((logits - (-uniform.log()).log()) / self.temperature).softmax(1)
+        codes = chosen.argmax(1)
+        mixed = torch.einsum("bkhw,kc->bchw", chosen, self.codebook)
         k = self.embedding.num_embeddings
         loss = self.kl_weight * (share * (share * k + 1e-10).log()).sum(1).mean()
         return Quantized(straight_through(mixed, self.latents_of(codes)), codes, loss)

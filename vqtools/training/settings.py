@@ -83,6 +83,10 @@ class TrainVQGANSettings(Stage1Settings):
         "cosine", help="how a new network's codes are compared; cosine keeps more of them in use (Yu 2022)",
         group="network",
     )  # fmt: skip
+    quantizer: Literal["nearest", "gumbel"] = option(
+        "nearest", help="how a new network chooses codes: the nearest one, or by a learned projection with noise that "
+        "fades over the run (Jang 2017), as OpenAI's and the public f8 model", group="network",
+    )  # fmt: skip
     codebook: Literal["averages", "gradient"] = option(
         "averages", help="how codes move: towards the mean of their latents (van den Oord 2017, A.1) or by gradient",
         group="codebook",

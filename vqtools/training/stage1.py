@@ -6,6 +6,7 @@ Esser, Rombach, Ommer 2021, arXiv 2012.09841, section 3.1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqtools.models.quantizers import perplexity
+from vqtools.models.quantizers import GumbelQuantizer, perplexity
 from vqtools.models.vqgan import VQGAN
 from vqtools.training.losses import DISCRIMINATOR, DRAWS, GENERATOR, adaptive_weight, diff_augment, lecam
 from vqtools.training.settings import Stage1Settings
@@ -82,6 +83,10 @@ class Stage1:
         for optimiser, lr in ((self.opt_g, s.learning_rate), (self.opt_d, s.learning_rate / 2)):
             for group in optimiser.param_groups:
                 group["lr"] = lr * self.rate()
+        if isinstance(quantizer := self.vqgan.quantize, GumbelQuantizer):
+            quantizer.generator = self.generator
+            # from 1 down to 1/16, half a cosine over the run
+            quantizer.temperature = 0.0625 + 0.46875 * (1 + math.cos(math.pi * self.position / self.total))
         images = self.batch(self.position).to(self.device, memory_format=torch.channels_last)
         reconstruction, latents, codes, report = self.step_generator(images, self.position >= s.disc_start)
         if s.disc_weight and self.position >= s.disc_start - s.disc_ramp:  # it warms up before it counts
@@ -202,6 +207,8 @@ class Stage1:
     def step_codebook(self, latents: Tensor, codes: Tensor) -> None:
         """Move a codebook of averages, and restart the dead codes of any; latents and codes are the whole team's."""
         quantizer, below = self.vqgan.quantize, self.settings.revive_below
+        if isinstance(quantizer, GumbelQuantizer):  # its codes are not near their latents, and noise keeps them alive
+            return
         if quantizer.ema_decay is not None:
             quantizer.update(latents, codes, self.generator, below)
         elif below:
