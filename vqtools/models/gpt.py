@@ -1,20 +1,25 @@
 """A GPT over code indices: given the codes so far and a condition, the distribution of the next one.
 
 minGPT's shape and parameter names, as the reference of stage 2 has them (Esser et al. 2021, arXiv 2012.09841,
-section 3.2). Knows indices and vectors; nothing about pictures, prompts or grids.
+section 3.2), or LLaMA's with 2-D rotary positions (LlamaGen, Sun et al. 2024, arXiv 2406.06525). Knows indices and
+vectors; nothing about pictures, prompts or the grids that windows walk over.
 
-Shapes: b batch, n codes, p tokens of the prefix, v vocabulary, w width.
+Shapes: b batch, n codes, p tokens of the prefix, v vocabulary, w width, d width of a head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+# F.linear gives fp32 on a CPU to MKL, which is two to three times slower than oneDNN on AMD's
+_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,18 @@ class GPTConfig:
     heads: int = 6
     width: int = 288
     dropout: float = 0.0
-    grid: int = 12  # side of the grid that it was trained on
+    grid: int = 12  # side of the grid that it was trained on: of the window that walks over larger ones
+    codes: int = 0  # how many of the vocabulary may be drawn, the first ones; 0 for all
+    mask_code: int = -1  # the code that stands for "unknown" in a condition; -1 for a transformer without
+    prefix_codes: int = 0  # codes before the first: 1 for a start or a class, grid² for another picture's
+    classes: int = 0  # class labels: read as codes where there are prefix_codes, else with vectors of their own
+    class_names: tuple[str, ...] = ()
+    n_unmasked: int = 0  # so many first tokens see each other both ways
+    learned_positions: bool = True
+    rotary: bool = False  # 2-D: half of each head turned by the row, half by the column (arXiv 2104.09864)
+    llama: bool = False  # RMS norms, gated MLP and no biases (arXiv 2302.13971)
+    hidden: int = 0  # width of the MLP; 0 for four times the width
+    tied: bool = False  # the head is the table of codes
     text_dim: int = 0  # of a caption's embedding; 0 for a transformer without captions
     text_tokens: int = 2  # tokens made from that embedding
     word_dim: int = 0  # of a word piece's embedding
@@ -37,7 +53,23 @@ class GPTConfig:
     @property
     def prefix(self) -> int:
         """Tokens before the first code."""
-        return (1 if self.styles else 0) + (self.text_tokens if self.text_dim else 0) + self.words
+        caption = (1 if self.styles else 0) + (self.text_tokens if self.text_dim else 0) + self.words
+        return caption + self.prefix_codes + self.own_class
+
+    @property
+    def own_class(self) -> bool:
+        """Whether classes have vectors of their own, and one for "no class" after them."""
+        return self.classes > 0 and not self.prefix_codes
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the condition lies on the same grid as the codes."""
+        return self.prefix_codes > 1
+
+    @property
+    def drawable(self) -> int:
+        """How many codes may be drawn."""
+        return self.codes or self.vocab_size
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,59 +93,156 @@ class Caption(NamedTuple):
 
 
 class Cache:
-    """Keys and values (b, heads, n, w/heads) of every layer for what was read so far."""
+    """Keys and values of the first tokens of a sequence, for every layer: (layers, 2, b, heads, capacity, d).
 
-    def __init__(self) -> None:
-        self.layers: list[tuple[Tensor, Tensor]] = []
+    Tokens beyond the capacity are read and forgotten: the next reading gives them again.
+    """
+
+    def __init__(self, store: Tensor, length: int = 0) -> None:
+        self.store, self.length = store, length
 
     @property
-    def length(self) -> int:
-        return self.layers[0][0].shape[2] if self.layers else 0
+    def capacity(self) -> int:
+        return self.store.shape[4]
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        if layer < len(self.layers):
-            before = self.layers[layer]
-            self.layers[layer] = (torch.cat([before[0], key], 2), torch.cat([before[1], value], 2))
-        else:
-            self.layers.append((key, value))
-        return self.layers[layer]
+        """Keys and values of all that was read and of the new tokens (b, heads, n, d), kept as far as they fit."""
+        start, stop = self.length, min(self.length + key.shape[2], self.capacity)
+        kept = self.store[layer]
+        kept[0, :, :, start:stop] = key[:, :, : stop - start]
+        kept[1, :, :, start:stop] = value[:, :, : stop - start]
+        if stop == start + key.shape[2]:
+            return kept[0, :, :, :stop], kept[1, :, :, :stop]
+        return torch.cat([kept[0, :, :, :start], key], 2), torch.cat([kept[1, :, :, :start], value], 2)
+
+    def fork(self, capacity: int) -> Cache:
+        """A cache that begins with what this one holds; one that could keep no more shares it."""
+        full = self.store[:, :, :, :, : self.length]
+        if capacity <= self.length:
+            return Cache(full, self.length)
+        store = self.store.new_empty(*self.store.shape[:4], capacity, self.store.shape[5])
+        store[:, :, :, :, : self.length] = full
+        return Cache(store, self.length)
+
+
+class Reading(NamedTuple):
+    """The next tokens of a sequence: prefix (b, p, w), then codes (b, n), after what its cache holds."""
+
+    codes: Tensor
+    prefix: Tensor | None = None
+    cache: Cache | None = None
+
+
+class Part(NamedTuple):
+    """Where a sequence's tokens stand in a pass, and what they may see: None for all that came before."""
+
+    tokens: slice
+    cache: Cache | None
+    mask: Tensor | None
+
+
+def linear(module: nn.Linear, x: Tensor) -> Tensor:
+    """``module(x)``, by the faster library where no gradient is asked for."""
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 == module.weight.dtype
+    if _ONEDNN is None or not plain or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return module(x)
+    return _ONEDNN(x, module.weight, module.bias, "none", [], "")
+
+
+@lru_cache(maxsize=8)
+def rotation(config: GPTConfig, device: torch.device) -> Tensor:
+    """Cosine and sine (block, d/2, 2) by which each position's pairs of numbers are turned.
+
+    A condition on the same grid turns as the codes do. A class's own token has zeros, as LlamaGen trained it;
+    other prefixes are not turned.
+    """
+    quarter = config.width // config.heads // 4
+    speed = 10000.0 ** (-torch.arange(quarter, device=device) / quarter)
+    angle = torch.arange(config.grid, device=device)[:, None] * speed
+    rows = angle[:, None].expand(-1, config.grid, -1)
+    grid = torch.cat([rows, rows.transpose(0, 1)], 2).flatten(0, 1)
+    turned = torch.stack([grid.cos(), grid.sin()], 2)
+    if config.spatial:
+        return torch.cat([turned, turned])
+    still = turned.new_tensor([0.0 if config.own_class else 1.0, 0.0]).expand(config.prefix, 2 * quarter, 2)
+    return torch.cat([still, turned])
+
+
+def turn(x: Tensor, angles: Tensor) -> Tensor:
+    """Turn neighbouring numbers of x (b, heads, n, d) as pairs by angles (n, d/2, 2)."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = angles.to(x.dtype).unbind(-1)
+    return torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
 
 
 class Attention(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.heads, self.dropout = config.heads, config.dropout
-        self.key = nn.Linear(config.width, config.width)
-        self.query = nn.Linear(config.width, config.width)
-        self.value = nn.Linear(config.width, config.width)
-        self.proj = nn.Linear(config.width, config.width)
+        w, bias = config.width, not config.llama
+        self.key, self.query = nn.Linear(w, w, bias), nn.Linear(w, w, bias)
+        self.value, self.proj = nn.Linear(w, w, bias), nn.Linear(w, w, bias)
 
-    def forward(self, x: Tensor, layer: int, cache: Cache | None) -> Tensor:
-        b, n, w = x.shape
-        q, k, v = (f(x).view(b, n, self.heads, -1).transpose(1, 2) for f in (self.query, self.key, self.value))
-        fresh = cache is None or not cache.length or layer >= len(cache.layers)
-        if cache is not None:
-            k, v = cache.extend(layer, k, v)
-        # one new token sees all that came before; several at once need the causal mask
-        if not fresh and n > 1:
-            raise ValueError("with a filled cache the tokens come one at a time")
-        dropout = self.dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=fresh, dropout_p=dropout)
-        return self.proj(out.transpose(1, 2).reshape(b, n, w))
+    def forward(self, x: Tensor, parts: Sequence[Part], layer: int, angles: Tensor | None, ends: list[int]) -> Tensor:
+        """x (b, N, w), every part attending to itself and its cache; with ``ends``, only those tokens ask."""
+        asking = x[:, ends] if ends else x
+        q, k, v = (
+            linear(f, y).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for f, y in ((self.query, asking), (self.key, x), (self.value, x))
+        )
+        if angles is not None:
+            q, k = turn(q, angles[ends] if ends else angles), turn(k, angles)
+        out = []
+        for i, part in enumerate(parts):
+            query = q[:, :, i : i + 1] if ends else q[:, :, part.tokens]
+            key, value = k[:, :, part.tokens], v[:, :, part.tokens]
+            if part.cache is not None:
+                key, value = part.cache.extend(layer, key, value)
+            mask = None if ends else part.mask
+            # one token sees all that came before; several need the causal mask
+            causal = mask is None and query.shape[2] > 1
+            dropout = self.dropout if self.training else 0.0
+            out.append(F.scaled_dot_product_attention(query, key, value, mask, dropout, causal))
+        return linear(self.proj, torch.cat(out, 2).transpose(1, 2).flatten(2))
+
+
+class GatedMLP(nn.Module):
+    """Shazeer 2020, arXiv 2002.05202."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate, self.up = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(self.down, F.silu(linear(self.gate, x)) * linear(self.up, x))
+
+
+class MLP(nn.Sequential):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for module in self:
+            x = linear(module, x) if isinstance(module, nn.Linear) else module(x)
+        return x
+
+
+def norm(config: GPTConfig) -> nn.Module:
+    return nn.RMSNorm(config.width, eps=1e-5) if config.llama else nn.LayerNorm(config.width)
 
 
 class Block(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.ln1, self.ln2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.ln1, self.ln2 = norm(config), norm(config)
         self.attn = Attention(config)
-        self.mlp = nn.Sequential(
-            nn.Linear(config.width, 4 * config.width), nn.GELU(), nn.Linear(4 * config.width, config.width)
-        )
+        self.mlp = (GatedMLP if config.llama else MLP)(config.width, config.hidden or 4 * config.width)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, layer: int, cache: Cache | None) -> Tensor:
-        x = x + self.drop(self.attn(self.ln1(x), layer, cache))
+    def forward(self, x: Tensor, parts: Sequence[Part], layer: int, angles: Tensor | None, ends: list[int]) -> Tensor:
+        y = self.drop(self.attn(self.ln1(x), parts, layer, angles, ends))
+        x = (x[:, ends] if ends else x) + y
         return x + self.drop(self.mlp(self.ln2(x)))
 
 
@@ -122,11 +251,15 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.tok_emb = nn.Embedding(config.vocab_size, config.width)
-        self.pos_emb = nn.Parameter(torch.zeros(1, config.block_size, config.width))
+        if config.learned_positions:
+            self.pos_emb = nn.Parameter(torch.zeros(1, config.block_size, config.width))
         self.drop = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.ln_f = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        self.ln_f = norm(config)
+        if not config.tied:
+            self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        if config.own_class:
+            self.class_emb = nn.Embedding(config.classes + 1, config.width)
         if config.text_dim:
             self.text_proj = nn.Linear(config.text_dim, config.text_tokens * config.width)
             self.word_proj = nn.Linear(config.word_dim, config.width)
@@ -143,22 +276,74 @@ class GPT(nn.Module):
             return tokens
         return torch.where(dropped[:, None, None], self.no_caption, tokens)
 
+    def prefix_of_codes(self, codes: Tensor) -> Tensor:
+        """A start code, a class read as a code, or another picture's codes (b, p) -> their tokens (b, p, w)."""
+        return self.tok_emb(codes)
+
+    def prefix_of_class(self, label: Tensor) -> Tensor:
+        """Labels (b,) -> their tokens (b, 1, w); the label ``classes`` stands for "no class" where there is one."""
+        return (self.class_emb if self.config.own_class else self.tok_emb)(label)[:, None]
+
+    def cache(self, batch: int, capacity: int | None = None) -> Cache:
+        """An empty cache for sequences of a batch; it keeps the first ``capacity`` tokens, all by default."""
+        c, like = self.config, self.tok_emb.weight
+        capacity = c.block_size if capacity is None else capacity
+        return Cache(like.new_empty(c.layers, 2, batch, c.heads, capacity, c.width // c.heads))
+
     def forward(self, codes: Tensor, prefix: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Logits (b, p + n, v): the one at position i predicts what follows token i.
 
-        codes (b, n) of int64; prefix (b, p, w) from :meth:`prefix`. With a cache, codes (b, 1) go on from what it
-        holds, and the prefix is read by the first call alone.
+        codes (b, n) of int64; prefix (b, p, w) from one of the ``prefix`` methods. With a cache, they go on from
+        what it holds, and the prefix is given once.
         """
-        x = self.tok_emb(codes)
-        if prefix is not None:
-            x = torch.cat([prefix.to(x), x], 1)
-        start = cache.length if cache is not None else 0
-        if start + x.shape[1] > self.config.block_size:
-            raise ValueError(f"{start + x.shape[1]} tokens are more than the block of {self.config.block_size}")
-        x = self.drop(x + self.pos_emb[:, start : start + x.shape[1]])
+        return self._pass([Reading(codes, prefix, cache)], only_ends=False)
+
+    def read(self, readings: Sequence[Reading]) -> Tensor:
+        """Logits (b, s, v) of what follows the last token of each of s sequences, all of them read in one pass.
+
+        They may differ in length and place: only attention treats them apart.
+        """
+        return self._pass(readings, only_ends=True)
+
+    def _pass(self, readings: Sequence[Reading], only_ends: bool) -> Tensor:
+        tokens, places, parts, at = [], [], [], 0
+        for reading in readings:
+            x = self.tok_emb(reading.codes)
+            if reading.prefix is not None:
+                x = torch.cat([reading.prefix.to(x), x], 1)
+            start = reading.cache.length if reading.cache is not None else 0
+            stop = start + x.shape[1]
+            if stop > self.config.block_size:
+                raise ValueError(f"{stop} tokens are more than the block of {self.config.block_size}")
+            tokens.append(x)
+            places.append(torch.arange(start, stop, device=x.device))
+            parts.append(Part(slice(at, at + x.shape[1]), reading.cache, self._mask(start, stop, x.device)))
+            at += x.shape[1]
+        x, place = torch.cat(tokens, 1), torch.cat(places)
+        if self.config.learned_positions:
+            x = x + self.pos_emb[:, place]
+        angles = rotation(self.config, x.device)[place] if self.config.rotary else None
+        x = self.drop(x)
+        ends = [part.tokens.stop - 1 for part in parts] if only_ends else []
         for layer, block in enumerate(self.blocks):
-            x = block(x, layer, cache)
-        return self.head(self.ln_f(x))
+            # of the last layer's answers only those that predict are needed, but everybody's keys and values
+            x = block(x, parts, layer, angles, ends if layer == self.config.layers - 1 else [])
+        for part in parts:
+            if part.cache is not None:
+                part.cache.length = min(part.cache.length + part.tokens.stop - part.tokens.start, part.cache.capacity)
+        x = self.ln_f(x)
+        return F.linear(x, self.tok_emb.weight) if self.config.tied else linear(self.head, x)
+
+    def _mask(self, start: int, stop: int, device: torch.device) -> Tensor | None:
+        """What tokens from start to stop see of the first stop ones, True for yes; None where plain causality says it."""
+        n_unmasked = min(self.config.n_unmasked, stop)
+        if 0 < start < n_unmasked:
+            raise ValueError(f"the first {n_unmasked} tokens see each other: they must be read at once")
+        if stop - start == 1 or (start == 0 and n_unmasked < 2):
+            return None
+        mask = torch.ones(stop - start, stop, dtype=torch.bool, device=device).tril(start)
+        mask[: max(0, n_unmasked - start), :n_unmasked] = True
+        return mask
 
 
 def initialise(module: nn.Module) -> None:

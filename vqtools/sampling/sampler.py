@@ -1,25 +1,38 @@
-"""Draw grids of codes from a GPT, a code at a time, several grids at once.
+"""Draw grids of codes of any size from a GPT, through a window that walks over them, several pictures at once.
 
 Knows code indices and grid positions; nothing about pixels or prompts.
+
+Noise belongs to seed, picture and cell, and nothing that is read depends on what is not drawn yet. So caches, their
+memory, cells drawn together and pictures drawn together change the time and not one code: where two codes are as
+good as equal, rounding decides. A stride above 1 and half precision draw other codes, faster.
+
+Shapes: b pictures, r rows of a batch (twice b under guidance), h and w the grid, p tokens of the prefix, v codes.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from vqtools.models.gpt import GPT, Cache
+from vqtools.models.gpt import GPT, Cache, Reading
+from vqtools.sampling.window import Cell, Origin, Window
+
+NoiseSource = Callable[[int, int], Tensor]
+"""(row, column) -> Gumbel noise (b, v)."""
 
 
 def keep_top(logits: Tensor, top_k: int | None = None, top_p: float = 1.0) -> Tensor:
     """Logits (b, v) with all but the likeliest set to minus infinity.
 
-    top_k: how many stay. top_p: the smallest set whose probabilities sum to at least this
+    top_k: how many stay, None or 0 for all. top_p: the smallest set whose probabilities sum to at least this
     (Holtzman et al. 2020, arXiv 1904.09751).
     """
-    if top_k is not None and top_k < logits.shape[-1]:
+    if top_k and top_k < logits.shape[-1]:
         least = logits.topk(top_k).values[..., -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     if top_p < 1.0:
@@ -30,72 +43,224 @@ def keep_top(logits: Tensor, top_k: int | None = None, top_p: float = 1.0) -> Te
     return logits
 
 
-class Sampler:
-    """Grids of codes (b, h, w), drawn in raster order; ``step()`` draws one row of all of them.
+def gumbel(uniform: Tensor) -> Tensor:
+    """Uniform numbers in [0, 1) -> Gumbel noise: argmax(logits + noise) draws from softmax(logits)."""
+    return -(-uniform.clamp(1e-10, 1 - 1e-7).log()).log()
 
-    prefix: the condition's tokens (b, p, width), see :meth:`GPT.prefix`; unconditional: those of "no caption", for
-    classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): logits = u + scale · (c - u).
+
+def cell_noise(seed: int, pictures: int, codes: int) -> NoiseSource:
+    """Noise that belongs to seed, picture and cell, in whatever order it is asked for.
+
+    Philox counts instead of remembering: the cell is where the counter starts (Salmon et al. 2011, SC '11).
+    """
+
+    def noise(row: int, column: int) -> Tensor:
+        streams = (
+            np.random.Generator(np.random.Philox(key=[seed, picture], counter=[0, 0, row, column]))
+            for picture in range(pictures)
+        )
+        return gumbel(torch.from_numpy(np.stack([stream.random(codes, np.float32) for stream in streams])))
+
+    return noise
+
+
+class Context:
+    """What the transformer reads in a window: the prefix or the window's part of the condition, then its codes.
+
+    condition: tokens (r, p, width) that stand before every window, or codes (r, h, w) on the same grid.
+    """
+
+    def __init__(self, gpt: GPT, window: Window, codes: Tensor, condition: Tensor) -> None:
+        self.gpt, self.window, self.codes = gpt, window, codes
+        self.spatial = not condition.is_floating_point()
+        expected = (window.height, window.width) if self.spatial else (window.prefix, gpt.config.width)
+        if condition.shape[1:] != expected or self.spatial > gpt.config.spatial:
+            raise ValueError(f"a condition of shape {tuple(condition.shape)} does not fit {window}")
+        if not window.prefix:
+            raise ValueError("a transformer without a prefix cannot draw the first code; give it a start code")
+        self.condition = self._padded(condition) if self.spatial else condition
+
+    def _padded(self, codes: Tensor) -> Tensor:
+        """Beyond a grid that is smaller than the window its condition is unknown, or like its border."""
+        window, unknown = self.window, self.gpt.config.mask_code
+        height, width = codes.shape[1:]
+        below, right = max(0, window.side - height), window.columns - width
+        if unknown >= 0:
+            return torch.nn.functional.pad(codes, (0, right, 0, below), value=unknown)
+        rows = torch.arange(height + below, device=codes.device).clamp(max=height - 1)
+        columns = torch.arange(width + right, device=codes.device).clamp(max=width - 1)
+        return codes[:, rows[:, None], columns]
+
+    def _seen(self, grid: Tensor, origin: Origin) -> Tensor:
+        """The part (b, n) of a grid that lies in a window, in raster order."""
+        top, left = origin
+        return grid[:, top : top + self.window.side, left : left + self.window.side].flatten(1)
+
+    def key(self, origin: Origin) -> bytes:
+        """Equal for windows that read the same before their codes."""
+        return self._seen(self.condition, origin).cpu().numpy().tobytes() if self.spatial else b""
+
+    def reading(self, origin: Origin, stop: int, cache: Cache | None = None) -> Reading:
+        """The tokens of a window's sequence from where the cache ends up to ``stop``."""
+        start, p = cache.length if cache else 0, self.window.prefix
+        codes = self._seen(self.codes, origin)[:, max(0, start - p) : max(0, stop - p)]
+        codes = codes.repeat(len(self.condition) // len(codes), 1)
+        if start >= p:
+            return Reading(codes, None, cache)
+        prefix = self.condition
+        if self.spatial:
+            prefix = self.gpt.prefix_of_codes(self._seen(self.condition, origin))
+        return Reading(codes, prefix[:, start : min(stop, p)], cache)
+
+
+class Sampler:
+    """Grids of codes (b, h, w), drawn through a window; ``step()`` draws the cells that can be drawn together.
+
+    condition: tokens (b, p, width) from one of the ``prefix`` methods of the GPT, or codes (b, h, w) on the same
+        grid: another picture's, or the picture's own with its config's ``mask_code`` where they are unknown.
+    unconditional: the same without its content, for classifier-free guidance (Ho and Salimans 2022,
+        arXiv 2207.12598): logits = u + guidance · (c - u).
+    given: codes (b, h, w) of which those where ``known`` (h, w) is true stay.
+    temperature: 0 takes the likeliest code. top_k, top_p: see :func:`keep_top`.
+    stride: rows and columns for which the window stands still; above (1, 1) faster and not exact.
+    memory: most bytes that the caches of keys and values may take; None for no limit.
+    together: whether cells are drawn as a wavefront or one after the other.
     """
 
     def __init__(
         self,
         gpt: GPT,
-        prefix: Tensor,
         height: int,
         width: int,
+        condition: Tensor,
         *,
-        generator: torch.Generator,
+        noise: NoiseSource,
         unconditional: Tensor | None = None,
         guidance: float = 1.0,
+        given: Tensor | None = None,
+        known: Tensor | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float = 1.0,
+        stride: tuple[int, int] = (1, 1),
+        memory: float | None = None,
+        together: bool = True,
     ) -> None:
-        if height * width + prefix.shape[1] > gpt.config.block_size + 1:
-            raise ValueError(f"a grid of {width}x{height} does not fit a block of {gpt.config.block_size} tokens")
-        self.gpt, self.generator, self.guidance = gpt, generator, guidance if unconditional is not None else 1.0
+        config = gpt.config
+        self.gpt, self.noise = gpt, noise
+        self.guidance = guidance if unconditional is not None else 1.0
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
-        self.prefix = prefix if self.guidance == 1.0 else torch.cat([prefix, unconditional])  # type: ignore[list-item]
-        self.codes = torch.zeros(len(prefix), height, width, dtype=torch.int64, device=prefix.device)
-        self.cache = Cache()
-        self.position, self.total = 0, height
+        self.window = Window(height, width, config.grid, config.prefix, stride, together)
+        if config.n_unmasked > config.prefix:
+            raise ValueError(f"the first {config.n_unmasked} tokens see each other, but the prefix has {config.prefix}")
+        b, device = len(condition), condition.device
+        self._grid = torch.zeros(b, height, self.window.columns, dtype=torch.int64, device=device)
+        self._known = torch.zeros(height, width, dtype=torch.bool)
+        if given is not None and known is not None:
+            self._give(given, known)
+        if unconditional is not None and self.guidance != 1.0:
+            condition = torch.cat([condition, unconditional])
+        self.context = Context(gpt, self.window, self._grid, condition)
+        cells = self.window.cells(tuple(cell) for cell in self._known.nonzero().tolist())
+        self.waves = self.window.waves(cells)
+        self.position, self.total = 0, len(self.waves)
+        self.evaluated = 0  # tokens that were read
+        self._last = {origin: drawn[-1] for origin, drawn in self.window.readings(cells).items()}
+        token = self._rows * config.layers * 2 * config.width * gpt.tok_emb.weight.element_size()
+        self._common = self._most_common()
+        limit = None if memory is None else int(memory // token) - (0 if self._common is None else config.prefix)
+        self._capacities = self.window.capacities(cells, None if limit is None else max(0, limit))
+        self._caches: dict[Origin, Cache] = {}
+        self._base: Cache | None = None
+
+    def _give(self, given: Tensor, known: Tensor) -> None:
+        height, width = self._known.shape
+        if given.shape[1:] != (height, width) or known.shape != (height, width):
+            shapes = f"{tuple(given.shape)} and {tuple(known.shape)}"
+            raise ValueError(f"given codes and what is known of them, {shapes}, must be of {height} rows and {width}")
+        if bool(known.any()) and int(given[:, known].max()) >= self.gpt.config.vocab_size:
+            beyond = int(given[:, known].max())
+            raise ValueError(f"code {beyond} is beyond the transformer's vocabulary of {self.gpt.config.vocab_size}")
+        self._grid[:, :, :width] = torch.where(known.to(given.device), given, 0).to(self._grid.device)
+        self._known |= known.cpu()
+
+    @property
+    def codes(self) -> Tensor:
+        """The grids (b, h, w) as they stand, 0 where nothing is drawn yet."""
+        return self._grid[:, :, : self.window.width]
+
+    @property
+    def drawn(self) -> Tensor:
+        """Which cells (h, w) have their codes, on the CPU."""
+        drawn = self._known.clone()
+        for row, column in (cell for wave in self.waves[: self.position] for cell in wave):
+            if column < self.window.width:
+                drawn[row, column] = True
+        return drawn
+
+    @property
+    def _rows(self) -> int:
+        return len(self.context.condition)
+
+    def _most_common(self) -> bytes | None:
+        """What most windows read before their codes, where more than one does: it is then read once for all."""
+        if self.gpt.config.n_unmasked or self.window.prefix < 2:
+            return None
+        counts = Counter(self.context.key(origin) for origin in self._last).most_common(1)
+        return counts[0][0] if counts and counts[0][1] > 1 else None
+
+    def _cache(self, origin: Origin) -> Cache:
+        if origin not in self._caches:
+            capacity = self._capacities[origin]
+            if self._common is None or self.context.key(origin) != self._common:
+                self._caches[origin] = self.gpt.cache(self._rows, capacity)
+            else:
+                if self._base is None:  # the prefix's last token is left for the first cell to read
+                    self._base = self.gpt.cache(self._rows, self.window.prefix - 1)
+                    self._read([self.context.reading(origin, self.window.prefix - 1, self._base)])
+                self._caches[origin] = self._base.fork(capacity)
+        return self._caches[origin]
+
+    def _read(self, readings: list[Reading]) -> Tensor:
+        for codes, prefix, _ in readings:
+            self.evaluated += codes.shape[1] + (0 if prefix is None else prefix.shape[1])
+        return self.gpt.read(readings)
 
     @torch.no_grad()
     def step(self) -> dict[str, float]:
-        """Draw the next row."""
-        flat, width = self.codes.view(len(self.codes), -1), self.codes.shape[2]
+        """Draw the next cells; reports their mean surprise under the transformer."""
+        wave = self.waves[self.position]
+        origins = [self.window.origin(*cell) for cell in wave]
+        readings = [
+            self.context.reading(origin, self.window.needed(*cell), self._cache(origin))
+            for origin, cell in zip(origins, wave, strict=True)
+        ]
+        logits = self._read(readings)[..., : self.gpt.config.drawable].float()
         surprise = 0.0
-        for cell in range(self.position * width, (self.position + 1) * width):
-            last = flat[:, cell - 1 : cell] if cell else flat[:, :0]
-            last = last.repeat(2, 1) if self.guidance != 1.0 else last
-            logits = self.gpt(last, None if cell else self.prefix, self.cache)[:, -1].float()
-            flat[:, cell] = self.draw(logits)
-            surprise -= float(logits.log_softmax(-1)[: len(flat)].gather(1, flat[:, cell, None]).mean())
+        for i, (origin, cell) in enumerate(zip(origins, wave, strict=True)):
+            codes = self.draw(logits[:, i], cell)
+            self._grid[:, cell[0], cell[1]] = codes
+            if self._last[origin] == cell:
+                del self._caches[origin]
+            surprise -= float(logits[: len(codes), i].log_softmax(-1).gather(1, codes[:, None]).mean())
         self.position += 1
-        return {"nats a code": surprise / width}
+        return {"nats a code": surprise / len(wave)}
 
-    def draw(self, logits: Tensor) -> Tensor:
-        """One code for each grid. Noise is drawn for every code, so that a grid does not depend on the filter."""
-        if self.guidance != 1.0:
+    def draw(self, logits: Tensor, cell: Cell) -> Tensor:
+        """One code for each picture (b,) from the logits (r, v) of a cell."""
+        if len(logits) > len(self._grid):
             conditional, unconditional = logits.chunk(2)
-            logits = unconditional + self.guidance * (conditional - unconditional)
+            logits = unconditional + self.guidance * (conditional - unconditional) if self.guidance != 1 else conditional
         if self.temperature == 0:
             return logits.argmax(-1)
         logits = keep_top(logits / self.temperature, self.top_k, self.top_p)
-        uniform = torch.rand(logits.shape, generator=self.generator).to(logits.device)
-        return (logits - (-uniform.clamp(1e-10, 1 - 1e-7).log()).log()).argmax(-1)  # Gumbel's trick
+        return (logits + self.noise(*cell).to(logits.device)).argmax(-1)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position, "codes": self.codes.clone(), "generator": self.generator.get_state()}
+        return {"position": self.position, "codes": self._grid.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Codes and generator come back; the cache is read again from the codes."""
+        """Position and codes come back; what the caches held is read again from the codes."""
         self.position = state["position"]
-        self.codes.copy_(state["codes"])
-        self.generator.set_state(state["generator"])
-        self.cache = Cache()
-        seen = self.position * self.codes.shape[2]
-        if seen:
-            flat = self.codes.view(len(self.codes), -1)[:, : seen - 1]
-            with torch.no_grad():
-                self.gpt(flat.repeat(2, 1) if self.guidance != 1.0 else flat, self.prefix, self.cache)
+        self._grid.copy_(state["codes"])
+        self._caches = {}

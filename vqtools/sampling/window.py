@@ -1,0 +1,181 @@
+"""How a window walks over a grid of codes: integers in, integers out.
+
+Knows cells, origins and counts of tokens; nothing about tensors, transformers or pictures.
+
+A transformer predicts the next code of a window of side × side cells in raster order, after a prefix. The window of
+a cell stands with the cell in its middle as far as the grid's borders let it (Esser et al. 2021, arXiv 2012.09841,
+section 3.2). Window, prefix and codes make a sequence; a cell is predicted by the tokens before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+Cell = tuple[int, int]
+Origin = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The walk of a window over a grid of ``height`` × ``width`` cells.
+
+    prefix: tokens before the window's codes. stride: rows and columns for which the window stands still; (1, 1) is
+    exact, more is faster. A grid narrower than the window is drawn as the left part of one as wide, because the
+    transformer knows a cell by its place in the window: side · row + column. together: whether cells that do not
+    depend on each other are drawn at one time, several rows advancing as a wavefront.
+
+    >>> Window(32, 32, side=16).origin(20, 3)
+    (12, 0)
+    """
+
+    height: int
+    width: int
+    side: int = 16
+    prefix: int = 1
+    stride: tuple[int, int] = (1, 1)
+    together: bool = True
+
+    def __post_init__(self) -> None:
+        most = self.side - self.side // 2
+        if min(self.height, self.width, self.side) < 1:
+            raise ValueError(f"a grid of {self.width}x{self.height} and a window of {self.side} must be at least 1")
+        if not all(1 <= stride <= most for stride in self.stride):
+            raise ValueError(f"stride {self.stride} of a window of {self.side} must be 1 to {most}")
+
+    @property
+    def columns(self) -> int:
+        """Columns that are drawn: the grid's, or the window's where the grid is narrower."""
+        return max(self.width, self.side)
+
+    def origin(self, row: int, column: int) -> Origin:
+        """The upper left cell of the window in which a cell is drawn."""
+        rows = max(self.height, self.side)
+        return self._origin(row, rows, self.stride[0]), self._origin(column, self.columns, self.stride[1])
+
+    def _origin(self, at: int, length: int, stride: int) -> int:
+        centred = max(0, at - self.side // 2)
+        return min(centred - centred % stride, length - self.side)
+
+    def position(self, row: int, column: int) -> int:
+        """The place of a cell within its window, in raster order."""
+        top, left = self.origin(row, column)
+        return self.side * (row - top) + column - left
+
+    def needed(self, row: int, column: int) -> int:
+        """Tokens that must have been read before a cell can be drawn: the prefix, and its window's cells before it."""
+        return self.prefix + self.position(row, column)
+
+    def cells(self, known: Iterable[Cell] = ()) -> list[Cell]:
+        """The cells to draw in raster order: all but the known ones, and none after the last that is in the grid."""
+        given = set(known)
+        missing = [
+            (row, column)
+            for row in range(self.height)
+            for column in range(self.columns)
+            if (row, column) not in given
+        ]
+        inside = [cell for cell in missing if cell[1] < self.width]
+        return [cell for cell in missing if cell <= inside[-1]] if inside else []
+
+    def time(self, row: int, column: int) -> int:
+        """When a cell can be drawn if each takes one unit; cells of one time do not depend on each other.
+
+        The row above must be ``side`` cells ahead, for that is how far a window reaches to the right.
+        """
+        return (self.side if self.together else self.columns) * row + column
+
+    def waves(self, cells: Iterable[Cell]) -> list[list[Cell]]:
+        """Cells in the order of drawing, those of one time in one list."""
+        ordered = sorted(cells, key=lambda cell: (self.time(*cell), cell))
+        return [list(wave) for _, wave in groupby(ordered, key=lambda cell: self.time(*cell))]
+
+    def readings(self, cells: Iterable[Cell]) -> dict[Origin, list[Cell]]:
+        """The cells that each origin's window draws, in the order in which it reads up to them."""
+        found: dict[Origin, list[Cell]] = {}
+        for cell in sorted(cells):
+            found.setdefault(self.origin(*cell), []).append(cell)
+        return found
+
+    def capacities(self, cells: Iterable[Cell], limit: int | None = None) -> dict[Origin, int]:
+        """How many tokens each origin's cache keeps from its first reading to its last, 0 where nothing is to gain.
+
+        limit: tokens in all caches at any time; None for no limit. A token is worth the readings that it spares for
+        each unit of time that it is kept: the best are kept first. So the caches of a row's ends, which live for
+        half a window, go before those along the upper and lower border, which live for half a window of rows.
+        """
+        readings = self.readings(cells)
+        full = {origin: self.needed(*drawn[-2]) if len(drawn) > 1 else 0 for origin, drawn in readings.items()}
+        if limit is None or not full:
+            return full
+        lives = {
+            origin: (self.time(*drawn[0]), self.time(*drawn[-1]) + 1)
+            for origin, drawn in readings.items()
+            if full[origin]
+        }
+        free = [limit] * max((stop for _, stop in lives.values()), default=0)
+        offers = []
+        for origin, (start, stop) in lives.items():
+            counts = [0, *(self.needed(*cell) for cell in readings[origin])]
+            for rank, (before, after) in enumerate(pairwise(counts[:-1])):
+                worth = (len(counts) - 2 - rank) / (stop - start)
+                offers.append((-worth, origin, before, after))
+        kept = dict.fromkeys(full, 0)
+        for _, origin, before, after in sorted(offers):
+            start, stop = lives[origin]
+            grant = min(after - before, *free[start:stop]) if kept[origin] == before else 0
+            kept[origin] += grant
+            if grant:
+                free[start:stop] = [room - grant for room in free[start:stop]]
+        return kept
+
+    def evaluations(self, cells: Iterable[Cell], capacities: Mapping[Origin, int]) -> int:
+        """Tokens that are read in all, with caches of these capacities."""
+        total = 0
+        for origin, drawn in self.readings(cells).items():
+            held = 0
+            for cell in drawn:
+                total += self.needed(*cell) - held
+                held = min(self.needed(*cell), capacities.get(origin, 0))
+        return total
+
+    def peak(self, cells: Iterable[Cell], capacities: Mapping[Origin, int]) -> int:
+        """The most tokens that the caches keep at any time."""
+        changes: list[tuple[int, int]] = []
+        for origin, drawn in self.readings(cells).items():
+            changes.append((self.time(*drawn[0]), capacities.get(origin, 0)))
+            changes.append((self.time(*drawn[-1]) + 1, -capacities.get(origin, 0)))
+        now = most = 0
+        for _, change in sorted(changes):
+            now += change
+            most = max(most, now)
+        return most
+
+
+def flips(known: Iterable[Cell], height: int, width: int) -> tuple[bool, bool]:
+    """Whether to turn a picture upside down and left to right, so that what is missing comes after what is known.
+
+    A transformer in raster order sees what lies above and to the left: growing a picture upwards or to the left is
+    growing its mirror image downwards or to the right.
+    """
+    given = set(known)
+    count = len(given)
+    if count in (0, height * width):
+        return False, False
+    # the known cells' middle against that of all: sums, so that everything stays an integer
+    below = 2 * sum(row for row, _ in given) > count * (height - 1)
+    right = 2 * sum(column for _, column in given) > count * (width - 1)
+    return below, right
+
+
+def seam(height: int, width: int, side: int) -> set[Cell]:
+    """The known cells of a grid that was rolled by half its width: all but a strip of half a window in its middle.
+
+    What is drawn into the strip joins the picture's right border to its left one.
+    """
+    half = max(1, min(side // 2, width // 2)) // 2 or 1
+    middle = width // 2
+    return {
+        (row, column) for row in range(height) for column in range(width) if not middle - half <= column < middle + half
+    }
