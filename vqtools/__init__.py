@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vqtools.drawing import sample, score
     from vqtools.painting.painter import Painter
     from vqtools.painting.settings import PaintSettings
+    from vqtools.sampling.settings import SampleSettings
     from vqtools.studio import load_clip, load_transformer, load_vqgan, paint
 
 __version__ = "0.1.0"
@@ -18,13 +20,27 @@ __version__ = "0.1.0"
 _HOMES = {
     "PaintSettings": "vqtools.painting.settings",
     "Painter": "vqtools.painting.painter",
+    "SampleSettings": "vqtools.sampling.settings",
     "load_clip": "vqtools.studio",
     "load_transformer": "vqtools.studio",
     "load_vqgan": "vqtools.studio",
     "paint": "vqtools.studio",
+    "sample": "vqtools.drawing",
+    "score": "vqtools.drawing",
 }
 
-__all__ = ["PaintSettings", "Painter", "__version__", "load_clip", "load_transformer", "load_vqgan", "paint"]
+__all__ = [
+    "PaintSettings",
+    "Painter",
+    "SampleSettings",
+    "__version__",
+    "load_clip",
+    "load_transformer",
+    "load_vqgan",
+    "paint",
+    "sample",
+    "score",
+]
 
 
 def __getattr__(name: str) -> Any:

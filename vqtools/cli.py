@@ -25,6 +25,7 @@ from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
 from vqtools.settings import Settings, UserError, shorten
 
 if TYPE_CHECKING:
+    from vqtools.drawing import Drawing
     from vqtools.studio import Painting
 
 
@@ -143,7 +144,7 @@ def _restored(record: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
 def _paint(settings: Any, record: dict[str, Any], same: bool, folder: Path, name: str | None) -> int:
     """Paint, save, say where. `same` asks for the record's very picture, stopped where that one was."""
     from vqtools import jobs, studio
-    from vqtools.media import file_stem, save_png
+    from vqtools.media import file_stem
 
     started = time.monotonic()
     threads = record.get("threads")
@@ -157,17 +158,23 @@ def _paint(settings: Any, record: dict[str, Any], same: bool, folder: Path, name
     finished = jobs.run(job, label="painting", stop=at_limit)
     if job.position == 0:
         raise KeyboardInterrupt
-    target = folder / (name or file_stem(job.settings.prompt, job.settings.seed or 0) + ".png")
-    try:
-        path = save_png(target, job.picture(), job.record())
-    except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror or error}); choose another with --out") from None
-    seconds = time.monotonic() - started
-    click.echo(f"{path} ({width}x{height}, seed {job.settings.seed}, {seconds:.1f} s)")
+    _save(job, folder / (name or file_stem(job.settings.prompt, job.settings.seed or 0) + ".png"), started)
     if finished:
         return 0
     click.echo(f"stopped after {job.position} of {job.total} steps", err=True)
     return 0 if at_limit is not None and at_limit() else STOPPED
+
+
+def _save(job: Painting | Drawing, target: Path, started: float) -> None:
+    """Write the picture with its record, and say where."""
+    from vqtools.media import save_png
+
+    try:
+        path = save_png(target, job.picture(), job.record())
+    except OSError as error:
+        raise UserError(f"{target} cannot be written ({error.strerror or error}); choose another with --out") from None
+    width, height = job.settings.size
+    click.echo(f"{path} ({width}x{height}, seed {job.settings.seed}, {time.monotonic() - started:.1f} s)")
 
 
 def _reached(job: Painting, limit: int) -> bool:
@@ -188,6 +195,82 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             if name in new and new[name] != old[name]:
                 notes.append(f"{name.replace('_', ' ')} is not the one that the picture was made with; it will differ")
     return notes
+
+
+def _sample_settings() -> type[Settings]:
+    from vqtools.sampling.settings import SampleSettings
+
+    return SampleSettings
+
+
+@command.command(cls=SettingsCommand, settings=_sample_settings)
+@click.argument("prompt", nargs=-1)
+@click.option("--from", "source", metavar="PICTURE.png", help="Take all settings from a picture that sample made.")
+@click.option("--out", metavar="PATH", help="File or folder to write to [default: named after prompt and seed].")
+@debug_option
+def sample(prompt: tuple[str, ...], source: str | None, out: str | None, **flags: Any) -> int:
+    """Draw a picture of any size with a transformer, of PROMPT where it reads captions.
+
+    \b
+    vqtools sample --size 256x128 --seed 42
+    vqtools sample --complete picture.png --keep upper
+    vqtools sample --size 512x128 --seamless --stride 4
+    """
+    from vqtools import drawing, jobs
+    from vqtools.media import check_writable, file_stem, read_record
+    from vqtools.sampling.settings import SampleSettings
+
+    if len(prompt) > 1:
+        raise UserError(f'the prompt is one argument; put it in quotes: vqtools sample "{" ".join(prompt)}"')
+    folder, name = _target(out)
+    check_writable(folder)
+    fields = given(flags) | ({"prompt": prompt[0]} if prompt else {})
+    if source is not None:
+        record = read_record(source)
+        if record.get("activity") != "sample" or not isinstance(record.get("settings"), dict):
+            raise UserError(f"{source} was not made by vqtools sample; leave --from away")
+        fields = record["settings"] | fields
+    started = time.monotonic()
+    job = drawing.drawing(SampleSettings.parse(fields).quick())
+    width, height = job.settings.size
+    click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.machine.describe()}", err=True)
+    finished = jobs.run(job, label="drawing")
+    if job.position == 0 and not finished:
+        raise KeyboardInterrupt
+    _save(job, folder / (name or file_stem(job.settings.prompt or "sample", job.settings.seed or 0) + ".png"), started)
+    if not finished:
+        click.echo(f"stopped after {job.position} of {job.total} steps", err=True)
+    return 0 if finished else STOPPED
+
+
+def _score_settings() -> type[Settings]:
+    from vqtools.sampling.settings import ScoreSettings
+
+    return ScoreSettings
+
+
+@command.command(cls=SettingsCommand, settings=_score_settings)
+@click.argument("picture")
+@click.option("--out", metavar="PATH", help="File or folder for the heat map [default: PICTURE-surprise.png].")
+@debug_option
+def score(picture: str, out: str | None, **flags: Any) -> int:
+    """How likely a transformer finds PICTURE, and a heat map of how surprising each of its codes is."""
+    from vqtools import drawing, jobs
+    from vqtools.media import check_writable, load_picture, save_png
+    from vqtools.sampling.settings import ScoreSettings
+
+    folder, name = _target(out)
+    check_writable(folder)
+    settings = ScoreSettings.parse(given(flags))
+    job = drawing.scoring(load_picture(picture), settings)
+    if not jobs.run(job, label="scoring"):
+        raise KeyboardInterrupt
+    target = folder / (name or f"{Path(picture).stem}-surprise.png")
+    record = {"activity": "score", "settings": settings.model_dump(mode="json"), "bits a code": job.bits}
+    path = save_png(target, job.heat_map(), record)
+    codes, nats = job.nats.numel(), float(job.nats.sum())
+    click.echo(f"{job.bits:.2f} bits a code, perplexity {2**job.bits:.1f}; {codes} codes, ln p = {-nats:.0f}; {path}")
+    return 0
 
 
 @command.command(context_settings={"ignore_unknown_options": True})

@@ -21,12 +21,12 @@ from torch import Tensor
 from vqtools import __version__, media
 from vqtools.device import Machine, choose
 from vqtools.models.clip import CLIP
-from vqtools.models.gpt import GPT, Caption
+from vqtools.models.gpt import GPT, Caption, packed
 from vqtools.models.vqgan import VQGAN
 from vqtools.painting import prompts
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings
-from vqtools.sampling.sampler import Sampler
+from vqtools.sampling.sampler import Sampler, gumbel
 from vqtools.settings import UserError, near
 from vqtools.weights import convert, files, registry
 
@@ -126,27 +126,32 @@ class Painting:
     @property
     def position(self) -> int:
         """Steps done: rows of the grids first, then iterations of guidance."""
-        return (self.sampler.position if self.sampler else 0) + (self.painter.position if self.painter else 0)
+        return self._rows + (self.painter.position if self.painter else 0)
 
     @property
     def total(self) -> int:
-        return (self.sampler.total if self.sampler else 0) + self.settings.iterations
+        return (self.sampler.window.height if self.sampler else 0) + self.settings.iterations
+
+    @property
+    def _rows(self) -> int:
+        """Rows of the grids that are drawn."""
+        return self.sampler.position // self.sampler.window.width if self.sampler else 0
 
     def step(self) -> dict[str, float]:
         """One row of the transformer's grids, or one iteration of guidance."""
         if self.painter is None:
             assert self.sampler is not None
-            scalars = self.sampler.step()
+            cells = [self.sampler.step() for _ in range(self.sampler.window.width)]
             if self.sampler.position == self.sampler.total:
                 self._begin(self.chosen())
-            return scalars
+            return {name: sum(cell[name] for cell in cells) / len(cells) for name in cells[0]}
         return self.painter.step()
 
     @torch.no_grad()
     def drafts(self) -> Tensor:
         """The transformer's grids, decoded as far as they are drawn: (grids, 3, H, W) in [-1, 1]."""
         assert self.sampler is not None
-        rows = max(self.sampler.position, 1)
+        rows = max(self._rows, 1)
         return self.vqgan.decode(self.sampler.codes[:, :rows]).clamp(-1, 1)
 
     @torch.no_grad()
@@ -186,9 +191,10 @@ class Painting:
         with torch.no_grad():
             prefix = gpt.prefix(caption)
         assert settings.seed is not None
+        generator = torch.Generator().manual_seed(settings.seed)
+        uniform = torch.rand(config.grid, config.grid, n, config.vocab_size, generator=generator)
         return Sampler(
-            gpt, prefix, config.grid, config.grid,
-            generator=torch.Generator().manual_seed(settings.seed),
+            packed(gpt), config.grid, config.grid, prefix, noise=lambda row, column: gumbel(uniform[row, column]),
             unconditional=gpt.no_caption.expand(n, -1, -1), guidance=GUIDANCE, top_p=TOP_P,
         )  # fmt: skip
 

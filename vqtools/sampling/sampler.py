@@ -48,15 +48,15 @@ def gumbel(uniform: Tensor) -> Tensor:
     return -(-uniform.clamp(1e-10, 1 - 1e-7).log()).log()
 
 
-def cell_noise(seed: int, pictures: int, codes: int) -> NoiseSource:
-    """Noise that belongs to seed, picture and cell, in whatever order it is asked for.
+def cell_noise(seed: int, pictures: int, codes: int, turn: int = 0) -> NoiseSource:
+    """Noise that belongs to seed, picture and cell, in whatever order it is asked for; another turn, other noise.
 
     Philox counts instead of remembering: the cell is where the counter starts (Salmon et al. 2011, SC '11).
     """
 
     def noise(row: int, column: int) -> Tensor:
         streams = (
-            np.random.Generator(np.random.Philox(key=[seed, picture], counter=[0, 0, row, column]))
+            np.random.Generator(np.random.Philox(key=[seed, picture], counter=[0, turn, row, column]))
             for picture in range(pictures)
         )
         return gumbel(torch.from_numpy(np.stack([stream.random(codes, np.float32) for stream in streams])))
@@ -161,15 +161,15 @@ class Sampler:
         if unconditional is not None and self.guidance != 1.0:
             condition = torch.cat([condition, unconditional])
         self.context = Context(gpt, self.window, self._grid, condition)
-        cells = self.window.cells(tuple(cell) for cell in self._known.nonzero().tolist())
-        self.waves = self.window.waves(cells)
+        self.cells = self.window.cells(tuple(cell) for cell in self._known.nonzero().tolist())
+        self.waves = self.window.waves(self.cells)
         self.position, self.total = 0, len(self.waves)
         self.evaluated = 0  # tokens that were read
-        self._last = {origin: drawn[-1] for origin, drawn in self.window.readings(cells).items()}
+        self._last = {origin: drawn[-1] for origin, drawn in self.window.readings(self.cells).items()}
         token = self._rows * config.layers * 2 * config.width * gpt.tok_emb.weight.element_size()
         self._common = self._most_common()
         limit = None if memory is None else int(memory // token) - (0 if self._common is None else config.prefix)
-        self._capacities = self.window.capacities(cells, None if limit is None else max(0, limit))
+        self.capacities = self.window.capacities(self.cells, None if limit is None else max(0, limit))
         self._caches: dict[Origin, Cache] = {}
         self._base: Cache | None = None
 
@@ -211,7 +211,7 @@ class Sampler:
 
     def _cache(self, origin: Origin) -> Cache:
         if origin not in self._caches:
-            capacity = self._capacities[origin]
+            capacity = self.capacities[origin]
             if self._common is None or self.context.key(origin) != self._common:
                 self._caches[origin] = self.gpt.cache(self._rows, capacity)
             else:
@@ -250,7 +250,9 @@ class Sampler:
         """One code for each picture (b,) from the logits (r, v) of a cell."""
         if len(logits) > len(self._grid):
             conditional, unconditional = logits.chunk(2)
-            logits = unconditional + self.guidance * (conditional - unconditional) if self.guidance != 1 else conditional
+            logits = (
+                unconditional + self.guidance * (conditional - unconditional) if self.guidance != 1 else conditional
+            )
         if self.temperature == 0:
             return logits.argmax(-1)
         logits = keep_top(logits / self.temperature, self.top_k, self.top_p)

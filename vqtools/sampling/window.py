@@ -71,10 +71,7 @@ class Window:
         """The cells to draw in raster order: all but the known ones, and none after the last that is in the grid."""
         given = set(known)
         missing = [
-            (row, column)
-            for row in range(self.height)
-            for column in range(self.columns)
-            if (row, column) not in given
+            (row, column) for row in range(self.height) for column in range(self.columns) if (row, column) not in given
         ]
         inside = [cell for cell in missing if cell[1] < self.width]
         return [cell for cell in missing if cell <= inside[-1]] if inside else []

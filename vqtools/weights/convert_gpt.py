@@ -41,9 +41,8 @@ def from_minigpt(state: Mapping[str, Tensor], heads: int, **condition: Any) -> t
         raise UserError(f"the checkpoint has no {error}; expected a transformer of taming-transformers") from None
     prefix = condition.setdefault("prefix_codes", 1)
     condition.setdefault("grid", round((block if prefix == 1 else block - prefix) ** 0.5))
-    config = GPTConfig(
-        vocab_size=vocab_size, block_size=block, layers=_layers(tensors, "blocks"), heads=heads, width=width, **condition
-    )  # fmt: skip
+    layers = _layers(tensors, "blocks")
+    config = GPTConfig(vocab_size, block, layers=layers, heads=heads, width=width, **condition)
     return config, tensors
 
 

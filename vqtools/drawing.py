@@ -1,0 +1,375 @@
+"""Puts transformer, window and VQGAN together: what `vqtools.sample` and `vqtools.score` call.
+
+Knows pictures and settings; the walk of the window is the sampler's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from vqtools import __version__, media, studio
+from vqtools.device import Machine, choose
+from vqtools.models.gpt import GPT, Caption, packed
+from vqtools.models.vqgan import VQGAN
+from vqtools.sampling.sampler import Sampler, cell_noise
+from vqtools.sampling.score import Scorer
+from vqtools.sampling.settings import SampleSettings, ScoreSettings
+from vqtools.sampling.window import Cell, Window, flips, seam
+from vqtools.settings import UserError
+from vqtools.weights import files
+
+UNDRAWN = (127, 127, 127)
+WRAP = 8  # codes beyond each border that the decoder sees of a seamless picture
+
+
+@dataclass(frozen=True)
+class Start:
+    """A given picture as the sampler takes it: its codes (1, h, w), which of them stay, how it was turned."""
+
+    codes: Tensor
+    known: Tensor  # (h, w)
+    flipped: tuple[bool, bool]  # upside down, left to right
+
+
+class Drawing:
+    """A picture from a transformer, as a job; ``step()`` draws the codes that can be drawn together.
+
+    A seamless one is drawn in two passes: the second, on the picture rolled by half its width, draws a strip over
+    the seam anew.
+    """
+
+    def __init__(
+        self, settings: SampleSettings, vqgan: VQGAN, gpt: GPT, machine: Machine, models: Mapping[str, Any]
+    ) -> None:
+        seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
+        self.settings = settings.model_copy(update={"seed": seed})
+        self.vqgan, self.gpt, self.machine, self.models = vqgan.to(machine.device), gpt, machine, dict(models)
+        self.inputs: dict[str, str] = {}
+        self.width, self.height = (side // vqgan.f for side in settings.size)
+        self._tokens = tokens(gpt, settings, machine.device)
+        self.start = self._given() if settings.complete else None
+        self.sampler = self._first_pass()
+        self._first, self._second = self.sampler.total, False
+        self.total = self._first
+        if settings.seamless:
+            strip = seam(self.height, self.width, gpt.config.grid)
+            again = Window(self.height, self.width, gpt.config.grid, gpt.config.prefix, self.sampler.window.stride)
+            self._strip = known_grid(strip, self.height, self.width)
+            self.total += len(again.waves(again.cells(strip)))
+
+    @property
+    def position(self) -> int:
+        """Waves of codes drawn."""
+        return self.sampler.position + (self._first if self._second else 0)
+
+    def step(self) -> dict[str, float]:
+        """Draw the next codes."""
+        if not self._second and self.sampler.position == self._first:
+            self._second_pass(self.sampler.codes.roll(-(self.width // 2), 2))
+        return self.sampler.step()
+
+    def _first_pass(self) -> Sampler:
+        if self.start is None:
+            return self._sampler(None, torch.zeros(self.height, self.width, dtype=torch.bool))
+        return self._sampler(self.start.codes, self.start.known)
+
+    def _second_pass(self, rolled: Tensor) -> None:
+        """Go on to the strip over the seam, which is in the middle of the rolled codes."""
+        self.sampler, self._second = self._sampler(rolled, self._strip, turn=1), True
+
+    def _sampler(self, given: Tensor | None, known: Tensor, turn: int = 0) -> Sampler:
+        s, config = self.settings, self.gpt.config
+        condition, unconditional = self._tokens
+        if config.spatial:
+            unknown = torch.full((1, self.height, self.width), config.mask_code, device=self.machine.device)
+            condition = unknown if given is None else torch.where(known.to(given.device), given, unknown)
+        assert s.seed is not None and condition is not None
+        try:
+            return Sampler(
+                self.gpt, self.height, self.width, condition, noise=cell_noise(s.seed, 1, config.drawable, turn),
+                unconditional=unconditional, guidance=s.guidance, given=given, known=known,
+                temperature=s.temperature, top_k=s.top_k, top_p=s.top_p, stride=(s.stride, s.stride),
+                memory=s.memory * 1e9,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+    def _given(self) -> Start:
+        """The given picture on a canvas of the wanted size, turned so that what is missing comes last."""
+        s, f = self.settings, self.vqgan.f
+        picture = self._load("complete", s.complete)
+        if s.mask:
+            mask = self._load("mask", s.mask)
+            if mask.size != picture.size:
+                raise UserError(f"mask {size(mask)}: must be of the picture's size, {size(picture)}")
+            holes = np.asarray(media.fit(mask, s.size).convert("L")).reshape(self.height, f, self.width, f)
+            canvas, known = media.fit(picture, s.size), torch.from_numpy(holes.max((1, 3)) < 128)
+        elif s.keep == "whole":
+            canvas, known = self._placed(picture)
+        else:
+            canvas, known = media.fit(picture, s.size), half(s.keep, self.height, self.width)
+        flipped = flips(((row, column) for row, column in known.nonzero().tolist()), self.height, self.width)
+        with torch.no_grad():
+            codes = self.vqgan.encode(media.to_tensor(turned(canvas, flipped)).to(self.machine.device))
+        return Start(codes, known.flip([axis for axis in (0, 1) if flipped[axis]]), flipped)
+
+    def _load(self, name: str, path: str) -> Image.Image:
+        picture = media.load_picture(path)
+        self.inputs[name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return picture
+
+    def _placed(self, picture: Image.Image) -> tuple[Image.Image, Tensor]:
+        """The whole picture somewhere on the canvas, on whole codes."""
+        s, f = self.settings, self.vqgan.f
+        inner = (picture.width // f, picture.height // f)
+        room = (self.width - inner[0], self.height - inner[1])
+        if min(inner) < 1 or min(room) < 0:
+            wanted = f"{s.size[0]}x{s.size[1]}"
+            raise UserError(f"a picture of {size(picture)} cannot stand whole in {wanted}; choose another size")
+        left = {"left": 0, "right": room[0]}.get(s.place, room[0] // 2)
+        top = {"top": 0, "bottom": room[1]}.get(s.place, room[1] // 2)
+        canvas = Image.new("RGB", s.size, UNDRAWN)
+        canvas.paste(media.fit(picture, (inner[0] * f, inner[1] * f)), (left * f, top * f))
+        known = torch.zeros(self.height, self.width, dtype=torch.bool)
+        known[top : top + inner[1], left : left + inner[0]] = True
+        return canvas, known
+
+    @property
+    def codes(self) -> Tensor:
+        """The codes (1, h, w) as they stand, turned and rolled as the picture shall be."""
+        return self._upright(self.sampler.codes)
+
+    def _upright(self, grid: Tensor) -> Tensor:
+        return grid.roll(self.width // 2, -1) if self._second else grid
+
+    @torch.no_grad()
+    def picture(self) -> Image.Image:
+        """The picture as it stands."""
+        codes = self.codes
+        pad = min(WRAP, self.width) if self.settings.seamless else 0
+        if pad:
+            codes = torch.cat([codes[:, :, -pad:], codes, codes[:, :, :pad]], 2)
+        edge = pad * self.vqgan.f
+        image = self.vqgan.decode(codes)[..., edge : edge + self.settings.size[0]].clamp(-1, 1)
+        picture = media.to_picture(image)
+        return picture if self.start is None else turned(picture, self.start.flipped)
+
+    def preview(self) -> Image.Image:
+        """The picture as it stands, grey where nothing is drawn yet, with the windows of the codes just drawn."""
+        f, picture = self.vqgan.f, self.picture()
+        drawn = self._upright(self.sampler.drawn)
+        outline = Image.new("L", picture.size)
+        if 0 < self.sampler.position < self.sampler.total:
+            pen, side = ImageDraw.Draw(outline), self.gpt.config.grid
+            for cell in self.sampler.waves[self.sampler.position - 1]:
+                top, left = self.sampler.window.origin(*cell)
+                box = (left * f, top * f, (left + side) * f - 1, (top + side) * f - 1)
+                pen.rectangle(box, outline=255, width=max(1, f // 4))
+        empty = Image.fromarray((~drawn).numpy().astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
+        if self.start is not None:
+            empty, outline = (turned(one, self.start.flipped) for one in (empty, outline))
+        picture.paste(UNDRAWN, mask=empty)
+        picture.paste((255, 255, 255), mask=outline)
+        return picture
+
+    def record(self) -> dict[str, Any]:
+        """All that the same picture can be made from again, for the PNG."""
+        return {
+            "format": 1,
+            "activity": "sample",
+            "vqtools": __version__,
+            "torch": torch.__version__,
+            "settings": self.settings.model_dump(mode="json"),
+            "precision": self.machine.precision,
+            "device": self.machine.device.type,
+            "threads": self.machine.threads,
+            "models": self.models,
+            "inputs": self.inputs,
+            "position": self.position,
+            "total": self.total,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"second": self._second, "sampler": self.sampler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state of a drawing with the same settings."""
+        if state["second"]:
+            self._second_pass(state["sampler"]["codes"][:, :, : self.width].to(self.machine.device))
+        elif self._second:
+            self.sampler, self._second = self._first_pass(), False
+        self.sampler.load_state_dict(state["sampler"])
+
+
+class Scoring(Scorer):
+    """How surprising a transformer finds a picture, as a job; ``step()`` reads one window."""
+
+    def __init__(self, settings: ScoreSettings, picture: Image.Image, vqgan: VQGAN, gpt: GPT, machine: Machine) -> None:
+        f = vqgan.f
+        inner = (picture.width // f * f, picture.height // f * f)
+        if min(inner) < f:
+            raise UserError(f"a picture of {size(picture)} is less than one code of {f}x{f} pixels")
+        self.image = media.fit(picture, inner)
+        with torch.no_grad():
+            codes = vqgan.to(machine.device).encode(media.to_tensor(self.image).to(machine.device))
+        condition, _ = tokens(gpt, settings, machine.device)
+        if condition is None:  # nothing is known beforehand: that is what a picture from nothing is drawn from
+            condition = torch.full_like(codes, gpt.config.mask_code)
+        try:
+            super().__init__(gpt, codes, condition, (settings.stride, settings.stride))
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+    @property
+    def bits(self) -> float:
+        """Bits a code; 2 to their power is the perplexity."""
+        return float(self.nats.nanmean()) / math.log(2)
+
+    def heat_map(self) -> Image.Image:
+        """The picture, and beside it the surprise of each code: black for none, over red to white for the most."""
+        share = (self.nats[0] / self.nats[0].nan_to_num().max().clamp(min=1e-9)).nan_to_num().clamp(0, 1)
+        channels = [(3 * share - start).clamp(0, 1) for start in range(3)]
+        heat = media.to_picture(torch.stack(channels) * 2 - 1).resize(self.image.size, Image.Resampling.NEAREST)
+        return studio.contact_sheet([self.image, heat])
+
+
+def tokens(
+    gpt: GPT, settings: SampleSettings | ScoreSettings, device: torch.device
+) -> tuple[Tensor | None, Tensor | None]:
+    """What stands before the codes (1, p, width), and the same without its content, for guidance.
+
+    None where the condition lies on the grid: it is the picture as far as it is known.
+    """
+    c, prompt = gpt.config, settings.prompt if isinstance(settings, SampleSettings) else ""
+    if prompt and not c.text_dim:
+        raise UserError(f"prompt {prompt!r}: this transformer reads no captions; leave it away")
+    if settings.label and not c.classes:
+        raise UserError(f"label {settings.label!r}: this transformer knows no classes; leave it away")
+    with torch.no_grad():
+        if c.spatial:
+            if c.mask_code < 0:
+                raise UserError(
+                    "this transformer reads another picture's codes at every step; only a Sampler gives them"
+                )
+            return None, None
+        if c.text_dim:
+            nothing: Tensor | None = gpt.no_caption
+            if not prompt or not isinstance(settings, SampleSettings):
+                return nothing, None
+            clip = studio.load_clip(settings.clip).to(device)
+            style = torch.zeros(1, dtype=torch.int64, device=device)
+            words = clip.embed_words([prompt], c.words)
+            return gpt.prefix(Caption(clip.embed_text([prompt]), words, style)), nothing
+        if c.classes:
+            label = c.classes if c.own_class and not settings.label else class_index(gpt, settings.label)
+            nothing = gpt.prefix_of_class(torch.tensor([c.classes], device=device)) if c.own_class else None
+            return gpt.prefix_of_class(torch.tensor([label], device=device)), nothing
+        return gpt.prefix_of_codes(torch.zeros(1, 1, dtype=torch.int64, device=device)), None
+
+
+def class_index(gpt: GPT, label: str) -> int:
+    """The number of a class by its name or number; UserError lists those that exist."""
+    names, count = gpt.config.class_names, gpt.config.classes
+    if label in names:
+        return names.index(label)
+    if label.isdecimal() and int(label) < count:
+        return int(label)
+    known = f"; there are {', '.join(names)}" if names else f"; there are 0 to {count - 1}"
+    raise UserError(f"there is no class {label!r}{known}" if label else f"this transformer draws a class{known}")
+
+
+def networks(settings: SampleSettings | ScoreSettings, machine: Machine) -> tuple[VQGAN, GPT, dict[str, Any]]:
+    """VQGAN, transformer and the record of both; UserError where they do not belong together."""
+    paths = {kind: studio.find(kind, getattr(settings, kind)) for kind in ("vqgan", "transformer")}
+    trained = files.read_header(paths["transformer"])["about"]
+    if isinstance(settings, SampleSettings) and settings.prompt and "/" not in settings.clip:
+        paths["clip"] = studio.find("clip", settings.clip)
+    models = {kind: {"name": getattr(settings, kind), "sha256": files.sha256(path)} for kind, path in paths.items()}
+    for kind in set(paths) & {"vqgan", "clip"}:
+        if trained.get(kind) not in (None, "", models[kind]["sha256"]):
+            raise UserError(f"the transformer {settings.transformer!r} was trained with another {kind}; choose its own")
+    vqgan, gpt = studio.load_vqgan(settings.vqgan), studio.load_transformer(settings.transformer)
+    if gpt.config.drawable > vqgan.config.codebook_size:
+        raise UserError(
+            f"the transformer {settings.transformer!r} draws {gpt.config.drawable} codes, but the VQGAN"
+            f" {settings.vqgan!r} has {vqgan.config.codebook_size}; choose the one that it was trained with"
+        )
+    gpt = gpt.to(machine.device)
+    narrow = machine.precision != "fp32"
+    return vqgan, deepcopy(gpt).to(machine.dtype) if narrow else packed(gpt), models
+
+
+def drawing(settings: SampleSettings, *, threads: int | None = None) -> Drawing:
+    """A drawing ready to be stepped, its networks found by the settings' names."""
+    machine = choose(precision=settings.precision, threads=threads)
+    vqgan, gpt, models = networks(settings, machine)
+    studio.check_size(settings.size, vqgan.f)
+    return Drawing(settings, vqgan, gpt, machine, models)
+
+
+def sample(prompt: str = "", **fields: Any) -> Image.Image:
+    """A picture from a transformer; every field of SampleSettings is a keyword. Its record is in ``picture.info``."""
+    job = drawing(SampleSettings.parse({"prompt": prompt, **fields}).quick())
+    while job.position < job.total:
+        job.step()
+    picture = job.picture()
+    picture.info["vqtools"] = job.record()
+    return picture
+
+
+def scoring(picture: Image.Image, settings: ScoreSettings) -> Scoring:
+    """A scoring ready to be stepped."""
+    machine = choose(precision="fp32")
+    vqgan, gpt, _ = networks(settings, machine)
+    return Scoring(settings, picture, vqgan, gpt, machine)
+
+
+def score(picture: Image.Image | str | Path, **fields: Any) -> Scoring:
+    """How surprising a picture is: ``.bits`` a code, ``.nats`` (1, h, w) and ``.heat_map()``."""
+    loaded = picture if isinstance(picture, Image.Image) else media.load_picture(picture)
+    job = scoring(loaded, ScoreSettings.parse(fields))
+    while job.position < job.total:
+        job.step()
+    return job
+
+
+def half(keep: str, height: int, width: int) -> Tensor:
+    """The cells (h, w) of one half of a grid."""
+    known = torch.zeros(height, width, dtype=torch.bool)
+    rows = {"upper": slice(height // 2), "lower": slice(height // 2, None)}.get(keep, slice(None))
+    columns = {"left": slice(width // 2), "right": slice(width // 2, None)}.get(keep, slice(None))
+    known[rows, columns] = True
+    return known
+
+
+def known_grid(cells: set[Cell], height: int, width: int) -> Tensor:
+    """Cells -> (h, w), true for each of them."""
+    known = torch.zeros(height, width, dtype=torch.bool)
+    if cells:
+        rows, columns = torch.tensor(sorted(cells)).T
+        known[rows, columns] = True
+    return known
+
+
+def turned(picture: Image.Image, flipped: tuple[bool, bool]) -> Image.Image:
+    """A picture turned upside down, left to right, or both."""
+    ways = (Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.FLIP_LEFT_RIGHT)
+    for way, flip in zip(ways, flipped, strict=True):
+        picture = picture.transpose(way) if flip else picture
+    return picture
+
+
+def size(picture: Image.Image) -> str:
+    return f"{picture.width}x{picture.height}"
