@@ -102,7 +102,7 @@ def start_code(gpt: GPT) -> GPT:
 
 
 @torch.no_grad()
-def reference_seconds(gpt: GPT, times: int = 3) -> float:
+def reference_seconds(gpt: GPT, times: int = 2) -> float:
     """Of one code by the reference procedure."""
     tokens = torch.randint(1024, (1, gpt.config.block_size - (1 if gpt.config.spatial else 0)))
     return min(clock(lambda: reference(gpt, tokens)) for _ in range(times))
@@ -121,7 +121,7 @@ def sampler(gpt: GPT, height: int, width: int, pictures: int = 1, **options: obj
     return Sampler(packed(gpt), height, width, condition, noise=cell_noise(0, pictures, 1024), **options)
 
 
-def fitted_seconds(job: Sampler, passes: int = 28) -> float:
+def fitted_seconds(job: Sampler, passes: int = 16) -> float:
     """Of a whole drawing: passes spread evenly are timed as they would be in their turn."""
     held = {}
     seen: dict[tuple[int, int], int] = {}

@@ -1,4 +1,4 @@
-"""The GPT: the reference's stored logits, the cache, and captions."""
+"""The GPT: the references' stored logits, key lists, the cache, readings in one pass, and captions."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vqtools.models.gpt import GPT, Cache, Caption, GPTConfig
+from vqtools.models.gpt import GPT, Caption, GPTConfig, Reading, packed
+from vqtools.sampling.sampler import Sampler, cell_noise
+from vqtools.settings import UserError
+from vqtools.weights.convert_gpt import from_llamagen, from_minigpt
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = GPTConfig(
@@ -39,7 +42,7 @@ def test_logits_are_the_reference_s() -> None:
 
 def test_with_a_cache_the_logits_are_the_same() -> None:
     gpt, codes = tiny(), torch.randint(11, (2, 9))
-    prefix, cache = gpt.prefix(caption()), Cache()
+    prefix, cache = gpt.prefix(caption()), gpt.cache(2)
     whole = gpt(codes, prefix)
     steps = [gpt(codes[:, :0], prefix, cache)[:, -1]] + [gpt(codes[:, i : i + 1], None, cache)[:, -1] for i in range(9)]
     torch.testing.assert_close(torch.stack(steps, 1), whole[:, TINY.prefix - 1 :], rtol=1e-4, atol=1e-4)
@@ -74,3 +77,163 @@ def test_config_survives_json_and_refuses_what_it_does_not_know() -> None:
     assert GPTConfig.from_dict(json.loads(json.dumps(TINY.to_dict()))) == TINY
     with pytest.raises(ValueError, match="colour"):
         GPTConfig.from_dict({"colour": 1})
+
+
+OTHERS = {
+    "plain": GPTConfig(vocab_size=11, block_size=20, layers=2, heads=2, width=16, grid=3, prefix_codes=9),
+    "unmasked": GPTConfig(
+        vocab_size=11, block_size=20, layers=2, heads=2, width=16, grid=3, prefix_codes=9, n_unmasked=9
+    ),
+    "rotary": GPTConfig(vocab_size=11, block_size=18, layers=2, heads=2, width=16, grid=3, prefix_codes=9, rotary=True),
+    "llama": GPTConfig(
+        vocab_size=11, block_size=20, layers=2, heads=2, width=16, grid=4, classes=3, learned_positions=False,
+        rotary=True, llama=True, hidden=24, tied=True,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=OTHERS)
+def other(request: pytest.FixtureRequest) -> GPT:
+    torch.manual_seed(0)
+    gpt = GPT(OTHERS[request.param]).eval().requires_grad_(False)
+    for p in gpt.parameters():
+        p.normal_(0, 0.3)
+    return gpt
+
+
+def prefix_of(gpt: GPT, b: int) -> torch.Tensor:
+    if gpt.config.own_class:
+        return gpt.prefix_of_class(torch.randint(4, (b,)))
+    return gpt.prefix_of_codes(torch.randint(11, (b, gpt.config.prefix)))
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("capacity", [0, 4, 9, 13, None])
+def test_sequences_of_any_length_read_in_one_pass_say_what_each_says_alone(other: GPT, capacity: int | None) -> None:
+    b, counts = 2, (3, 8, 0, 5)
+    prefixes, codes = [prefix_of(other, b) for _ in counts], [torch.randint(11, (b, n)) for n in counts]
+    alone = torch.stack([other(c, p)[:, -1] for c, p in zip(codes, prefixes, strict=True)], 1)
+    caches = [other.cache(b, capacity) for _ in counts]
+    first = [Reading(c[:, :1], p, cache) for c, p, cache in zip(codes, prefixes, caches, strict=True)]
+    close(other.read(first[2:3]), alone[:, 2:3])
+    other.read([first[i] for i in (0, 1, 3)])
+    rest = []
+    for i in (0, 1, 3):
+        tokens = torch.cat([prefixes[i], other.tok_emb(codes[i])], 1)[:, caches[i].length :]
+        rest.append(Reading(codes[i][:, :0], tokens, caches[i]))
+    close(other.read(rest), alone[:, [0, 1, 3]])
+    if capacity is not None:
+        assert all(cache.length <= capacity for cache in caches)
+
+
+def test_a_fork_goes_its_own_way_and_leaves_the_trunk(other: GPT) -> None:
+    prefix, codes = prefix_of(other, 1), torch.randint(11, (1, 6))
+    trunk = other.cache(1, other.config.prefix)
+    other.read([Reading(codes[:, :0], prefix, trunk)])
+    for capacity in (0, other.config.prefix + 3):
+        branch = trunk.fork(capacity)
+        close(other.read([Reading(codes, None, branch)])[:, 0], other(codes, prefix)[:, -1])
+    assert trunk.length == other.config.prefix
+    close(other.read([Reading(codes[:, :2], None, trunk.fork(0))])[:, 0], other(codes[:, :2], prefix)[:, -1])
+
+
+def test_packed_it_says_the_same_and_keeps_nothing_of_its_own(other: GPT) -> None:
+    prefix, codes = prefix_of(other, 2), torch.randint(11, (2, 6))
+    ready = packed(other)
+    assert ready is not other  # oneDNN is part of every build of torch for x86
+    close(ready(codes, prefix), other(codes, prefix))
+    assert ready.tok_emb.weight is other.tok_emb.weight
+    half = packed(GPT(other.config).bfloat16())
+    assert half.tok_emb.weight.dtype == torch.bfloat16
+
+
+def test_the_first_tokens_see_each_other_and_must_be_read_at_once() -> None:
+    gpt = GPT(OTHERS["unmasked"]).eval()
+    gpt.pos_emb.data.normal_()
+    codes = torch.randint(11, (1, 9))
+    other = codes.clone()
+    other[0, 8] = (other[0, 8] + 1) % 11
+    assert not torch.allclose(gpt(codes)[:, 0], gpt(other)[:, 0])
+    with pytest.raises(ValueError, match="first 9 tokens see each other"):
+        gpt.read([Reading(codes[:, :5], None, gpt.cache(1))])
+
+
+def llamagen() -> GPT:
+    state = torch.load(GOLDEN / "llamagen_gpt.pt", weights_only=True)["model"]
+    config, tensors = from_llamagen(state, heads=4, grid=6)
+    gpt = GPT(config).eval().requires_grad_(False)
+    gpt.load_state_dict(tensors)
+    return gpt
+
+
+def test_llamagen_s_logits_are_the_stored_ones() -> None:
+    gpt, stored = llamagen(), load_file(GOLDEN / "llamagen_gpt_io.safetensors")
+    nothing = torch.full_like(stored["class_label"], gpt.config.classes)
+    for label, name in ((stored["class_label"], "logits"), (nothing, "logits_unconditional")):
+        for network in (gpt, packed(gpt)):
+            logits = network(stored["tokens"], gpt.prefix_of_class(label))
+            torch.testing.assert_close(logits, stored[name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("guidance", "until", "name"), [
+    (1.0, 36, "greedy_tokens"), (2.0, 36, "greedy_tokens_cfg2"), (4.0, 11, "greedy_tokens_cfg4_interval9"),
+])  # fmt: skip
+def test_llamagen_s_greedy_codes_are_the_stored_ones(guidance: float, until: int, name: str) -> None:
+    gpt, stored = packed(llamagen()), load_file(GOLDEN / "llamagen_gpt_io.safetensors")
+    label = stored["class_label"]
+    nothing = gpt.prefix_of_class(torch.full_like(label, gpt.config.classes))
+    job = Sampler(
+        gpt, 6, 6, gpt.prefix_of_class(label), unconditional=nothing, guidance=guidance, temperature=0,
+        noise=cell_noise(0, 2, 40),
+    )  # fmt: skip
+    while job.position < job.total:
+        job.guidance = guidance if job.position < until else 1.0
+        job.step()
+    assert torch.equal(job.codes.flatten(1), stored[name])
+
+
+@pytest.mark.parametrize("kind", ["class", "seg"])
+def test_a_whole_checkpoint_s_transformer_draws_the_stored_codes(kind: str) -> None:
+    """Classes and segmentations are read as codes."""
+    stored = load_file(GOLDEN / f"taming_net2net_{kind}_io.safetensors")
+    weights = load_file(GOLDEN / f"taming_net2net_{kind}_gpt.safetensors")
+    fields = {"prefix_codes": 1, "classes": 10} if kind == "class" else {"prefix_codes": 48, "grid": 8}
+    config, tensors = from_minigpt(weights, heads=4, **fields)
+    gpt = GPT(config).eval().requires_grad_(False)
+    gpt.load_state_dict(tensors)
+    prefix = gpt.prefix_of_codes(stored["condition_codes"].flatten(1))
+    torch.testing.assert_close(gpt(stored["tokens"][:, prefix.shape[1] :], prefix)[:, prefix.shape[1] - 1 :],
+                               stored["logits"], rtol=0, atol=1e-5)  # fmt: skip
+
+
+def shapes(name: str, start: str = "") -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor of a stored list."""
+    lines = (GOLDEN / name).read_text().splitlines()
+    found = {}
+    for line in lines:
+        key, _, rest = line.partition(" ")
+        if key.startswith(start) and not key.endswith("attn.mask"):
+            found[key.removeprefix(start)] = tuple(int(n) for n in rest[1 : rest.index(")")].split(",") if n.strip())
+    return found
+
+
+def test_the_public_shapes_take_exactly_the_listed_keys() -> None:
+    with torch.device("meta"):
+        empty = {name: torch.empty(shape) for name, shape in shapes("llamagen_gpt_b_256.txt").items()}
+        config, tensors = from_llamagen(empty, heads=12, grid=16)
+        assert {k: v.shape for k, v in GPT(config).state_dict().items()} == {k: v.shape for k, v in tensors.items()}
+        for name, fields in (("net2net_class.txt", {"classes": 1000}), ("net2net_seg.txt", {"prefix_codes": 256})):
+            listed = shapes(name, "transformer.")
+            config, tensors = from_minigpt({k: torch.empty(v) for k, v in listed.items()}, heads=4, **fields)
+            assert config.grid == 16
+            assert {k: tuple(v.shape) for k, v in GPT(config).state_dict().items()} == listed
+
+
+def test_a_foreign_file_that_is_no_transformer_is_named() -> None:
+    with pytest.raises(UserError, match=r"tensor 'encoder\.weight'"):
+        from_llamagen({"encoder.weight": torch.zeros(1)}, 4, 6)
+    with pytest.raises(UserError, match=r"no 'tok_emb\.weight'"):
+        from_minigpt({"encoder.weight": torch.zeros(1)}, 4)

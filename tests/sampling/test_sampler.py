@@ -29,7 +29,8 @@ def network(config: GPTConfig) -> GPT:
     torch.manual_seed(0)
     gpt = GPT(config).eval().requires_grad_(False)
     for p in gpt.parameters():  # the initial values are so small that nothing would show
-        p.normal_(0, 0.3)
+        if p.ndim > 1:
+            p.normal_(0, 0.6)
     return gpt
 
 
@@ -77,20 +78,24 @@ def by_the_reference(gpt: GPT, condition: Tensor, height: int, width: int, noise
     return codes
 
 
-@pytest.mark.parametrize(("together", "memory", "n"), [*itertools.product([True, False], [None, 2e6, 0], [1, 2])])
+# every combination of the switches; two pictures at once where that is quick
+WAYS = [way for way in itertools.product([True, False], [None, 2e6, 0], [1, 2]) if way[1] is None or way[2] == 1]
+
+
+@pytest.mark.parametrize(("together", "memory", "n"), WAYS)
 def test_all_703_codes_are_the_reference_s(together: bool, memory: float | None, n: int) -> None:
     stored, walk = load_file(GOLDEN / "taming_gpt.safetensors"), load_file(GOLDEN / "taming_sliding_window.safetensors")
     gpt = GPT(GPTConfig(vocab_size=40, block_size=512, layers=2, heads=4, width=32, grid=16, prefix_codes=256)).eval()
     gpt.load_state_dict({k.removeprefix("state."): v for k, v in stored.items() if k.startswith("state.")})
-    # without caches a run takes long: it draws one of the two, the others each in turn
-    variants = [(1.0, 10, "codes_temperature1_topk10"), (0.7, 40, "codes_temperature07_topk40")]
-    for temperature, top_k, name in variants[n - 1 :: 2] if memory == 0 or n == 2 else variants:
-        job = Sampler(
-            packed(gpt), 19, 37, walk["condition_codes"].expand(n, -1, -1),
-            noise=lambda row, column: walk["gumbel_noise"][row, column].expand(n, -1),
-            temperature=temperature, top_k=top_k, together=together, memory=memory,
-        )  # fmt: skip
-        assert torch.equal(drawn(job), walk[name].expand(n, -1, -1))
+    temperature, top_k, name = (1.0, 10, "codes_temperature1_topk10")
+    if WAYS.index((together, memory, n)) % 2:
+        temperature, top_k, name = (0.7, 40, "codes_temperature07_topk40")
+    job = Sampler(
+        packed(gpt) if n == 2 and memory is None else gpt, 19, 37, walk["condition_codes"].expand(n, -1, -1),
+        noise=lambda row, column: walk["gumbel_noise"][row, column].expand(n, -1),
+        temperature=temperature, top_k=top_k, together=together, memory=memory,
+    )  # fmt: skip
+    assert torch.equal(drawn(job), walk[name].expand(n, -1, -1))
 
 
 def test_the_reference_s_procedure_draws_the_same_codes(gpt: GPT) -> None:
@@ -100,7 +105,7 @@ def test_the_reference_s_procedure_draws_the_same_codes(gpt: GPT) -> None:
     assert len(expected.unique()) > 4
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @drawn_from(st.data(), st.sampled_from(list(CONFIGS)), st.integers(1, 9), st.integers(1, 11))
 def test_every_exact_way_draws_the_same_codes(data: st.DataObject, name: str, height: int, width: int) -> None:
     gpt = network(CONFIGS[name])
@@ -194,15 +199,16 @@ def test_given_codes_stay_and_the_rest_follows_from_them(plain: GPT, side: str) 
     known[{"above": (slice(3),), "left": (slice(None), slice(4)), "hole": (slice(None),)}[side]] = True
     if side == "hole":
         known[2:4, 3:6] = False
+    plainly = {"known": known, "temperature": 0.2}
     given = torch.randint(11, (1, 6, 9), generator=torch.Generator().manual_seed(1))
-    codes = drawn(sampler(plain, given=given, known=known))
+    codes = drawn(sampler(plain, given=given, **plainly))
     assert torch.equal(codes[:, known], given[:, known])
     # the same codes as where the given ones had been drawn
-    job = sampler(plain, given=torch.where(known, given, codes), known=known, memory=0, together=False)
+    job = sampler(plain, given=torch.where(known, given, codes), **plainly, memory=0, together=False)
     assert torch.equal(drawn(job), codes)
     assert job.total == int((~known).sum())
     other = (given + 1) % 11
-    assert not torch.equal(drawn(sampler(plain, given=other, known=known))[:, ~known], codes[:, ~known])
+    assert not torch.equal(drawn(sampler(plain, given=other, **plainly))[:, ~known], codes[:, ~known])
 
 
 def test_all_given_is_nothing_to_draw(plain: GPT) -> None:

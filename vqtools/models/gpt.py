@@ -297,6 +297,8 @@ class GPT(nn.Module):
             stop = start + x.shape[1]
             if stop > self.config.block_size:
                 raise ValueError(f"{stop} tokens are more than the block of {self.config.block_size}")
+            if reading.cache is not None and stop < self.config.n_unmasked:
+                raise ValueError(f"the first {self.config.n_unmasked} tokens see each other: read them at once")
             tokens.append(x)
             places.append(torch.arange(start, stop, device=x.device))
             parts.append(Part(slice(at, at + x.shape[1]), reading.cache, self._mask(start, stop, x.device)))
@@ -319,8 +321,6 @@ class GPT(nn.Module):
     def _mask(self, start: int, stop: int, device: torch.device) -> Tensor | None:
         """What tokens from start to stop see of the first stop ones; None where plain causality says it."""
         n_unmasked = min(self.config.n_unmasked, stop)
-        if 0 < start < n_unmasked:
-            raise ValueError(f"the first {n_unmasked} tokens see each other: they must be read at once")
         if stop - start == 1 or (start == 0 and n_unmasked < 2):
             return None
         mask = torch.ones(stop - start, stop, dtype=torch.bool, device=device).tril(start)

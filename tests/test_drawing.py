@@ -1,0 +1,273 @@
+"""The whole way from settings to a picture, with tiny networks of a person's own: sizes, given parts, seams, scores."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import vqtools
+from vqtools import cli, drawing, media
+from vqtools.models.gpt import GPT, GPTConfig
+from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.sampling.settings import SampleSettings, ScoreSettings
+from vqtools.settings import UserError
+from vqtools.weights import files
+
+PICTURES = sorted((Path(__file__).parent / "pictures").glob("*.webp"))
+SHAPE = {"vocab_size": 13, "layers": 1, "heads": 2, "width": 16, "grid": 4}
+TRANSFORMERS = {
+    "plain": GPTConfig(**SHAPE, block_size=17, prefix_codes=1, codes=12),
+    "holes": GPTConfig(**SHAPE, block_size=32, prefix_codes=16, codes=12, mask_code=12),
+    "classes": GPTConfig(**SHAPE, block_size=17, classes=3, codes=12, class_names=("cat", "dog", "moon")),
+    "labels": GPTConfig(**SHAPE, block_size=17, prefix_codes=1, classes=10, codes=12),
+    "depth": GPTConfig(**SHAPE, block_size=32, prefix_codes=16, codes=12),
+    "many": GPTConfig(**{**SHAPE, "vocab_size": 99}, block_size=17, prefix_codes=1),
+}  # fmt: skip
+OWN = {"vqgan": "tiny", "seed": 3, "size": (40, 24)}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    torch.manual_seed(0)
+    vqgan = VQGAN(
+        VQGANConfig(
+            channels=8, channel_mult=(1, 1, 1), res_blocks=1, attn_resolutions=(), resolution=16, z_channels=8,
+            embed_dim=4, codebook_size=12, mid_attention=False, norm_groups=4,
+        )
+    )  # fmt: skip
+    vqgan.quantize.embedding.weight.data.normal_()
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    files.save_model(tmp_path / "home" / "tiny.safetensors", "vqgan", vqgan.config.to_dict(), vqgan.state_dict())
+    for name, config in TRANSFORMERS.items():
+        gpt = GPT(config)
+        for p in gpt.parameters():
+            if p.ndim > 1:
+                p.data.normal_(0, 0.6)
+        files.save_model(tmp_path / "home" / f"{name}.safetensors", "transformer", config.to_dict(), gpt.state_dict())
+    return tmp_path
+
+
+def job(**fields: object) -> drawing.Drawing:
+    return drawing.drawing(SampleSettings.parse({"transformer": "plain", **OWN, **fields}))
+
+
+def run(one: drawing.Drawing) -> drawing.Drawing:
+    while one.position < one.total:
+        one.step()
+    return one
+
+
+def upright(one: drawing.Drawing, grid: Tensor) -> Tensor:
+    """A grid (h, w) of the start as the picture shall be."""
+    return grid if one.start is None else grid.flip([axis for axis in (0, 1) if one.start.flipped[axis]])
+
+
+def test_same_seed_same_picture_other_seed_another() -> None:
+    first = vqtools.sample(transformer="plain", **OWN)
+    torch.rand(5)  # what others draw changes nothing
+    assert first.size == (40, 24)
+    assert vqtools.sample(transformer="plain", **OWN).tobytes() == first.tobytes()
+    assert vqtools.sample(transformer="plain", **{**OWN, "seed": 4}).tobytes() != first.tobytes()
+    json.dumps(first.info["vqtools"])
+
+
+def test_memory_and_precision_change_no_promise() -> None:
+    exact = run(job()).codes
+    assert torch.equal(run(job(memory=0)).codes, exact)
+    assert run(job(precision="bf16")).picture().size == (40, 24)
+    assert job(precision="bf16").record()["precision"] == "bf16"
+    assert torch.equal(run(job()).codes, exact)  # the shared network is still in fp32
+
+
+@pytest.mark.parametrize("fields", [{}, {"seamless": True}, {"complete": str(PICTURES[0]), "keep": "right"}])
+@pytest.mark.parametrize("share", [0.3, 0.95])
+def test_a_stopped_drawing_goes_on_to_the_same_picture(fields: dict[str, object], share: float) -> None:
+    whole, first = job(**fields), job(**fields)
+    for _ in range(int(share * first.total)):
+        first.step()
+    state = first.state_dict()
+    again = job(**fields)
+    again.load_state_dict(state)
+    assert again.position == first.position
+    assert torch.equal(run(again).codes, run(whole).codes)
+    again.load_state_dict(state)  # and back again, for those who rewind
+    assert again.position == int(share * again.total)
+    assert torch.equal(run(again).codes, whole.codes)
+
+
+def test_the_preview_is_grey_where_nothing_is_drawn_and_the_picture_in_the_end() -> None:
+    one = job()
+    for _ in range(12):
+        one.step()
+    shown = one.preview()
+    assert shown.size == (40, 24)
+    assert shown.getpixel((39, 23)) == drawing.UNDRAWN and shown.getpixel((0, 23)) == drawing.UNDRAWN
+    assert run(one).preview().tobytes() == one.picture().tobytes()
+
+
+@pytest.mark.parametrize("transformer", ["plain", "holes"])
+@pytest.mark.parametrize("keep", ["upper", "lower", "left", "right"])
+def test_a_kept_half_stays_and_the_other_is_drawn(transformer: str, keep: str) -> None:
+    one = job(transformer=transformer, complete=str(PICTURES[0]), keep=keep)
+    before = upright(one, one.start.codes[0].clone())
+    known = drawing.half(keep, 6, 10)
+    assert torch.equal(upright(one, one.start.known), known)
+    # what is missing comes last: below or to the right
+    assert bool(one.start.known[0, 0])
+    after = upright(run(one), one.codes[0])
+    assert torch.equal(after[known], before[known])
+    assert one.inputs["complete"]
+    assert one.picture().size == (40, 24)
+
+
+@pytest.mark.parametrize("place", ["center", "left", "right", "top", "bottom"])
+def test_a_picture_grows_beyond_its_borders(place: str, home: Path) -> None:
+    small = home / "small.png"
+    media.fit(media.load_picture(PICTURES[0]), (17, 13)).save(small)
+    one = job(transformer="holes", complete=str(small), keep="whole", place=place)
+    known = upright(one, one.start.known)
+    assert int(known.sum()) == 4 * 3
+    left = {"left": 0, "right": 6}.get(place, 3)
+    top = {"top": 0, "bottom": 3}.get(place, 1)
+    assert bool(known[top : top + 3, left : left + 4].all())
+    assert run(one).picture().size == (40, 24)
+
+
+def test_a_painted_hole_is_drawn_anew_and_seen_from_all_sides(home: Path) -> None:
+    picture, mask = home / "picture.png", home / "mask.png"
+    media.fit(media.load_picture(PICTURES[0]), (40, 24)).save(picture)
+    hole = Image.new("L", (40, 24))
+    hole.paste(255, (17, 9, 22, 11))
+    hole.save(mask)
+    one = job(transformer="holes", complete=str(picture), mask=str(mask))
+    known = upright(one, one.start.known)
+    assert (~known).nonzero().tolist() == [[2, 4], [2, 5]]
+    # what lies to the right and below is part of the condition
+    assert one.total == 2 and int((one.sampler.context.condition == 12).sum()) == 2
+    hole.resize((20, 24)).save(mask)
+    with pytest.raises(UserError, match="mask 20x24: must be of the picture's size, 40x24"):
+        job(transformer="holes", complete=str(picture), mask=str(mask))
+
+
+def test_a_seamless_picture_draws_a_strip_over_its_seam_and_nothing_else() -> None:
+    open_, closed = run(job(transformer="holes")), run(job(transformer="holes", seamless=True))
+    same = (open_.codes == closed.codes)[0].all(0)
+    assert bool(same[1:-1].all()) and not bool(same[[0, -1]].all())
+    assert closed.total == open_.total + 2 * 6 - 6 * 0
+    assert closed.picture().size == (40, 24)
+
+
+def test_the_decoder_sees_a_seamless_picture_go_round() -> None:
+    one = run(job(seamless=True))
+    plain, codes = one.picture(), one.codes
+    one.sampler._grid.copy_(one.sampler._grid.roll(3, 2))
+    rolled = one.picture()
+    assert torch.equal(one.codes, codes.roll(3, 2))
+    a, b = media.to_tensor(plain).roll(12, 3), media.to_tensor(rolled)
+    # group norm sees another part twice: the same but for a rest
+    assert float((a - b).abs().mean()) < 0.15 * float(a.std())
+
+
+def test_classes_by_name_and_number_and_a_list_of_those_that_exist() -> None:
+    cold = {"transformer": "classes", "temperature": 0.2}
+    dog, second, any_ = (run(job(label=label, **cold)).codes for label in ("dog", "1", ""))
+    assert torch.equal(dog, second)
+    assert not torch.equal(dog, any_)
+    for transformer, label, words in (
+        ("classes", "cow", "no class 'cow'; there are cat, dog, moon"),
+        ("labels", "10", "no class '10'; there are 0 to 9"),
+        ("labels", "", "draws a class; there are 0 to 9"),
+        ("plain", "dog", "knows no classes"),
+    ):
+        with pytest.raises(UserError, match=words):
+            job(transformer=transformer, label=label)
+
+
+def test_bad_wishes_name_the_way_out() -> None:
+    wishes = [
+        ({"transformer": "many"}, "draws 99 codes, but the VQGAN 'tiny' has 12"),
+        ({"transformer": "depth"}, "another picture's codes"),
+        ({"transformer": "starter"}, "trained with another vqgan"),
+        ({"transformer": "plan"}, "did you mean 'plain'"),
+        ({"prompt": "a tree"}, "reads no captions"),
+        ({"size": (41, 24)}, "width 41 is not a multiple of 4; the nearest is 40"),
+        ({"stride": 3}, r"stride \(3, 3\) of a window of 4 must be 1 to 2"),
+        ({"top_k": -1}, "top_k -1: must be at least 0"),
+        ({"temperature": -1}, "temperature -1"),
+        ({"complete": str(PICTURES[0]), "keep": "whole"}, "cannot stand whole in 40x24"),
+        ({"complete": "nowhere.png"}, "is not there"),
+    ]
+    for wish, words in wishes:
+        with pytest.raises(UserError, match=words):
+            job(**wish)
+
+
+def test_top_k_zero_keeps_all_and_temperature_zero_is_greedy() -> None:
+    assert torch.equal(run(job(top_k=0)).codes, run(job(top_k=13)).codes)
+    assert torch.equal(run(job(temperature=0)).codes, run(job(temperature=0, seed=9)).codes)
+
+
+def test_a_grid_smaller_than_the_window_is_its_corner() -> None:
+    small, large = run(job(size=(8, 12))), run(job(size=(16, 16)))
+    assert torch.equal(small.codes, large.codes[:, :3, :2])
+
+
+@pytest.mark.parametrize("transformer", ["plain", "holes", "classes"])
+def test_the_score_is_the_product_of_what_the_sampler_draws_from(transformer: str) -> None:
+    one = job(transformer=transformer, top_p=1.0, guidance=1.0)
+    nats = sum(one.step()["nats a code"] * len(one.sampler.waves[one.position - 1]) for _ in range(one.total))
+    gpt, codes = one.gpt, one.codes
+    condition = one.sampler.context.condition
+    scorer = drawing.Scorer(gpt, codes, condition)
+    while scorer.position < scorer.total:
+        scorer.step()
+    assert math.isclose(float(scorer.nats.sum()), nats, rel_tol=1e-4)
+    assert bool((scorer.nats > 0).all())
+
+
+def test_probabilities_of_all_pictures_sum_to_one() -> None:
+    gpt = GPT(GPTConfig(vocab_size=2, block_size=5, layers=1, heads=1, width=8, grid=2, prefix_codes=1)).eval()
+    for p in gpt.parameters():
+        p.data.normal_()
+    codes = torch.tensor([[int(bit) for bit in f"{n:06b}"] for n in range(64)]).view(64, 3, 2)
+    start = gpt.prefix_of_codes(torch.zeros(64, 1, dtype=torch.int64)).detach()
+    scorer = drawing.Scorer(gpt, codes, start)
+    while scorer.position < scorer.total:
+        scorer.step()
+    assert math.isclose(float((-scorer.nats.sum((1, 2))).exp().sum()), 1, abs_tol=1e-4)
+
+
+def test_a_picture_is_scored_with_a_map_of_its_surprises() -> None:
+    found = vqtools.score(PICTURES[0], transformer="plain", vqgan="tiny", stride=2)
+    width, height = found.image.size
+    assert found.nats.shape == (1, height // 4, width // 4)
+    assert found.bits == pytest.approx(float(found.nats.mean()) / math.log(2))
+    assert found.heat_map().size == (2 * width, height)
+    with pytest.raises(UserError, match="less than one code"):
+        drawing.scoring(Image.new("RGB", (3, 40)), ScoreSettings(transformer="plain", vqgan="tiny"))
+
+
+def command(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        cli.main(arguments)
+    return int(left.value.code or 0)
+
+
+def test_commands_draw_again_and_score(home: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(home)
+    flags = ["--transformer", "plain", "--vqgan", "tiny", "--seed", "5"]
+    assert command("sample", *flags, "--size", "24x16", "--top-k", "5") == 0
+    assert media.load_picture("sample-5.png").size == (24, 16)
+    assert command("sample", "--from", "sample-5.png", "--out", "again.png") == 0
+    assert media.load_picture("again.png").tobytes() == media.load_picture("sample-5.png").tobytes()
+    assert command("score", "again.png", "--transformer", "plain", "--vqgan", "tiny") == 0
+    said = capsys.readouterr().out
+    assert "bits a code, perplexity" in said and media.load_picture("again-surprise.png").size == (48, 16)
+    assert command("sample", *flags, "--label", "dog") == 2
+    assert "knows no classes" in capsys.readouterr().err
+    assert command("score", "nowhere.png") == 2
