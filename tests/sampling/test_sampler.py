@@ -144,7 +144,13 @@ def test_noise_belongs_to_seed_picture_and_cell() -> None:
     one, three = cell_noise(7, 1, 50), cell_noise(7, 3, 50)
     later = three(2, 5)
     assert torch.equal(one(2, 5)[0], later[0]) and torch.equal(three(2, 5), later)
-    others = [*later[1:], three(5, 2)[0], cell_noise(8, 1, 50)(2, 5)[0], cell_noise(7, 1, 50, turn=1)(2, 5)[0]]
+    others = [
+        *later[1:],
+        three(5, 5)[0],
+        three(2, 2)[0],
+        cell_noise(8, 1, 50)(2, 5)[0],
+        cell_noise(7, 1, 50, turn=1)(2, 5)[0],
+    ]
     assert not any(torch.equal(later[0], other) for other in others)
     assert cell_noise(2**63 - 1, 1, 50)(0, 0).isfinite().all()
     draws = (torch.tensor([0.5, 0.3, 0.2]).log() + gumbel(torch.rand(20000, 3))).argmax(-1).bincount() / 20000
