@@ -271,3 +271,11 @@ def test_commands_draw_again_and_score(home: Path, monkeypatch: pytest.MonkeyPat
     assert command("sample", *flags, "--label", "dog") == 2
     assert "knows no classes" in capsys.readouterr().err
     assert command("score", "nowhere.png") == 2
+
+
+def test_the_starter_draws_wider_than_it_was_trained_and_reads_a_prompt() -> None:
+    apple = vqtools.sample("a red apple", size=(128, 32), seed=1)
+    assert apple.size == (128, 32)
+    assert vqtools.sample("a green leaf", size=(128, 32), seed=1).tobytes() != apple.tobytes()
+    assert vqtools.sample(size=(128, 32), seed=1).tobytes() != apple.tobytes()
+    assert set(apple.info["vqtools"]["models"]) == {"vqgan", "transformer", "clip"}
