@@ -1,0 +1,1 @@
+"""From one picture to many: keyframes, the camera, the animator, the octave zoom, sound, video files."""

@@ -1,0 +1,208 @@
+"""Numbered PNGs become a video that plays everywhere: mp4 (also in a browser cell), webm or gif.
+
+The frames stay where they are, whatever the encoder does. Knows files and ffmpeg (the one that imageio-ffmpeg brings);
+nothing about how frames are made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
+
+from vqtools.media import load_picture
+from vqtools.settings import UserError, shorten
+
+if TYPE_CHECKING:
+    from IPython.display import Video
+    from PIL.Image import Image
+
+Between = Literal["none", "blend", "flow"]
+Sides = Literal["pad", "crop"]
+
+PATTERN = "frame-{:05d}.png"
+_NAME = re.compile(r"frame-(\d{5,})\.png")
+FORMATS: dict[str, list[str]] = {
+    ".mp4": ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "medium", "-movflags", "+faststart"],
+    ".webm": ["-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-b:v", "0", "-row-mt", "1", "-cpu-used", "4"],
+    ".gif": [],
+}
+_AUDIO = {".mp4": ["-c:a", "aac", "-b:a", "192k"], ".webm": ["-c:a", "libopus", "-b:a", "128k"]}
+_CRF_MORE = {".webm": 13}  # VP9 counts otherwise: about the same look
+
+
+class Made(NamedTuple):
+    """What was written. ``size`` is the video's, ``added`` the columns and rows that padding or cropping changed."""
+
+    path: Path
+    frames: int
+    size: tuple[int, int]
+    added: tuple[int, int]
+
+
+def frames_in(folder: str | Path) -> list[Path]:
+    """The frames of a folder in order; UserError where there are none, or a number is missing between two."""
+    folder = Path(folder)
+    found = {int(match[1]): path for path in folder.glob("frame-*.png") if (match := _NAME.fullmatch(path.name))}
+    if not found:
+        raise UserError(f"folder {str(folder)!r} holds no frames; expected {PATTERN.format(0)} and so on")
+    numbers = sorted(found)
+    if missing := sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"{PATTERN.format(missing[0])}{more} is missing in {str(folder)!r}; make it again with --resume"
+        )
+    return [found[number] for number in numbers]
+
+
+def write(
+    frames: Sequence[Path],
+    path: str | Path,
+    *,
+    fps: float = 12.0,
+    out_fps: float | None = None,
+    between: Between = "none",
+    sides: Sides = "pad",
+    crf: int = 17,
+    audio: str | Path | None = None,
+    loops: int = 0,
+) -> Made:
+    """Make a video of pictures of one size; the ending of ``path`` says which kind. Whole or not at all.
+
+    fps: frames a second. out_fps: with more of them between, by ``between``: blended, or moved along the optical flow.
+    sides: an odd side gets a row more (the edge's own pixels), or loses one. crf: less is better and larger.
+    audio: a file whose sound goes along, as long as the video. loops: of a gif, 0 for endless.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    _check(frames, kind, fps, out_fps, between, audio)
+    width, height = load_picture(frames[0]).size
+    even = kind != ".gif"
+    step = 1 if sides == "pad" else -1
+    added = (width % 2 * step * even, height % 2 * step * even)
+    size = (width + added[0], height + added[1])
+    if min(size) < 2:
+        raise UserError(f"frames of {width}x{height} are too small for a video; at least 2x2 are needed")
+    temporary = path.with_name(f".{uuid.uuid4().hex}{kind}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arguments = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", f"{fps:g}", "-i", "-"]
+    if audio is not None and kind in _AUDIO:
+        arguments += ["-i", str(audio), "-map", "0:v", "-map", "1:a:0", *_AUDIO[kind]]
+    arguments += [*_filters(kind, out_fps if between != "none" else None, between), *FORMATS[kind]]
+    if kind != ".gif":
+        arguments += ["-crf", str(min(63, crf + _CRF_MORE.get(kind, 0)))]
+    else:
+        arguments += ["-loop", str(loops)]
+    try:
+        _encode([*arguments, "-t", f"{len(frames) / fps:.6f}", str(temporary)], _pixels(frames, (width, height), added))
+        if not temporary.is_file() or not temporary.stat().st_size:
+            raise UserError(f"ffmpeg left {path.name} empty; the frames are kept in {str(frames[0].parent)!r}")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Made(path, len(frames), size, added)
+
+
+def _check(
+    frames: Sequence[Path], kind: str, fps: float, out_fps: float | None, between: str, audio: str | Path | None
+) -> None:
+    if kind not in FORMATS:
+        raise UserError(f"video ending {kind!r}: must be one of {', '.join(FORMATS)}")
+    if not frames:
+        raise UserError("no frames, no video; make some first")
+    if not 0.1 <= fps <= 240:
+        raise UserError(f"fps {fps:g}: must be 0.1 to 240")
+    if between not in ("none", "blend", "flow"):
+        raise UserError(f"between {shorten(between)}: must be none, blend or flow")
+    if between != "none" and not (out_fps and fps < out_fps <= 240):
+        raise UserError(f"out_fps {out_fps}: frames in between want a rate above {fps:g}, at most 240")
+    if audio is not None and not Path(audio).is_file():
+        raise UserError(f"audio {str(audio)!r} is not there")
+
+
+def _filters(kind: str, out_fps: float | None, between: str) -> list[str]:
+    steps = []
+    if out_fps is not None:
+        mode = "blend" if between == "blend" else "mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
+        # the last frame is held a little, or what lies between it and the one before would be lost
+        steps.append(f"tpad=stop_mode=clone:stop=2,minterpolate=fps={out_fps:g}:mi_mode={mode}:scd=none")
+    if kind == ".gif":
+        steps.append("split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=sierra2_4a")
+    else:
+        # the pixels are full-range RGB: said, so that every player shows the same colours
+        steps.append("scale=out_color_matrix=bt709:out_range=tv,setparams=color_primaries=bt709:color_trc=bt709")
+    return ["-filter_complex" if kind == ".gif" else "-vf", ",".join(steps)]
+
+
+def _pixels(frames: Sequence[Path], size: tuple[int, int], added: tuple[int, int]) -> Iterator[bytes]:
+    """Each frame's RGB, one at a time; an odd side padded with its own edge, or cropped."""
+    import numpy as np
+
+    for path in frames:
+        picture = load_picture(path)
+        if picture.size != size:
+            raise UserError(
+                f"{path.name} is {picture.width}x{picture.height}, the first frame {size[0]}x{size[1]};"
+                " a video wants one size"
+            )
+        yield _even(np.asarray(picture), added)
+
+
+def _even(pixels: Any, added: tuple[int, int]) -> bytes:
+    import numpy as np
+
+    columns, rows = added
+    if columns > 0 or rows > 0:
+        pixels = np.pad(pixels, ((0, max(rows, 0)), (0, max(columns, 0)), (0, 0)), mode="edge")
+    whole = pixels[: rows if rows < 0 else None, : columns if columns < 0 else None]
+    return np.ascontiguousarray(whole).tobytes()
+
+
+def _encode(arguments: list[str], pixels: Iterator[bytes]) -> None:
+    import imageio_ffmpeg
+
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y", *arguments]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)
+        assert process.stdin is not None
+        try:
+            for frame in pixels:
+                process.stdin.write(frame)
+        except BrokenPipeError:  # its own words say why, below
+            pass
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            try:
+                process.stdin.close()
+            except BrokenPipeError:
+                pass
+            process.wait()
+        if process.returncode:
+            raise UserError(f"ffmpeg failed, the frames are kept; it says: {_last_lines(log)}")
+
+
+def _last_lines(log: IO[bytes], count: int = 3) -> str:
+    log.seek(0)
+    lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    return " / ".join(lines[-count:])[-400:] or "nothing"
+
+
+def cell(path: str | Path, width: int | None = None) -> Video:
+    """The video as a notebook's cell shows it, inside the page: it plays in the browser, also in Colab."""
+    from IPython.display import Video
+
+    return Video(str(path), embed=True, width=width, html_attributes="controls loop autoplay muted")
+
+
+def save_frame(folder: Path, number: int, picture: Image, record: dict[str, Any]) -> Path:
+    """Write one numbered frame with its settings, whole or not at all; an earlier try is replaced."""
+    from vqtools.media import save_png
+
+    return save_png(folder / PATTERN.format(number), picture, record, overwrite=True)
