@@ -9,18 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vqtools.animation.settings import AnimateSettings
     from vqtools.drawing import sample, score
     from vqtools.painting.painter import Painter
     from vqtools.painting.settings import PaintSettings
     from vqtools.sampling.settings import SampleSettings
-    from vqtools.studio import load_clip, load_transformer, load_vqgan, paint
+    from vqtools.studio import animate, load_clip, load_transformer, load_vqgan, paint
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AnimateSettings": "vqtools.animation.settings",
     "PaintSettings": "vqtools.painting.settings",
     "Painter": "vqtools.painting.painter",
     "SampleSettings": "vqtools.sampling.settings",
+    "animate": "vqtools.studio",
     "load_clip": "vqtools.studio",
     "load_transformer": "vqtools.studio",
     "load_vqgan": "vqtools.studio",
@@ -30,17 +33,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "PaintSettings",
-    "Painter",
-    "SampleSettings",
-    "__version__",
-    "load_clip",
-    "load_transformer",
-    "load_vqgan",
-    "paint",
-    "sample",
-    "score",
-]
+    "AnimateSettings", "PaintSettings", "Painter", "SampleSettings", "__version__", "animate", "load_clip",
+    "load_transformer", "load_vqgan", "paint", "sample", "score",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

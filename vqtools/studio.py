@@ -5,10 +5,11 @@ Knows all rooms; finds networks by name.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from vqtools import __version__, media
+from vqtools.animation.animator import Animator
+from vqtools.animation.forecast import Estimate, forecast
+from vqtools.animation.octaves import Compose, OctaveZoom
+from vqtools.animation.project import Project, film
+from vqtools.animation.settings import AnimateSettings
+from vqtools.animation.track import Track
 from vqtools.device import Machine, choose
 from vqtools.models.clip import CLIP
 from vqtools.models.gpt import GPT, Caption, packed
@@ -30,7 +37,10 @@ from vqtools.sampling.sampler import Sampler, gumbel
 from vqtools.settings import UserError, near
 from vqtools.weights import convert, files, registry
 
-__all__ = ["PaintSettings", "Painter", "Painting", "load_clip", "load_transformer", "load_vqgan", "paint", "painting"]
+__all__ = [
+    "AnimateSettings", "PaintSettings", "Painter", "Painting", "animate", "animation", "load_clip", "load_transformer",
+    "load_vqgan", "paint", "painting",
+]  # fmt: skip
 
 # how the starter transformer draws: strength of classifier-free guidance, and the share of likely codes kept
 GUIDANCE, TOP_P = 4.0, 0.85
@@ -243,10 +253,12 @@ class Painting:
             self.painter = None
 
 
-def painting(settings: PaintSettings, *, threads: int | None = None) -> Painting:
+def painting(
+    settings: PaintSettings, *, threads: int | None = None, kind: Callable[..., Painting] = Painting
+) -> Painting:
     """A painting ready to be stepped, its networks found by the settings' names.
 
-    threads: of the CPU; a picture made again to the same bits needs the number it was made with.
+    threads: of the CPU; a picture made again to the same bits needs the number it was made with. kind: the class.
     """
     machine = choose(precision=settings.precision, threads=threads)
     paths: dict[str, Path] = {"vqgan": find("vqgan", settings.vqgan)}
@@ -269,7 +281,7 @@ def painting(settings: PaintSettings, *, threads: int | None = None) -> Painting
                               for kind, path in paths.items()}  # fmt: skip
     if public:
         models["clip"] = {"name": settings.clip}
-    return Painting(settings, vqgan, clip, gpt, machine, models)
+    return kind(settings, vqgan, clip, gpt, machine, models)
 
 
 def misfit(transformer: Path, others: Mapping[str, Path]) -> str:
@@ -320,3 +332,62 @@ def paint(prompt: str, **fields: Any) -> Image.Image:
     picture = job.picture()
     picture.info["vqtools"] = job.record()
     return picture
+
+
+class Octave(Painting):
+    """A painting whose start goes through a function first: what an octave zoom's pictures are."""
+
+    def __init__(self, *arguments: Any, compose: Compose) -> None:
+        self.compose = compose
+        super().__init__(*arguments)
+
+    def _begin(self, start: Image.Image | None) -> None:
+        super()._begin(self.compose(start))
+
+
+def animation(settings: AnimateSettings, project: Project, *, threads: int | None = None) -> Animator | OctaveZoom:
+    """An animation ready to be stepped, its networks found by the settings' names; a folder with frames goes on.
+
+    threads: of the CPU; the same bits again need the number they were made with.
+    """
+    seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
+    settings = settings.model_copy(update={"seed": seed})
+    track = Track(settings, seed)
+    first = painting(settings.model_copy(update={"prompt": track.prompt(0)}), threads=threads)
+    project.record = {
+        **{name: value for name, value in first.record().items() if name not in ("position", "total")},
+        "settings": settings.model_dump(mode="json"),
+    }
+    project.save()
+    if not settings.octave_zoom:
+        return Animator(settings, first, project, seed=seed, track=track)
+
+    def begin(prompt: str, seed: int, compose: Compose) -> Painting:
+        wish = settings.model_copy(update={"prompt": prompt, "seed": seed})
+        return painting(wish, threads=threads, kind=functools.partial(Octave, compose=compose))
+
+    return OctaveZoom(settings, begin, project, seed=seed, track=track)
+
+
+def estimate(job: Animator | OctaveZoom) -> Estimate:
+    """What an animation will take, from a few steps of a painting that is thrown away."""
+    settings = job.settings
+    vqgan, clip = load_vqgan(settings.vqgan), load_clip(settings.clip)
+    trial = settings.model_copy(update={"prompt": job.track.prompt(0), "seed": 0})
+    return forecast(
+        job, Painter(trial, vqgan, [clip.to(choose().device)], machine=choose(precision=settings.precision))
+    )
+
+
+def animate(prompt: str, *, out: str | Path | None = None, **fields: Any) -> Path:
+    """Frames and a video from a prompt; every field of AnimateSettings is a keyword. Returns the folder."""
+    settings = AnimateSettings.parse({"prompt": prompt, **fields}).quick()
+    if settings.seed is None:
+        settings = settings.model_copy(update={"seed": secrets.randbelow(2**32)})
+    stem = media.file_stem(settings.prompt, settings.seed or 0)
+    project = Project.create(out or stem, {"settings": settings.model_dump(mode="json")})
+    job = animation(settings, project)
+    while job.position < job.total:
+        job.step()
+    film(project, settings)
+    return project.folder

@@ -104,7 +104,11 @@ def test_timed_lyrics(tmp_path: Path) -> None:
     lrc, srt = tmp_path / "song.lrc", tmp_path / "FILM.SRT"
     lrc.write_text(LRC, "utf-8-sig")
     srt.write_text(SRT.replace("\n", "\r\n"), newline="")
-    assert lyrics(lrc) == [(2.0, "A red apple"), (4.5, "the train at 12:30 | gone"), (12.0, "the train at 12:30 | gone")]
+    assert lyrics(lrc) == [
+        (2.0, "A red apple"),
+        (4.5, "the train at 12:30 | gone"),
+        (12.0, "the train at 12:30 | gone"),
+    ]
     assert lyrics(srt) == [(1.0, "A forest at night"), (60.25, "Ashes")]
     shown = scenes("a sea", str(lrc), frames=100, fps=10)
     assert shown(19) == "a sea" and shown(20) == "A red apple"

@@ -17,11 +17,12 @@ from vqtools.settings import UserError
 COLOURS = [(200, 60, 40), (40, 180, 80), (60, 80, 220), (230, 210, 60), (20, 20, 20)]
 
 
+def save(folder: Path, number: int, picture: Image.Image, record: dict[str, int]) -> Path:
+    return media.save_png(folder / video.PATTERN.format(number), picture, record, overwrite=True)
+
+
 def frames(folder: Path, count: int = 5, size: tuple[int, int] = (48, 32)) -> list[Path]:
-    return [
-        video.save_frame(folder, i, Image.new("RGB", size, COLOURS[i % len(COLOURS)]), {"frame": i})
-        for i in range(count)
-    ]
+    return [save(folder, i, Image.new("RGB", size, COLOURS[i % len(COLOURS)]), {"frame": i}) for i in range(count)]
 
 
 def tone(path: Path, seconds: float) -> Path:
@@ -119,7 +120,7 @@ def test_a_gap_a_broken_and_an_other_sized_frame_are_named(tmp_path: Path) -> No
     (tmp_path / "frame-00003.png").write_bytes((tmp_path / "frame-00003.png").read_bytes()[:60])
     with pytest.raises(UserError, match=r"frame-00003\.png' is broken"):
         video.write(video.frames_in(tmp_path), tmp_path / "a.mp4")
-    video.save_frame(tmp_path, 3, Image.new("RGB", (40, 32)), {})
+    save(tmp_path, 3, Image.new("RGB", (40, 32)), {})
     with pytest.raises(UserError, match=r"frame-00003\.png is 40x32, the first frame 48x32"):
         video.write(video.frames_in(tmp_path), tmp_path / "a.mp4")
     (tmp_path / "frame-00003.png").unlink()
@@ -154,11 +155,6 @@ def test_impossible_wishes(tmp_path: Path, name: str, fields: dict[str, object],
     with pytest.raises(UserError) as caught:
         video.write(frames(tmp_path, 2), tmp_path / name, **fields)  # type: ignore[arg-type]
     assert says in str(caught.value)
-
-
-def test_frames_keep_their_settings(tmp_path: Path) -> None:
-    frames(tmp_path, 2)
-    assert media.read_record(tmp_path / "frame-00001.png") == {"frame": 1}
 
 
 def test_a_browser_cell_holds_the_video_itself(tmp_path: Path) -> None:

@@ -59,14 +59,14 @@ def homography(motion: Motion, width: int, height: int) -> Tensor:
     cosine, sine = (m.zoom * part(math.radians(m.angle)) for part in (math.cos, math.sin))
     turn = _about(x, y, [[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
     shift = _matrix([[1, 0, m.translation_x], [0, 1, m.translation_y], [0, 0, 1]])
-    flat = turn @ shift
+    flat: Tensor = turn @ shift
     if not any((m.translation_z, m.rotation_3d_x, m.rotation_3d_y, m.rotation_3d_z)):
         return flat
     focal = height / 2 / math.tan(math.radians(m.fov) / 2)
     lens = _matrix([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
     pose = _rotation(m.rotation_3d_x, m.rotation_3d_y, m.rotation_3d_z)
     pose[2, 2] -= m.translation_z / 200  # the picture's plane stands at distance 1
-    whole = lens @ pose @ torch.linalg.inv(lens) @ flat
+    whole: Tensor = lens @ pose @ torch.linalg.inv(lens) @ flat
     corners = _matrix([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]])
     if not bool(((whole @ corners)[2] > _NEAREST).all()):
         raise UserError(
@@ -82,7 +82,8 @@ def _matrix(rows: list[list[float]]) -> Tensor:
 
 def _about(x: float, y: float, rows: list[list[float]]) -> Tensor:
     there, back = (_matrix([[1, 0, s * x], [0, 1, s * y], [0, 0, 1]]) for s in (-1, 1))
-    return back @ _matrix(rows) @ there
+    out: Tensor = back @ _matrix(rows) @ there
+    return out
 
 
 def _rotation(x: float, y: float, z: float) -> Tensor:
@@ -101,7 +102,8 @@ def _rotation(x: float, y: float, z: float) -> Tensor:
 def scaled(matrix: Tensor, factor: float) -> Tensor:
     """The same motion of a picture ``factor`` times as large: 1/f for a grid of codes."""
     size = torch.diag(torch.tensor([factor, factor, 1.0], dtype=torch.float64))
-    return size @ matrix @ torch.linalg.inv(size)
+    out: Tensor = size @ matrix @ torch.linalg.inv(size)
+    return out
 
 
 def warp(

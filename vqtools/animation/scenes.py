@@ -95,7 +95,7 @@ def scenes(
             (str(round(seconds * fps)), prompts.format([Prompt(text)])) for seconds, text in lyrics(prompts_at.strip())
         ]
     else:
-        entries = _Reader(prompts_at).mapping(end="")
+        entries = mapping(prompts_at)
     names = tuple(sound(0)) if sound is not None else ()
     weighted = _weights(entries, around, frames - 1, seed, names, sound)
     if weighted:
@@ -106,6 +106,14 @@ def scenes(
     if around == _HERE and parts[0] and min(found) > 0:
         found[0] = tuple(prompts.parse(parts[0]))
     return Scenes(tuple(sorted(found.items())), fade=fade)
+
+
+def mapping(text: str) -> list[tuple[str, Any]]:
+    """Keys with their values in order: JSON, Python's dictionaries, and the notebooks' notation without braces.
+
+    A value is a text, a list of the same form, or :class:`_Bracketed` text. CurveError points at what is wrong.
+    """
+    return _Reader(text).mapping(end="")
 
 
 def _frame(key: str, last: int, seed: int) -> int:

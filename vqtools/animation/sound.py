@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def picture(path: str | Path, sound: Sound, names: tuple[str, ...] = ("onset", "
     image = Image.new("RGB", (width, row * (1 + len(names))), "white")
     pen = ImageDraw.Draw(image)
     edges = np.linspace(0, len(samples), width + 1).astype(int)
-    for x, (a, b) in enumerate(zip(edges, edges[1:], strict=False)):
+    for x, (a, b) in enumerate(pairwise(edges)):
         piece = samples[a : max(b, a + 1)]
         pen.line([(x, row / 2 * (1 - piece.max())), (x, row / 2 * (1 - piece.min()))], fill=(90, 90, 90))
     for index, name in enumerate(names, 1):

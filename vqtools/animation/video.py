@@ -6,6 +6,7 @@ nothing about how frames are made.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -20,7 +21,6 @@ from vqtools.settings import UserError, shorten
 
 if TYPE_CHECKING:
     from IPython.display import Video
-    from PIL.Image import Image
 
 Between = Literal["none", "blend", "flow"]
 Sides = Literal["pad", "crop"]
@@ -179,10 +179,8 @@ def _encode(arguments: list[str], pixels: Iterator[bytes]) -> None:
             process.kill()
             raise
         finally:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
-            except BrokenPipeError:
-                pass
             process.wait()
         if process.returncode:
             raise UserError(f"ffmpeg failed, the frames are kept; it says: {_last_lines(log)}")
@@ -198,11 +196,6 @@ def cell(path: str | Path, width: int | None = None) -> Video:
     """The video as a notebook's cell shows it, inside the page: it plays in the browser, also in Colab."""
     from IPython.display import Video
 
-    return Video(str(path), embed=True, width=width, html_attributes="controls loop autoplay muted")
-
-
-def save_frame(folder: Path, number: int, picture: Image, record: dict[str, Any]) -> Path:
-    """Write one numbered frame with its settings, whole or not at all; an earlier try is replaced."""
-    from vqtools.media import save_png
-
-    return save_png(folder / PATTERN.format(number), picture, record, overwrite=True)
+    return Video(  # type: ignore[no-untyped-call]
+        str(path), embed=True, width=width, html_attributes="controls loop autoplay muted"
+    )

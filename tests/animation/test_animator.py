@@ -1,0 +1,244 @@
+"""The animator: resumes to the same bits, moves as asked, carries, loops, keeps nothing in memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vqtools import media
+from vqtools.animation import camera
+from vqtools.animation.animator import Animator, match_colours, sharpen
+from vqtools.settings import UserError
+
+Make = Callable[..., Any]
+
+
+def run(job: Any, until: int | None = None) -> Any:
+    while job.position < job.total and (until is None or job.done < until):
+        job.step()
+    return job
+
+
+def frames(folder: Path) -> list[np.ndarray]:
+    paths = sorted((folder / "frames").glob("frame-*.png"))
+    assert [path.name for path in paths] == [f"frame-{i:05d}.png" for i in range(len(paths))]
+    return [np.asarray(media.load_picture(path)) for path in paths]
+
+
+def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "all at once": {
+        "cadence": 3, "loop": True, "frames": 10, "noise_schedule": "0.1", "antiblur": "0.1", "color_coherence": "LAB",
+        "prompt": "a red apple ^ a green leaf", "motion": "tunnel", "border": "wrap", "seed_behavior": "iter",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_stopped_anywhere_and_resumed_equals_never_stopped(animator: Make, tmp_path: Path, name: str) -> None:
+    whole = run(animator(tmp_path / "whole", **RUNS[name]))
+    expected = frames(tmp_path / "whole")
+    assert len(expected) == whole.settings.frames
+    assert not same(expected[:1], expected[1:2])
+    steps = 0
+    broken = animator(tmp_path / "broken", **RUNS[name])
+    while broken.position < broken.total:
+        broken.step()
+        steps += 1
+        if broken.made:
+            broken = animator(tmp_path / "broken", **RUNS[name])  # as if the process had been killed
+    assert steps > 3 and same(frames(tmp_path / "broken"), expected)
+    rows = (tmp_path / "broken" / "log.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == [
+        row.split(",")[0] for row in (tmp_path / "whole" / "log.csv").read_text().splitlines()[1:]
+    ]
+
+
+KILLS = """
+import os, random, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from conftest import First, settings_of
+from vqtools.animation.animator import Animator
+from vqtools.animation.project import Project
+
+def work(folder):
+    settings = settings_of(frames=12, cadence=2)
+    job = Animator(settings, First(settings), Project(Path(folder), {{"settings": {{}}}}), seed=5)
+    while job.position < job.total:
+        job.step()
+
+def child(folder):
+    pid = os.fork()  # networks' libraries are loaded once
+    if not pid:
+        work(folder)
+        os._exit(0)
+    return pid
+
+started = time.monotonic()
+os.waitpid(child({whole!r}), 0)
+alone, moments, killed = time.monotonic() - started, random.Random(1), 0
+for _ in range(20):
+    pid = child({folder!r})
+    time.sleep(moments.uniform(0, alone / 4))
+    os.kill(pid, signal.SIGKILL)
+    killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+work({folder!r})
+print(killed)
+"""
+
+
+def test_killed_twenty_times_at_random_moments(tmp_path: Path) -> None:
+    folder, whole = tmp_path / "killed", tmp_path / "whole"
+    program = KILLS.format(tests=str(Path(__file__).parent), folder=str(folder), whole=str(whole))
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) >= 5  # the others had nothing left to do
+    assert same(frames(folder), frames(whole))
+
+
+def test_the_last_frames_thrown_away_and_another_path_taken(animator: Make, tmp_path: Path) -> None:
+    job = run(animator(tmp_path, frames=6))
+    expected = frames(tmp_path)
+    assert job.project.rewind(3) == 3
+    assert len(frames(tmp_path)) == 3
+    run(animator(tmp_path, frames=6))
+    assert same(frames(tmp_path), expected)
+    job.project.rewind(3)
+    run(animator(tmp_path, frames=6, prompt="the blue sea", frame_learning_rate=1.0))
+    other = frames(tmp_path)
+    assert same(other[:3], expected[:3]) and not np.array_equal(other[-1], expected[-1])
+
+
+def test_states_of_long_runs_are_thinned(animator: Make, tmp_path: Path) -> None:
+    job = animator(tmp_path, frames=2)
+    for position in range(1, 200):
+        job.project.save_state(position, {"made": position})
+    kept = job.project.positions()
+    assert kept[-60:] == list(range(140, 200)) and kept[:-60] == [30, 60, 90, 120]
+
+
+def test_without_guidance_a_frame_is_the_last_one_moved(animator: Make, tmp_path: Path) -> None:
+    run(animator(tmp_path, iterations_per_frame="0", hold=0.999, motion="none", translation_x="2", border="wrap"))
+    first, second, *_ = frames(tmp_path)
+    assert np.abs(np.roll(first, 2, axis=1).astype(int) - second).max() <= 2
+
+
+def test_cadence_paints_every_nth_and_carries_the_others(animator: Make, tmp_path: Path) -> None:
+    job = run(animator(tmp_path, frames=8, cadence=3, motion="none", translation_x="1", border="wrap"))
+    assert [(f.number, f.between) for f in job.plan] == [(0, 0), (3, 2), (6, 2), (7, 0)]
+    pictures = [picture.astype(int) for picture in frames(tmp_path)]
+    a, b = np.roll(pictures[0], 1, axis=1), np.roll(pictures[3], -2, axis=1)
+    assert np.abs(pictures[1] - (a * 2 / 3 + b / 3)).max() <= 2
+
+
+def test_prompts_pictures_and_iterations_come_at_their_frames(animator: Make, tmp_path: Path) -> None:
+    media.save_png(tmp_path / "blue.png", Image.new("RGB", (60, 60), (0, 0, 255)), {})
+    job = run(
+        animator(
+            tmp_path / "a", prompt="a ^ b", frames=6, crossfade=0, iterations_per_frame="0:(1), 4:(3)",
+            init_images_at=json.dumps({"4": str(tmp_path / "blue.png")}), hold=0.9,
+        )
+    )  # fmt: skip
+    records = [media.read_record(tmp_path / "a" / "frames" / f"frame-{i:05d}.png") for i in range(6)]
+    assert [record["shown"] for record in records] == ["a", "a", "a", "b", "b", "b"]
+    assert [record["frame"] for record in records] == list(range(6))
+    assert records[2]["settings"]["prompt"] == "a ^ b" and records[2]["motion"]["zoom"] == 1.02
+    assert [frame.iterations for frame in job.plan] == [0, 2, 2, 2, 3, 3]
+    assert frames(tmp_path / "a")[4].mean((0, 1))[2] > 200
+
+
+def test_a_loop_closes(animator: Make, tmp_path: Path) -> None:
+    run(animator(tmp_path, frames=24, loop=True, motion="drift", border="wrap", frame_learning_rate=0.3))
+    pictures = [picture.astype(float) for picture in frames(tmp_path)]
+    steps = [np.abs(a - b).mean() for a, b in pairwise(pictures)]
+    assert np.abs(pictures[-1] - pictures[0]).mean() <= 1.05 * float(np.median(steps))
+
+
+def test_colours_are_held_to_the_first_frame(animator: Make, tmp_path: Path) -> None:
+    shifts = {}
+    for how in ("none", "LAB"):
+        run(animator(tmp_path / how, color_coherence=how, frames=8, frame_learning_rate=0.5, hold=0.8))
+        pictures = frames(tmp_path / how)
+        shifts[how] = np.abs(pictures[0].mean((0, 1)) - pictures[-1].mean((0, 1))).max()
+    assert shifts["LAB"] < shifts["none"]
+    image = torch.rand(1, 3, 8, 8) * 2 - 1
+    from vqtools.animation.animator import _colours
+
+    assert torch.allclose(match_colours(image, _colours(image)), image, atol=1e-4)
+
+
+def test_sharpening_brings_contrast_back() -> None:
+    image = torch.rand(1, 3, 32, 32) * 0.5
+    assert sharpen(image, 0.3).std() > image.std() * 1.05
+    assert torch.equal(sharpen(image, 0.0), image)
+
+
+def test_noise_moves_with_the_world(animator: Make, tmp_path: Path) -> None:
+    job = animator(tmp_path, motion="none", translation_x="3", noise_schedule="0.2")
+    run(job, until=2)
+    before = job.noise.clone()
+    run(job, until=3)
+    assert torch.equal(job.noise, torch.roll(before, 3, dims=3))
+
+
+def test_adams_memory_moves_along_only_when_carried(animator: Make, tmp_path: Path) -> None:
+    steps = {}
+    for carry in (True, False):
+        job = run(animator(tmp_path / str(carry), carry=carry))
+        steps[carry] = int(job.first.painter.state_dict()["adam"]["step"])
+    assert steps == {True: 3 + 4 * 2, False: 2}
+
+
+def test_settings_changed_between_frames_count_from_the_next(animator: Make, tmp_path: Path) -> None:
+    job = run(animator(tmp_path, frames=6), until=3)
+    job.settings = job.settings.model_copy(update={"prompt": "the sea", "iterations_per_frame": "4", "frames": 99})
+    run(job)
+    shown = [media.read_record(tmp_path / "frames" / f"frame-{i:05d}.png")["shown"] for i in range(6)]
+    assert shown == ["a red apple"] * 3 + ["the sea"] * 3
+    assert len(frames(tmp_path)) == 6
+
+
+def test_nothing_piles_up_in_memory(animator: Make, tmp_path: Path) -> None:
+    def held(job: Animator) -> int:
+        return sum(value.numel() for value in vars(job).values() if isinstance(value, torch.Tensor))
+
+    job = run(animator(tmp_path, frames=12, noise_schedule="0.1", iterations_per_frame="1"), until=2)
+    early = held(job)
+    assert held(run(job)) == early
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"zoom": "0:(1), 3:(0)"}, "frame 3: zoom 0: must be more than 0"),
+        ({"translation_z": "300"}, "through the picture"),
+        ({"init_images_at": '{"2": "none.png"}'}, "'none.png': the picture is not there"),
+        ({"zoom": "1+0/(t-2)"}, "on frame 2"),
+        ({"audio": "none.wav"}, "is not there"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_start(animator: Make, tmp_path: Path, fields: Any, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        animator(tmp_path, **fields)
+    assert says in str(caught.value)
+
+
+def test_the_camera_is_the_settings(animator: Make, tmp_path: Path) -> None:
+    job = animator(tmp_path, motion="spin", frames=9)
+    step = camera.homography(camera.Motion(angle=2, zoom=1.005), 24, 16)
+    assert torch.allclose(job._way(0, 3), step @ step @ step)

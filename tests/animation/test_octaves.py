@@ -1,0 +1,142 @@
+"""The octave zoom: geometry, pins, frames that are resampled and never jump."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vqtools import media
+from vqtools.animation import octaves as oz
+from vqtools.settings import UserError
+
+Make = Callable[..., Any]
+
+
+def run(job: Any) -> Any:
+    while job.position < job.total:
+        before = job.position
+        job.step()
+        assert job.position == before + 1
+    return job
+
+
+def world(level: float, side: int = 64) -> Tensor:
+    """One continuous picture of everything, seen 2^level wide: smooth, and alike at every scale."""
+    axis = (torch.arange(side) + 0.5) / side * 2 - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    radius, turn = (x.square() + y.square()).sqrt() + 1e-6, torch.atan2(y, x)
+    rings = torch.cos(math.pi * (radius.log2() + level)) * torch.cos(2 * turn) * (radius.clamp(max=0.3) / 0.3)
+    return torch.stack([rings, rings, rings])[None] * 0.8
+
+
+def test_frames_are_the_world_at_their_level() -> None:
+    pictures = oz.settle([world(float(k)) for k in range(4)])
+    for level in (0.0, 0.3, 0.5, 0.99, 1.0, 1.7, 3.0):
+        seen = oz.view(pictures, level)
+        error = (seen - world(level)).abs()
+        assert error.mean() < 0.015, level
+        assert error.max() < 0.25, level
+
+
+def test_neighbouring_frames_differ_little_also_across_a_doubling() -> None:
+    noise = [torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(k)) * 2 - 1 for k in range(4)]
+    pictures = noise[:1]
+    for outer in noise[1:]:
+        pictures.append(oz.insert(outer, pictures[-1]))
+    pictures = oz.settle(pictures)
+    places = [0.9 + 0.01 * i for i in range(21)]
+    shots = [oz.view(pictures, place) for place in places]
+    steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise(shots)])
+    assert steps.max() < 1.6 * steps.median()
+    assert torch.equal(oz.view(pictures, 2.0), pictures[2])
+
+
+def test_the_middle_is_the_picture_before_at_half_its_size() -> None:
+    outer, inner = torch.zeros(1, 3, 32, 48), world(0, 64)[..., :32, :48]
+    out = oz.insert(outer, inner)
+    assert torch.equal(out[..., 12:20, 18:30], oz.shrink(inner)[..., 4:12, 6:18])
+    assert not out[..., :8, :].any() and not out[..., :, :12].any()
+
+
+def test_a_settled_picture_has_no_edge_against_the_wider_one() -> None:
+    plain = [torch.full((1, 3, 64, 64), value) for value in (-0.8, 0.8)]
+    pictures = [plain[0], oz.insert(plain[1], plain[0])]
+    for level in (0.05, 0.5, 0.9):
+        seen = oz.view(oz.settle(pictures), level)[0, 0, 32]
+        assert (seen[1:] - seen[:-1]).abs().max() < 0.5  # of a step of 1.6
+
+
+def test_levels_follow_the_zoom(octaves: Make, tmp_path: Path) -> None:
+    inwards = octaves(tmp_path / "in", frames=5, zoom="2")
+    assert inwards.levels == [4, 3, 2, 1, 0] and inwards.count == 5
+    outwards = octaves(tmp_path / "out", frames=4, zoom="2**-0.5")
+    assert outwards.levels == pytest.approx([0, 0.5, 1, 1.5]) and outwards.count == 3
+    there_and_back = octaves(tmp_path / "back", frames=5, zoom="where(t<3, 2, 0.5)")
+    assert there_and_back.levels == [2, 1, 0, 1, 2]
+    assert octaves(tmp_path / "still", zoom="1").count == 1
+
+
+def test_each_scene_has_its_octave_in_the_order_it_is_seen(octaves: Make, tmp_path: Path) -> None:
+    inwards = octaves(tmp_path / "in", frames=4, zoom="2", prompt="a ^ b ^ c")
+    assert [inwards.prompt(k) for k in range(4)] == ["a", "c", "b", "a"]
+    outwards = octaves(tmp_path / "out", frames=4, zoom="0.5", prompt="a ^ b ^ c")
+    assert [outwards.prompt(k) for k in range(4)] == ["a", "b", "c", "a"]
+    timed = octaves(tmp_path / "at", frames=4, zoom="2", prompts_at="0: x, 2: y", crossfade=0)
+    assert [timed.prompt(k) for k in range(4)] == ["y", "y", "x", "x"]
+
+
+def test_the_middle_is_pinned_while_the_surroundings_are_painted(octaves: Make, tmp_path: Path) -> None:
+    job = octaves(tmp_path, frames=3, zoom="2", learning_rate=1.0)
+    while len(job.pictures) < 1 or job._job.position < 2:
+        job.step()
+    state = job._job.painter.state_dict()
+    moved = (state["latents"] - state["start"]).abs().amax((0, 1)) > 1e-6
+    rows, columns = moved.shape  # 8 and 16
+    assert not moved[rows // 2 - 1 : rows // 2 + 1, columns // 2 - 2 : columns // 2 + 2].any()
+    assert moved[0].any() and moved[-1].any()
+    run(job)
+    for inner, outer in pairwise(job.pictures):
+        assert (outer[..., 7:9, 13:19] - oz.shrink(inner)[..., 3:5, 5:11]).abs().max() < 0.01
+
+
+def shots(folder: Path) -> list[bytes]:
+    return [media.load_picture(path).tobytes() for path in sorted((folder / "frames").glob("*.png"))]
+
+
+def test_stopped_anywhere_and_resumed_equals_never_stopped(octaves: Make, tmp_path: Path) -> None:
+    run(octaves(tmp_path / "whole"))
+    expected = shots(tmp_path / "whole")
+    assert len(expected) == 8
+    for stop in (2, 4, 10, 14):
+        job = octaves(tmp_path / f"{stop}")
+        while job.position < stop:
+            job.step()
+        state = job.state_dict()
+        again = run(octaves(tmp_path / f"{stop}"))  # from the folder alone
+        assert shots(tmp_path / f"{stop}") == expected and again.done == 8
+        other = octaves(tmp_path / f"{stop} state")
+        other.load_state_dict(state)
+        assert other.position == stop
+        for number in range(other.frames):
+            (tmp_path / f"{stop} state" / "frames").mkdir(exist_ok=True)
+            (tmp_path / f"{stop} state" / "frames" / f"frame-{number:05d}.png").write_bytes(
+                (tmp_path / "whole" / "frames" / f"frame-{number:05d}.png").read_bytes()
+            )
+        run(other)
+        assert shots(tmp_path / f"{stop} state") == expected
+
+
+def test_what_cannot_be(octaves: Make, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="doublings; at most 60"):
+        octaves(tmp_path, zoom="9", frames=99)
+    with pytest.raises(UserError, match="both sides must be even"):
+        octaves(tmp_path, size=(31, 16))
+    with pytest.raises(UserError, match="octave_zoom and loop"):
+        octaves(tmp_path, loop=True)

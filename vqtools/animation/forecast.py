@@ -1,0 +1,148 @@
+"""Before hours are spent: how long, how many frames, how much disk; and the motion at once, on a test card.
+
+Knows jobs and their parts; nothing about files.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from vqtools import media
+from vqtools.animation.animator import Animator
+from vqtools.animation.camera import Motion, homography, warp
+from vqtools.animation.octaves import OctaveZoom, view
+from vqtools.animation.settings import AnimateSettings
+from vqtools.animation.track import Track
+from vqtools.painting.painter import Painter
+
+_VIDEO_SHARE = 0.15  # of the frames' bytes
+_ENCODE_SECONDS = 1.5e-7  # a pixel, of the video
+
+
+class Estimate(NamedTuple):
+    """What is still to come: seconds, frames in all, bytes on disk."""
+
+    seconds: float
+    frames: int
+    bytes: int
+
+    def __str__(self) -> str:
+        """`60 frames, about 5:20 min, 8 MB`."""
+        minutes = self.seconds / 60
+        span = f"{minutes / 60:.1f} h" if minutes >= 90 else f"{int(minutes)}:{int(self.seconds % 60):02d} min"
+        return f"{self.frames} frame{'s' * (self.frames != 1)}, about {span}, {max(1, round(self.bytes / 1e6))} MB"
+
+
+def forecast(job: Animator | OctaveZoom, painter: Painter) -> Estimate:
+    """What a job will take from where it stands. ``painter`` is a trial of the same settings and networks.
+
+    The job's next step is a real one where it draws drafts: they take as long as one of them, times their number.
+    """
+    size, pixels = job.settings.size, math.prod(job.settings.size)
+    guided = _seconds(painter.step, 3)
+    picture = painter.image()[None]
+    save, stored = _saving(picture)
+    work = _left(job)
+    drafted = 0.0
+    if work.rows:
+        started = time.perf_counter()
+        job.step()
+        drafted = (time.perf_counter() - started) * work.rows
+    turn = homography(Motion(zoom=1.01, angle=1), *size)
+    between = _seconds(lambda: warp(picture, turn), 2)
+    if isinstance(job, OctaveZoom):
+        frame = _seconds(lambda: view([picture, picture], 0.5), 2) + save
+        seconds = work.frames * frame
+    else:
+        redraw = _seconds(lambda: painter.vqgan.encode(picture.to(painter.machine.device)), 2)
+        shown = _seconds(painter.image, 2)
+        seconds = work.painted * (redraw + shown + between) + (work.frames - work.painted) * 2 * between
+        seconds += work.frames * save
+    seconds += drafted + work.iterations * guided + job.settings.frames * pixels * _ENCODE_SECONDS
+    states = 0 if isinstance(job, OctaveZoom) else min(work.painted, 60 + work.painted // 30) * _state_bytes(painter)
+    return Estimate(seconds, job.settings.frames, round(job.settings.frames * stored * (1 + _VIDEO_SHARE) + states))
+
+
+class _Work(NamedTuple):
+    rows: int  # of drafts
+    iterations: int
+    painted: int  # frames that are painted
+    frames: int  # frames in all
+
+
+def _left(job: Animator | OctaveZoom) -> _Work:
+    iterations = job.settings.iterations
+    if isinstance(job, OctaveZoom):
+        pictures = job.count - len(job.pictures)
+        return _Work(pictures * max(0, job.steps - iterations) if pictures else 0, pictures * iterations, 0,
+                     job.settings.frames - job.frames)  # fmt: skip
+    frames = [frame for frame in job.plan if frame.number >= job.made]
+    rows = max(0, job.first.total - iterations) if not job.made and job.first.position == 0 else 0
+    steps = sum(frame.iterations for frame in frames) + (0 if job.made else iterations)
+    return _Work(rows, steps, len(frames), sum(1 + frame.between for frame in frames))
+
+
+def _seconds(work: Callable[[], object], times: int) -> float:
+    with torch.no_grad():
+        work()  # the first also pays for what is set up once
+        spent = []
+        for _ in range(times):
+            started = time.perf_counter()
+            work()
+            spent.append(time.perf_counter() - started)
+    return sorted(spent)[len(spent) // 2]
+
+
+def _saving(picture: Tensor) -> tuple[float, int]:
+    """Seconds and bytes of a frame's PNG."""
+    image, buffer = media.to_picture(picture), io.BytesIO()
+    started = time.perf_counter()
+    image.save(buffer, format="PNG")
+    return time.perf_counter() - started + 0.01, buffer.tell() + 4000  # and what the disk and the record take
+
+
+def _state_bytes(painter: Painter) -> int:
+    return 5 * painter.z.numel() * 4 + 3 * math.prod(painter.settings.size) + 10_000
+
+
+def dry_run(settings: AnimateSettings, seed: int = 0) -> Iterator[Image.Image]:
+    """The motion on a test card, frame by frame: a grid that is as fine at every zoom. No network is needed."""
+    track = Track(settings, seed)
+    track.check(settings.size)
+    width, height = settings.size
+    way = torch.eye(3, dtype=torch.float64)
+    for frame in range(settings.frames):
+        if frame:
+            way = homography(track(frame).motion, width, height) @ way
+        picture = media.to_picture(card(way, width, height))
+        ImageDraw.Draw(picture).text((4, 3), f"{frame}  {track.prompt(frame)[:60]}", fill=(0, 0, 0))
+        yield picture
+
+
+def card(way: Tensor, width: int, height: int) -> Tensor:
+    """A grid (1, 3, H, W) in [-1, 1] as it is seen after a motion: its lines come and go by doublings of the zoom."""
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=torch.float64) + 0.5, torch.arange(width, dtype=torch.float64) + 0.5, indexing="ij"
+    )
+    points = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ torch.linalg.inv(way).T
+    points = points[..., :2] / points[..., 2:].clamp(min=1e-9)
+    away = points - torch.tensor([width / 2, height / 2], dtype=points.dtype)
+    middle = points[height // 2, width // 2 - 1 : width // 2 + 1]
+    pixel = float((middle[1] - middle[0]).norm()) or 1e-12  # of the card, in this frame
+    level = math.log2(pixel)
+    whole = math.floor(level)
+    light = torch.zeros(height, width, dtype=torch.float64)
+    for step, share in ((whole, 1 - (level - whole)), (whole + 1, level - whole)):
+        cells = (away / (min(width, height) / 6 * 2.0**step)).floor()
+        light += share * (cells.sum(-1) % 2)
+    turn = torch.atan2(away[..., 1], away[..., 0])
+    hues = torch.stack([(turn + k * 2 * math.pi / 3).cos() for k in range(3)])
+    return (0.35 * hues + 0.9 * light - 0.45).clamp(-1, 1).float()[None]

@@ -1,0 +1,243 @@
+"""The endless zoom that does not flicker: one picture a doubling, every frame resampled from two of them.
+
+Pictures are painted from the inside out. Each one's middle is the picture before, at half its size; the surroundings
+are new. A frame shows a part of the wider picture and, over its middle, the finer one: no frame is ever painted, so
+none can flicker or drift. Networks are handed in. Knows pictures and levels; nothing about curves' text or video files.
+
+A *level* is the width that is seen, in doublings: picture k whole at level k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from vqtools import media
+from vqtools.animation.animator import FirstPicture
+from vqtools.animation.camera import Motion, homography, unknown, warp
+from vqtools.animation.project import Project
+from vqtools.animation.settings import AnimateSettings
+from vqtools.animation.track import Track
+from vqtools.settings import UserError
+
+Compose = Callable[["Image.Image | None"], "Image.Image | None"]
+Begin = Callable[[str, int, Compose], FirstPicture]
+"""A prompt, a seed, and what is done with the start (a draft, or None) before guidance -> the job that paints it."""
+
+_MOST = 60  # doublings: 10^18
+_FEATHER = 0.35  # of half a side: how softly the middle meets its surroundings
+
+
+def levels(track: Track, frames: int) -> list[float]:
+    """The level that each frame shows: where the zoom curve leads, the smallest 0.
+
+    zoom above 1 goes in, to ever smaller levels; below 1 out.
+    """
+    level, found = 0.0, [0.0]
+    for frame in range(1, frames):
+        zoom = track(frame).motion.zoom
+        if not zoom > 0:
+            raise UserError(f"frame {frame}: zoom {zoom:g}: must be more than 0")
+        level -= math.log2(zoom)
+        found.append(level)
+    if max(found) - min(found) > _MOST:
+        raise UserError(f"the zoom goes over {max(found) - min(found):.0f} doublings; at most {_MOST} are painted")
+    return [level - min(found) for level in found]
+
+
+def shrink(picture: Tensor) -> Tensor:
+    """(1, 3, H, W) at half its size, antialiased; both sides even."""
+    height, width = picture.shape[-2:]
+    return F.interpolate(picture, size=(height // 2, width // 2), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def mask(height: int, width: int) -> Tensor:
+    """(1, 1, H, W): 1 within, falling smoothly to 0 at the border; its corners are round (|x|^4 + |y|^4 = 1)."""
+    y, x = ((2 * torch.arange(n) + 1) / n - 1 for n in (height, width))
+    radius = (y[:, None] ** 4 + x**4) ** 0.25
+    share = ((1 - radius) / _FEATHER).clamp(0, 1)
+    return (share * share * (3 - 2 * share))[None, None]
+
+
+def insert(outer: Tensor, inner: Tensor) -> Tensor:
+    """The outer picture with the inner one, at half its size, in its middle: all (1, 3, H, W)."""
+    small = shrink(inner)
+    (height, width), (h, w) = outer.shape[-2:], small.shape[-2:]
+    top, left = (height - h) // 2, (width - w) // 2
+    part = outer[..., top : top + h, left : left + w]
+    out = outer.clone()
+    out[..., top : top + h, left : left + w] = torch.lerp(part, small, mask(h, w).to(outer))
+    return out
+
+
+def settle(pictures: Sequence[Tensor]) -> list[Tensor]:
+    """Pictures, the innermost first, whose rims turn into what the next wider one shows there: no edge is left."""
+    settled = list(pictures)
+    for k in range(len(settled) - 2, -1, -1):
+        settled[k] = torch.lerp(_enlarged(settled[k + 1], 2.0), settled[k], mask(*settled[k].shape[-2:]))
+    return settled
+
+
+def _enlarged(picture: Tensor, zoom: float) -> Tensor:
+    return _moved(picture, homography(Motion(zoom=zoom), *reversed(picture.shape[-2:])))
+
+
+def view(settled: Sequence[Tensor], level: float) -> Tensor:
+    """What is seen at a level from 0 to that of the widest picture: (1, 3, H, W) in [-1, 1].
+
+    Each picture's middle is the one before, so that only two are needed.
+    """
+    k = min(int(level), len(settled) - 1)
+    share, inner = level - k, settled[k]
+    if share <= 0 or k + 1 == len(settled):
+        return inner
+    height, width = inner.shape[-2:]
+    smaller = homography(Motion(zoom=2**-share), width, height)
+    # a hard edge: there the two show the same
+    cover = ~unknown(smaller, height, width)
+    return torch.where(cover, _moved(inner, smaller), _enlarged(settled[k + 1], 2 ** (1 - share)))
+
+
+def _moved(picture: Tensor, matrix: Tensor) -> Tensor:
+    return warp(picture, matrix, border="replicate").clamp(-1, 1)
+
+
+def _around(shape: torch.Size) -> tuple[int, int, int, int]:
+    """What is added to half of a grid of rows and columns to make it whole again, as F.pad takes it."""
+    (rows, columns), (h, w) = shape, (n // 2 for n in shape)
+    top, left = (rows - h) // 2, (columns - w) // 2
+    return left, columns - w - left, top, rows - h - top
+
+
+class OctaveZoom:
+    """An octave zoom as a job: the pictures' steps of guidance, then one step a frame.
+
+    begin: paints a picture (see :data:`Begin`). Pictures that the folder holds already are not painted again.
+    """
+
+    def __init__(
+        self, settings: AnimateSettings, begin: Begin, project: Project, *, seed: int, track: Track | None = None
+    ) -> None:
+        width, height = settings.size
+        if width % 2 or height % 2:
+            raise UserError(f"size {width}x{height}: an octave zoom halves it, so both sides must be even")
+        self.settings, self.begin, self.project, self.seed = settings, begin, project, seed
+        self.track = track or Track(settings, seed)
+        self.levels = levels(self.track, settings.frames)
+        self.count = math.ceil(max(self.levels) - 1e-9) + 1  # pictures
+        self.pictures: list[Tensor] = []
+        self._settled: list[Tensor] = []
+        self.frames = 0  # written
+        while len(self.pictures) < self.count and self._path(len(self.pictures)).is_file():
+            self.pictures.append(media.to_tensor(media.load_picture(self._path(len(self.pictures)))))
+        self._job: FirstPicture | None = self._new() if len(self.pictures) < self.count else None
+        self.steps = self._job.total if self._job else 1  # of one picture; all have as many
+        while self._job is None and self.frames < settings.frames and self._frame(self.frames).is_file():
+            self.frames += 1
+
+    def _path(self, k: int) -> Path:
+        return self.project.folder / "octaves" / f"octave-{k:03d}.png"
+
+    def _frame(self, number: int) -> Path:
+        return self.project.frames / f"frame-{number:05d}.png"
+
+    @property
+    def position(self) -> int:
+        """Steps of guidance of all pictures, then frames."""
+        under_way = min(self._job.position, self.steps) if self._job else 0
+        return len(self.pictures) * self.steps + under_way + self.frames
+
+    @property
+    def total(self) -> int:
+        return self.count * self.steps + self.settings.frames
+
+    @property
+    def done(self) -> int:
+        """Frames written so far."""
+        return self.frames
+
+    def prompt(self, k: int) -> str:
+        """What picture k shows: the scenes in the order they come to be seen, or what is asked for at that frame."""
+        inwards = self.levels[-1] < self.levels[0]
+        if len(self.track.scenes.cycle) > 1:
+            order = self.count - 1 - k if inwards else k
+            return self.track.scenes.cycle[order % len(self.track.scenes.cycle)]
+        nearest = min(range(len(self.levels)), key=lambda frame: abs(self.levels[frame] - k))
+        return self.track.prompt(nearest)
+
+    def _new(self) -> FirstPicture:
+        k = len(self.pictures)
+        return self.begin(self.prompt(k), (self.seed + k) % 2**63, self._composed if k else lambda start: start)
+
+    def _composed(self, start: Image.Image | None) -> Image.Image:
+        """A picture's start: a draft, or the picture before at its full size, with the picture before in its middle."""
+        inner = self.pictures[-1]
+        outer = media.to_tensor(start) if start is not None else inner
+        return media.to_picture(insert(outer, inner))
+
+    def step(self) -> dict[str, float]:
+        """A step of the picture under way, or a frame."""
+        if self._job is not None:
+            scalars = self._job.step()
+            self._pin()
+            if self._job.position >= self._job.total:
+                self._finish()
+            return scalars
+        picture = media.to_picture(self.view(self.frames))
+        self.project.save_frame(self.frames, picture, {"level": self.levels[self.frames]})
+        self.frames += 1
+        return {"frame": float(self.frames)}
+
+    def _pin(self) -> None:
+        """Hold the middle's codes to those of the picture before: guidance moves the surroundings alone."""
+        painter = self._job.painter if self._job else None
+        if painter is None or not self.pictures:
+            return
+        state = painter.state_dict()
+        # where the mask is less than whole, the surroundings grow onto the middle
+        held = F.pad(mask(*(n // 2 for n in state["start"].shape[-2:])) >= 0.9, _around(state["start"].shape[-2:]))
+        for name in ("latents", "average"):
+            state[name] = torch.where(held, state["start"], state[name])
+        painter.load_state_dict(state)
+
+    def _finish(self) -> None:
+        assert self._job is not None and self._job.painter is not None
+        image = self._job.painter.image()[None]
+        if self.pictures:
+            image = insert(image, self.pictures[-1])
+        picture, k = media.to_picture(image), len(self.pictures)
+        record = {**self.project.record, "octave": k, "shown": self.prompt(k)}
+        media.save_png(self._path(k), picture, record, overwrite=True)
+        self.pictures.append(media.to_tensor(picture))
+        self._job = self._new() if len(self.pictures) < self.count else None
+
+    def preview(self) -> Image.Image:
+        """The picture under way, or the newest frame."""
+        if self._job is not None:
+            return self._job.preview()
+        return media.to_picture(self.view(max(0, self.frames - 1)))
+
+    def view(self, frame: int) -> Tensor:
+        """A frame (1, 3, H, W) in [-1, 1], once all pictures are painted."""
+        if len(self._settled) != self.count:
+            self._settled = settle(self.pictures)
+        return view(self._settled, self.levels[frame])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The pictures so far, the one under way, and how many frames are written."""
+        job = self._job.state_dict() if self._job else None
+        return {"pictures": [one.clone() for one in self.pictures], "job": job, "frames": self.frames}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.pictures, self.frames = [one.clone() for one in state["pictures"]], int(state["frames"])
+        self._settled = []
+        self._job = self._new() if state["job"] is not None else None
+        if self._job is not None:
+            self._job.load_state_dict(state["job"])

@@ -1,0 +1,149 @@
+"""An animation's folder: its settings, numbered frames, states to go on from, a log. The folder is the project.
+
+    settings.json   settings and networks         frames/frame-00000.png …   states/000060.safetensors …   log.csv
+
+Everything is written to a temporary name, then renamed: whenever a run is killed, what is there is whole. Knows files;
+nothing about how frames are made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from vqtools import jobs, media
+from vqtools.animation import video
+from vqtools.animation.settings import AnimateSettings
+from vqtools.settings import UserError
+
+_KEPT, _EVERY = 60, 30  # states of the last frames are kept, and now and then one before
+
+
+class Project:
+    """A folder, opened or made. ``record`` is what every frame carries, ``settings`` are part of it."""
+
+    def __init__(self, folder: str | Path, record: Mapping[str, Any]) -> None:
+        self.folder, self.record = Path(folder), dict(record)
+
+    @property
+    def frames(self) -> Path:
+        return self.folder / "frames"
+
+    @classmethod
+    def create(cls, folder: str | Path, record: Mapping[str, Any]) -> Project:
+        """A new folder; one that is taken gets -2, -3, …"""
+        wanted = Path(folder)
+        media.check_writable(wanted.parent)
+        number = 1
+        while True:
+            path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError:
+                number += 1
+        project = cls(path, record)
+        project.save()
+        return project
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Project:
+        """A folder made before; UserError where it is none."""
+        path = Path(folder) / "settings.json"
+        try:
+            record = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"folder {str(folder)!r} holds no animation; expected a settings.json in it") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({jobs.shorten_error(error)})") from None
+        if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+            raise UserError(f"{path} holds no settings of an animation")
+        return cls(folder, record)
+
+    def save(self) -> None:
+        """Write the record, as it is now, to settings.json."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.record, indent=1, ensure_ascii=True, allow_nan=False)
+        _replace(self.folder / "settings.json", text + "\n")
+
+    def save_frame(self, number: int, picture: Image, about: Mapping[str, Any], folder: str = "frames") -> Path:
+        path = self.folder / folder / video.PATTERN.format(number)
+        return media.save_png(path, picture, {**self.record, **about, "frame": number}, overwrite=True)
+
+    def save_state(self, position: int, state: Mapping[str, Any]) -> None:
+        """Write the state in which ``position`` frames are done, and forget some that nobody will want."""
+        jobs.save_state(self._state(position), dict(state))
+        old = position - _KEPT
+        if old > 0 and old % _EVERY:
+            self._state(old).unlink(missing_ok=True)
+
+    def _state(self, position: int) -> Path:
+        return self.folder / "states" / f"{position:06d}.safetensors"
+
+    def positions(self) -> list[int]:
+        """The numbers of frames from which a run can go on, in order."""
+        paths = (self.folder / "states").glob("*.safetensors")
+        return sorted(int(path.stem) for path in paths if path.stem.isdecimal())
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The newest state, or None at the very beginning."""
+        positions = self.positions()
+        return jobs.load_state(self._state(positions[-1])) if positions else None
+
+    def rewind(self, frames: int) -> int:
+        """Throw the last frames away; returns how many are left: to the nearest state kept at or before there."""
+        positions = self.positions()
+        if not positions:
+            return 0
+        target = positions[-1] - frames
+        left = max((position for position in positions if position <= target), default=0)
+        for position in positions:
+            if position > left:
+                self._state(position).unlink(missing_ok=True)
+        for path in self.frames.glob("frame-*.png"):
+            if path.stem.removeprefix("frame-").isdecimal() and int(path.stem.removeprefix("frame-")) >= left:
+                path.unlink()
+        return left
+
+    def log(self, position: int, row: Mapping[str, float]) -> None:
+        """Append a line to log.csv."""
+        path = self.folder / "log.csv"
+        if not path.exists():
+            _replace(path, ",".join(["frame", *row]) + "\n")
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(",".join([str(position), *(f"{value:.6g}" for value in row.values())]) + "\n")
+
+    def trim_log(self, position: int) -> None:
+        """Take out the lines of frames that will be made again, and one that was cut off."""
+        path = self.folder / "log.csv"
+        if path.exists():
+            head, *lines = path.read_text("utf-8").splitlines(keepends=True) or ["frame\n"]
+            kept = [one for one in lines if one.endswith("\n") and int(one.split(",")[0]) < position]
+            _replace(path, head + "".join(kept))
+
+
+def film(project: Project, settings: AnimateSettings) -> video.Made:
+    """The video of the frames that are there, named after the folder; also of a run that was stopped."""
+    path = project.folder / f"{project.folder.resolve().name}.{settings.format}"
+    return video.write(
+        video.frames_in(project.frames), path, fps=settings.fps, out_fps=settings.out_fps, between=settings.between,
+        sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or None,
+    )  # fmt: skip
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

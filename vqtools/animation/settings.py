@@ -1,0 +1,168 @@
+"""What a person may choose about an animation: the source of the command's flags, the form and the frames' record.
+
+Knows no network, and imports none: the command line reads it before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import ValidationInfo, field_validator, model_validator
+
+from vqtools.animation.keyframes import Curve
+from vqtools.animation.sound import VARIABLES
+from vqtools.painting.prompts import parse
+from vqtools.painting.settings import PaintSettings
+from vqtools.settings import UserError, option, quick_requested
+
+_STILL = {
+    "zoom": "1", "angle": "0", "translation_x": "0", "translation_y": "0", "translation_z": "0",
+    "rotation_3d_x": "0", "rotation_3d_y": "0", "rotation_3d_z": "0",
+}  # fmt: skip
+MOTIONS: dict[str, dict[str, str]] = {
+    "none": {},
+    "zoom in": {"zoom": "1.02"},
+    "zoom out": {"zoom": "0.98"},
+    "dolly": {"translation_z": "4"},
+    "spin": {"angle": "2", "zoom": "1.005"},
+    # the shift keeps the middle where it is while the camera turns
+    "orbit": {"rotation_3d_y": "0.8*cos(2*pi*t/48)", "translation_x": "0.0192*h*cos(2*pi*t/48)"},
+    "drift": {"translation_x": "-0.006*w", "translation_y": "0.002*h*sin(2*pi*t/60)"},
+    "breathe": {"zoom": "1+0.012*sin(2*pi*t/48)"},
+    "tunnel": {"zoom": "1.035", "angle": "1.5*sin(2*pi*t/60)", "rotation_3d_x": "0.3*cos(2*pi*t/40)"},
+}
+SIDES = ("w", "h")  # variables beside Deforum's: the picture's width and height in pixels
+CURVES = (*_STILL, "fov", "centre_x", "centre_y", "iterations_per_frame", "noise_schedule", "antiblur")
+
+
+def _curve(default: str, *, help: str, unit: str = "", group: str = "motion") -> Any:
+    return option(default, help=help, unit=unit, group=group, widget="curve")
+
+
+class AnimateSettings(PaintSettings):
+    prompt: str = option(
+        "a red apple",
+        help="what is shown, as in paint; ^ separates scenes, {} is filled by each text of prompts_at",
+    )
+    frames: int = option(60, help="how many frames", quick=4, ge=1, le=1_000_000)
+    fps: float = option(12.0, help="frames a second", ge=0.1, le=240)
+    motion: Literal["none", "zoom in", "zoom out", "dolly", "spin", "orbit", "drift", "breathe", "tunnel"] = option(
+        "zoom in", help="sets the motion's curves together; each can still be set by itself"
+    )
+    octave_zoom: bool = option(
+        False, help="one picture a doubling, all frames resampled from them: nothing flickers", live=False
+    )
+    iterations: int = option(
+        100, help="steps of guidance for the first picture, and each of an octave zoom", short=("i",), quick=3, ge=1,
+        le=100_000, live=False,
+    )  # fmt: skip
+    audio: str = option("", help="a sound file: curves may use its variables, the video gets its sound", group="sound")
+    iterations_per_frame: str = _curve("10", help="steps of guidance on each painted frame", group="basic")
+    prompts_at: str = option(
+        "",
+        help='texts by frame {"0": "a forest", "120": "a city"}, weights \'apple\': {10: 1, 20: 0}, or an .lrc or .srt',
+        group="prompts by time",
+    )
+    crossfade: int = option(12, help="frames over which one text fades into the next", group="prompts by time", ge=0)
+    scene_frames: int = option(
+        0, help="frames a scene of ^, over and over; 0 shares the frames evenly", group="prompts by time", ge=0
+    )
+    init_images_at: str = option("", help='pictures that come in at a frame: {"60": "b.png"}', group="prompts by time")
+    zoom: str = _curve("1.02", help="size of the last frame in the next; above 1 goes in")
+    angle: str = _curve("0", help="turn, counter-clockwise", unit="degrees a frame")
+    translation_x: str = _curve("0", help="shift to the right", unit="pixels a frame")
+    translation_y: str = _curve("0", help="shift down", unit="pixels a frame")
+    translation_z: str = _curve("0", help="way towards the picture", unit="1/200 of the distance")
+    rotation_3d_x: str = _curve("0", help="the camera tilts up", unit="degrees a frame")
+    rotation_3d_y: str = _curve("0", help="the camera turns right", unit="degrees a frame")
+    rotation_3d_z: str = _curve("0", help="the picture turns counter-clockwise", unit="degrees a frame")
+    fov: str = _curve("40", help="angle of view", unit="degrees")
+    centre_x: str = _curve("0.5", help="what zoom and angle turn about", unit="share of the width")
+    centre_y: str = _curve("0.5", help="what zoom and angle turn about", unit="share of the height")
+    interpolation: Literal["linear", "smooth", "step"] = option(
+        "linear", help="between the numbers of a curve", group="motion"
+    )
+    border: Literal["reflect", "replicate", "wrap", "zeros"] = option(
+        "reflect", help="what comes in at the sides", group="motion"
+    )
+    cadence: int = option(
+        1, help="paints every nth frame; those between are carried along and blended", group="steadiness", ge=1, le=100
+    )
+    loop: bool = option(False, help="the end runs into the beginning", group="steadiness", live=False)
+    carry: bool = option(
+        True, help="Adam's memory moves along with the picture, and is not forgotten at each frame", group="steadiness"
+    )
+    frame_learning_rate: float = option(
+        0.03, help="step size on the latents of the frames after the first", group="steadiness", gt=0, le=10
+    )
+    hold: float = option(
+        0.5, help="share of the last frame, moved, that stays in each frame", group="steadiness", ge=0, lt=1
+    )
+    ema: float = option(
+        0.9, help="how long a memory the average has that is shown: 0 shows the latents themselves", group="steadiness",
+        ge=0, lt=1,
+    )  # fmt: skip
+    init_weight: float = option(
+        0.0, help="how strongly a frame is held to the last one's latents", group="steadiness", short=("iw",), ge=0
+    )
+    color_coherence: Literal["none", "LAB"] = option(
+        "none", help="LAB gives each frame the first one's colours", group="steadiness"
+    )
+    noise_schedule: str = _curve("0", help="noise that moves with the world, 1 is full contrast", group="steadiness")
+    antiblur: str = _curve("0", help="unsharp masking of what moves on, 0.1 is little", group="steadiness")
+    seed_behavior: Literal["run", "iter", "fixed"] = option(
+        "run", help="draws go on, begin at seed + frame, or are the same on every frame", group="steadiness"
+    )
+    format: Literal["mp4", "webm", "gif"] = option("mp4", help="of the video", group="video")
+    out_fps: float | None = option(None, help="rate of the video, with frames between", group="video", ge=0.1, le=240)
+    between: Literal["none", "blend", "flow"] = option(
+        "none", help="how frames between are made: blended, or moved along the optical flow", group="video"
+    )
+    crf: int = option(17, help="the video's quality: less is better and larger", group="video", ge=0, le=50)
+    odd_sides: Literal["pad", "crop"] = option(
+        "pad", help="an odd side gets a row of pixels more, or loses one", group="video"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_motion(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        chosen = values.get("motion")
+        filled = {**_STILL, **MOTIONS[chosen]} if isinstance(chosen, str) and chosen in MOTIONS else {}
+        return {**filled, **values}
+
+    @field_validator(*CURVES, mode="before")
+    @classmethod
+    def _numbers_are_curves(cls, value: Any) -> Any:
+        return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @field_validator(*CURVES)
+    @classmethod
+    def _curves_can_be_read(cls, value: str, info: ValidationInfo) -> str:
+        Curve.parse(value, variables=(*SIDES, *VARIABLES) if info.data.get("audio") else SIDES)
+        return value
+
+    @field_validator("prompt")
+    @classmethod
+    def _scenes_can_be_read(cls, value: str) -> str:
+        for scene in value.split("^"):
+            if scene.strip():
+                parse(scene)
+        return value
+
+    @model_validator(mode="after")
+    def _rates_fit(self) -> Self:
+        if (self.between != "none") != (self.out_fps is not None):
+            raise UserError("out_fps and between belong together, as in --out-fps 30 --between flow")
+        if self.out_fps is not None and self.out_fps <= self.fps:
+            raise UserError(f"out_fps {self.out_fps:g}: must be more than fps {self.fps:g}")
+        if self.octave_zoom and self.loop:
+            raise UserError("octave_zoom and loop at once: an octave zoom ends where it has come to")
+        return self
+
+    def quick(self) -> Self:
+        smaller = super().quick()
+        if not quick_requested():
+            return smaller
+        return smaller.model_copy(update={"iterations_per_frame": "2", "cadence": 1})
