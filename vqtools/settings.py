@@ -21,7 +21,12 @@ _LONGEST_VALUE = 80
 
 
 class UserError(ValueError):
-    """What was asked is impossible. One line: the value, the expectation, the way out."""
+    """What was asked is impossible. One line: the value, the expectation, the way out.
+
+    ``pointer``: where in a long value, as lines with a caret under the place; empty where there is none.
+    """
+
+    pointer = ""
 
 
 def quick_requested() -> bool:
@@ -220,7 +225,10 @@ class Settings(pydantic.BaseModel):
         try:
             return cls.model_validate(dict(mapping))
         except ValidationError as error:
-            raise UserError("; ".join(cls._explain(error).values())) from None
+            fault = UserError("; ".join(cls._explain(error).values()))
+            causes = [one.get("ctx", {}).get("error") for one in error.errors(include_url=False)]
+            fault.pointer = "\n".join(pointer for cause in causes if (pointer := getattr(cause, "pointer", "")))
+            raise fault from None
 
     @classmethod
     def _explain(cls, error: ValidationError) -> dict[str, str]:

@@ -15,7 +15,7 @@ from vqtools.painting.prompts import parse
 from vqtools.painting.settings import PaintSettings
 from vqtools.settings import UserError, option, quick_requested
 
-_STILL = {
+STILL = {
     "zoom": "1", "angle": "0", "translation_x": "0", "translation_y": "0", "translation_z": "0",
     "rotation_3d_x": "0", "rotation_3d_y": "0", "rotation_3d_z": "0",
 }  # fmt: skip
@@ -32,7 +32,7 @@ MOTIONS: dict[str, dict[str, str]] = {
     "tunnel": {"zoom": "1.035", "angle": "1.5*sin(2*pi*t/60)", "rotation_3d_x": "0.3*cos(2*pi*t/40)"},
 }
 SIDES = ("w", "h")  # variables beside Deforum's: the picture's width and height in pixels
-CURVES = (*_STILL, "fov", "centre_x", "centre_y", "iterations_per_frame", "noise_schedule", "antiblur")
+CURVES = (*STILL, "fov", "centre_x", "centre_y", "iterations_per_frame", "noise_schedule", "antiblur")
 
 
 def _curve(default: str, *, help: str, unit: str = "", group: str = "motion") -> Any:
@@ -129,7 +129,7 @@ class AnimateSettings(PaintSettings):
         if not isinstance(values, dict):
             return values
         chosen = values.get("motion")
-        filled = {**_STILL, **MOTIONS[chosen]} if isinstance(chosen, str) and chosen in MOTIONS else {}
+        filled = {**STILL, **MOTIONS[chosen]} if isinstance(chosen, str) and chosen in MOTIONS else {}
         return {**filled, **values}
 
     @field_validator(*CURVES, mode="before")

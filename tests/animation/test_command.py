@@ -1,0 +1,130 @@
+"""`vqtools animate` with the models that ship: folder, frames, video, estimate, resume, dry run, octave zoom."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+import vqtools
+from vqtools import cli, media, studio
+from vqtools.animation.animator import Animator
+
+TINY = "--size 64x64 -i 3 --cutouts 2 --grids 2 --iterations-per-frame 1 --seed 4".split()
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        cli.main(arguments)
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+def shots(folder: str) -> list[bytes]:
+    return [media.load_picture(path).tobytes() for path in sorted(Path(folder, "frames").glob("frame-*.png"))]
+
+
+def count(path: str) -> int:
+    with av.open(path) as file:
+        return sum(1 for _ in file.decode(video=0))
+
+
+def test_frames_settings_and_a_video(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("animate", "a forest ^ a sea", "--frames", "4", *TINY) == 0
+    shown = capsys.readouterr()
+    assert re.search(r"4 frames, about \d+:\d\d min, \d+ MB", shown.err)
+    assert "a-forest-a-sea-4.mp4 (4 frames, 64x64" in shown.out
+    folder = Path("a-forest-a-sea-4")
+    assert count(str(folder / "a-forest-a-sea-4.mp4")) == 4
+    record = media.read_record(folder / "frames" / "frame-00003.png")
+    assert record["models"]["vqgan"]["sha256"] and record["frame"] == 3 and record["shown"] != "a forest"
+    assert json.loads((folder / "settings.json").read_text())["settings"]["frames"] == 4
+    assert vqtools.animate("a forest ^ a sea", out="again", size=(64, 64), iterations=3, cutouts=2, grids=2, frames=4,
+                           iterations_per_frame="1", seed=4) == Path("again")  # fmt: skip
+    assert shots("again") == shots(str(folder))
+
+
+def test_ctrl_c_keeps_what_is_made_and_resume_makes_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("animate", "a forest", "--frames", "5", *TINY, "--out", "whole") == 0
+    step = Animator.step
+
+    def interrupted(self: Animator) -> dict[str, float]:
+        if self.done == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Animator, "step", interrupted)
+        assert call("animate", "a forest", "--frames", "5", *TINY, "--out", "half") == 130
+    assert "stopped after 3 of 5 frames; go on with: vqtools animate --resume half" in capsys.readouterr().err
+    assert count("half/half.mp4") == 3
+    assert call("animate", "--resume", "half") == 0
+    assert shots("half") == shots("whole") and count("half/half.mp4") == 5
+    assert call("animate", "--resume", "half", "--rewind", "2", "--angle", "20", "--frames", "6") == 0
+    other = shots("half")
+    assert other[:3] == shots("whole")[:3] and len(other) == 6 and other[3] != shots("whole")[3]
+    capsys.readouterr()
+    assert call("animate", "--resume", "half", "--seed", "9") == 2
+    assert "--seed can't change" in capsys.readouterr().err
+
+
+def test_an_octave_zoom_from_end_to_end() -> None:
+    flags = ["--octave-zoom", "--zoom", "1.5", "--frames", "4", *TINY, "--out", "zoom"]
+    assert call("animate", "a castle ^ a forest", *flags) == 0
+    octaves = sorted(path.name for path in Path("zoom/octaves").iterdir())
+    assert octaves == [f"octave-00{k}.png" for k in range(3)]  # 1.5^3 is 1.8 doublings
+    assert len(shots("zoom")) == count("zoom/zoom.mp4") == 4
+    shown = [media.read_record(Path("zoom/octaves") / name)["shown"] for name in octaves]
+    assert shown == ["a castle", "a forest", "a castle"]
+    before = shots("zoom")
+    Path("zoom/frames/frame-00003.png").unlink()
+    assert call("animate", "--resume", "zoom") == 0
+    assert shots("zoom") == before
+    assert call("animate", "--resume", "zoom", "--zoom", "1.1") == 2
+
+
+@pytest.mark.parametrize("kind", ["tunnel", "octave"])
+def test_a_dry_run_needs_no_network(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        raise AssertionError("a network was asked for")
+
+    monkeypatch.setattr(studio, "painting", refuse)
+    flags = ["--octave-zoom", "--zoom", "1.3"] if kind == "octave" else ["--motion", "tunnel"]
+    assert call("animate", "a forest", "--frames", "6", "--size", "48x32", "--seed", "1", "--dry-run", *flags) == 0
+    assert count("a-forest-1-dry-run.mp4") == 6
+    assert [path.name for path in Path().iterdir()] == ["a-forest-1-dry-run.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "there is no prompt"),
+        (["a", "b"], "is one argument"),
+        (["a", "--zoom", "0:(1.0+)"], "\n  0:(1.0+)\n         ^"),
+        (["a", "--zoom", "0"], "frame 0: zoom 0: must be more than 0"),
+        (["a", "--size", "100x64"], "width 100 is not a multiple of 8"),
+        (["a", "--rewind", "3"], "--rewind is for a folder"),
+        (["--resume", "none"], "holds no animation"),
+        (["a", "--audio", "none.wav"], "'none.wav' is not there"),
+        (["a", "--prompts-at", "0: x, 2"], "a colon"),
+    ],
+)
+def test_the_impossible_gets_its_line_and_leaves_nothing(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("animate", *arguments) == 2
+    assert says in capsys.readouterr().err
+    assert not list(Path().iterdir())

@@ -1,0 +1,85 @@
+"""The settings of an animation: names that artists know, presets of motion, errors where they stand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from vqtools.animation.settings import CURVES, MOTIONS, STILL, AnimateSettings
+from vqtools.animation.track import Track
+from vqtools.settings import UserError, table
+
+
+def test_the_agreed_flags_are_there() -> None:
+    flags = {one.flag for one in AnimateSettings.options()}
+    agreed = (
+        "octave-zoom cadence frames fps zoom angle translation-x translation-y translation-z rotation-3d-x"
+        " rotation-3d-y rotation-3d-z prompts-at iterations-per-frame loop audio size seed cutouts vqgan clip preset"
+    )
+    assert {f"--{name}" for name in agreed.split()} <= flags
+    assert len(table(AnimateSettings, "prompt").splitlines()) == 2 + len(AnimateSettings.model_fields)
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_a_motion_sets_its_curves_and_each_can_be_set_by_itself(motion: str) -> None:
+    settings = AnimateSettings.parse({"motion": motion})
+    expected = {**STILL, **MOTIONS[motion]}
+    assert {name: getattr(settings, name) for name in STILL} == expected
+    other = AnimateSettings.parse({"motion": motion, "angle": "7"})
+    assert other.angle == "7" and other.zoom == expected["zoom"]
+    Track(settings, 0).check(settings.size)
+    assert AnimateSettings.parse(settings.model_dump(mode="json")) == settings
+
+
+def test_the_default_motion_is_that_of_its_name() -> None:
+    assert AnimateSettings() == AnimateSettings.parse({"motion": AnimateSettings().motion})
+
+
+def test_numbers_are_curves_too() -> None:
+    assert AnimateSettings(zoom=1.05, iterations_per_frame=3).zoom == "1.05"  # type: ignore[arg-type]
+    assert set(CURVES) <= set(AnimateSettings.model_fields)
+
+
+def test_a_curve_that_cannot_be_read_points_at_the_place() -> None:
+    with pytest.raises(UserError) as caught:
+        AnimateSettings.parse({"zoom": "0:(1.0+sine(t))"})
+    assert "no function is called 'sine'; did you mean 'sin'" in str(caught.value)
+    assert caught.value.pointer == "  0:(1.0+sine(t))\n         ^"
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"zoom": "1+low"}, "no variable is called 'low'"),
+        ({"out_fps": 30}, "belong together"),
+        ({"out_fps": 6, "between": "blend"}, "must be more than fps"),
+        ({"octave_zoom": True, "loop": True}, "at once"),
+        ({"prompt": "a ^ b:nan"}, "finite number"),
+        ({"motion": "zom"}, "must be"),
+        ({"zoom": True}, "zoom True"),
+    ],
+)
+def test_what_does_not_fit(fields: dict[str, object], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        AnimateSettings.parse(fields)
+    assert says in str(caught.value)
+
+
+def test_sound_has_names_where_there_is_a_file() -> None:
+    assert AnimateSettings(audio="song.mp3", zoom="1+0.1*low").zoom == "1+0.1*low"
+
+
+def test_settings_are_read_without_the_heavy_libraries() -> None:
+    program = (
+        "import sys, vqtools.animation.settings; print([n for n in ('torch', 'numpy', 'librosa') if n in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+def test_quick_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VQTOOLS_QUICK", "1")
+    quick = AnimateSettings(frames=100, cadence=3).quick()
+    assert (quick.frames, quick.iterations_per_frame, quick.cadence, quick.size) == (4, "2", 1, (64, 64))

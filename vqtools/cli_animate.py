@@ -1,0 +1,151 @@
+"""What `vqtools animate` does: a folder is made or gone on with, the cost is said, frames arrive, a video is written.
+
+Knows folders, words and exit codes; the work itself is the studio's.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vqtools import jobs, media
+from vqtools.animation.project import Project, film
+from vqtools.animation.settings import AnimateSettings
+from vqtools.settings import UserError, shorten
+
+STOPPED = 130
+_VIDEO = {"format", "out_fps", "between", "crf", "odd_sides", "audio"}
+
+
+def run(fields: Mapping[str, Any], *, out: str | None, resume: str | None, rewind: int, dry_run: bool) -> int:
+    """The command with its fields read from flags; returns the exit code."""
+    if resume is not None and out is not None:
+        raise UserError("--resume and --out at once; --resume goes on in its own folder")
+    if resume is None and rewind:
+        raise UserError("--rewind is for a folder made before: vqtools animate --resume FOLDER --rewind 30")
+    if resume is None and not ({"prompt", "prompts_at"} & set(fields)):
+        raise UserError('there is no prompt; say what to show: vqtools animate "a forest"')
+    stored = Project.open(resume) if resume is not None else None
+    settings = _settings(fields, stored)
+    if dry_run:
+        return _dry_run(settings, out, stored)
+    project = stored or _new(settings, out)
+    if stored is not None and rewind:
+        _rewind(stored, settings, rewind)
+    return _make(settings, project)
+
+
+def _settings(fields: Mapping[str, Any], stored: Project | None) -> AnimateSettings:
+    """The flags' settings, on top of a folder's; with a seed."""
+    if stored is None:
+        settings = AnimateSettings.parse(fields).quick()
+        return settings.model_copy(update={"seed": secrets.randbelow(2**32)}) if settings.seed is None else settings
+    before = AnimateSettings.parse(stored.record["settings"])
+    settings = AnimateSettings.parse({**stored.record["settings"], **_motion(fields), **fields})
+    begun = bool(stored.positions()) or (stored.folder / "octaves").is_dir()
+    for one in AnimateSettings.options():
+        changed = getattr(before, one.name) != getattr(settings, one.name)
+        fixed = (
+            not one.live or (before.octave_zoom and one.name not in _VIDEO) or (before.loop and one.name == "frames")
+        )
+        if begun and changed and fixed:
+            raise UserError(
+                f"{one.flag} can't change in a folder that is begun ({shorten(getattr(before, one.name))} there);"
+                " leave it away, or start a new folder"
+            )
+    return settings
+
+
+def _motion(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A motion's curves by its name: the folder's own must not stand in their way."""
+    if "motion" not in fields:
+        return {}
+    chosen = AnimateSettings.parse({"motion": fields["motion"]})
+    from vqtools.animation.settings import STILL
+
+    return {name: getattr(chosen, name) for name in STILL}
+
+
+def _new(settings: AnimateSettings, out: str | None) -> Project:
+    if out is not None and (not out.strip() or "\0" in out or Path(out).is_file()):
+        raise UserError(
+            f"--out {shorten(out)} is no folder that can be made; without it the prompt gives the name"
+        )
+    name = out or media.file_stem(settings.prompt, settings.seed or 0)
+    return Project.create(name, {"settings": settings.model_dump(mode="json")})
+
+
+def _rewind(project: Project, settings: AnimateSettings, frames: int) -> None:
+    if settings.octave_zoom:
+        raise UserError("--rewind is not for an octave zoom, whose frames are cut from its pictures")
+    left = project.rewind(frames)
+    click.echo(f"{left} frames are left", err=True)
+
+
+def _make(settings: AnimateSettings, project: Project) -> int:
+    """Frames until the end or Ctrl-C, then the video of what is there."""
+    from vqtools import studio
+
+    started = time.monotonic()
+    threads = project.record.get("threads")
+    try:
+        job = studio.animation(settings, project, threads=threads if isinstance(threads, int) else None)
+    except UserError:
+        _drop_if_empty(project)
+        raise
+    begun = job.done
+    if job.position < job.total:
+        expected = studio.estimate(job)
+        already = f"; {begun} are there" if begun else ""
+        click.echo(f"{expected}{already}; Ctrl-C stops and keeps what is made", err=True)
+        free = shutil.disk_usage(project.folder).free
+        if expected.bytes > free:
+            raise UserError(
+                f"{expected.bytes / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free on the disk of"
+                f" {str(project.folder)!r}; take fewer frames or another folder with --out"
+            )
+    finished = jobs.run(job, label="animating")
+    way_on = f"vqtools animate --resume {project.folder}"
+    if not job.done:
+        click.echo(f"stopped before the first frame; go on with: {way_on}", err=True)
+        return STOPPED
+    made = film(project, settings)
+    if any(made.added):
+        click.echo(f"note: the video is {made.size[0]}x{made.size[1]}, as it wants even sides", err=True)
+    seconds = time.monotonic() - started
+    click.echo(f"{made.path} ({made.frames} frames, {settings.size[0]}x{settings.size[1]}, {seconds:.0f} s)")
+    if finished:
+        return 0
+    click.echo(f"stopped after {job.done} of {settings.frames} frames; go on with: {way_on}", err=True)
+    return STOPPED
+
+
+def _drop_if_empty(project: Project) -> None:
+    """Leave no folder behind for a wish that could not be met."""
+    if [path.name for path in project.folder.iterdir()] == ["settings.json"]:
+        shutil.rmtree(project.folder)
+
+
+def _dry_run(settings: AnimateSettings, out: str | None, stored: Project | None) -> int:
+    import tempfile
+
+    from vqtools.animation import video
+    from vqtools.animation.forecast import dry_run
+
+    folder = stored.folder if stored else Path(out) if out else Path()
+    target = folder / f"{media.file_stem(settings.prompt, settings.seed or 0)}-dry-run.{settings.format}"
+    media.check_writable(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = [
+            media.save_png(Path(scratch) / video.PATTERN.format(number), picture, {})
+            for number, picture in enumerate(dry_run(settings, settings.seed or 0))
+        ]
+        made = video.write(paths, target, fps=settings.fps, sides=settings.odd_sides, audio=settings.audio or None)
+    click.echo(f"{made.path} ({made.frames} frames of a test card)")
+    return 0
