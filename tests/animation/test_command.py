@@ -16,7 +16,7 @@ import vqtools
 from vqtools import cli, media, studio
 from vqtools.animation.animator import Animator
 
-TINY = "--size 64x64 -i 3 --cutouts 2 --grids 2 --iterations-per-frame 1 --seed 4".split()
+TINY = ["--size", "64x64", "-i", "3", "--cutouts", "2", "--grids", "2", "--iterations-per-frame", "1", "--seed", "4"]
 
 
 @pytest.fixture(autouse=True)

@@ -127,7 +127,7 @@ def warp(
         image = image.float()
         if mode != "nearest":
             image = _soften(image, _scale(matrix, width, height), border)
-        points = _sources(matrix, *seen)
+        points = sources(matrix, *seen)
         if border == "wrap":
             margin = 2  # of a bicubic kernel, which must not end at the seam
             image = _wrapped(image, margin)
@@ -141,7 +141,7 @@ def warp(
 
 def unknown(matrix: Tensor, height: int, width: int) -> Tensor:
     """The mask (1, 1, H, W) of pixels that the last picture does not show."""
-    points = _sources(matrix, height, width)
+    points = sources(matrix, height, width)
     sides = torch.tensor([width, height], dtype=points.dtype)
     return ((points < 0) | (points > sides)).any(-1)[:, None]
 
@@ -171,12 +171,12 @@ def warp_state(state: Mapping[str, Any], matrix: Tensor, f: int, border: Border 
     return {**state, **moved, "adam": adam}
 
 
-def _sources(matrix: Tensor, height: int, width: int) -> Tensor:
+def sources(matrix: Tensor, height: int, width: int) -> Tensor:
     """Where each pixel's centre of what is seen comes from: (1, height, width, 2) as x, y, in float64."""
     y, x = torch.meshgrid(
         torch.arange(height, dtype=torch.float64) + 0.5, torch.arange(width, dtype=torch.float64) + 0.5, indexing="ij"
     )
-    points = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ torch.linalg.inv(matrix).T
+    points: Tensor = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ torch.linalg.inv(matrix).T
     # behind the camera there is nothing: a far point stands for it
     return (points[..., :2] / points[..., 2:].clamp(min=1e-6)).unsqueeze(0)
 

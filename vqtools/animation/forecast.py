@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vqtools import media
 from vqtools.animation.animator import Animator
-from vqtools.animation.camera import Motion, homography, warp
+from vqtools.animation.camera import Motion, homography, sources, warp
 from vqtools.animation.octaves import OctaveZoom, view
 from vqtools.animation.settings import AnimateSettings
 from vqtools.animation.track import Track
@@ -129,11 +129,7 @@ def dry_run(settings: AnimateSettings, seed: int = 0) -> Iterator[Image.Image]:
 
 def card(way: Tensor, width: int, height: int) -> Tensor:
     """A grid (1, 3, H, W) in [-1, 1] as it is seen after a motion: its lines come and go by doublings of the zoom."""
-    y, x = torch.meshgrid(
-        torch.arange(height, dtype=torch.float64) + 0.5, torch.arange(width, dtype=torch.float64) + 0.5, indexing="ij"
-    )
-    points = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ torch.linalg.inv(way).T
-    points = points[..., :2] / points[..., 2:].clamp(min=1e-9)
+    points = sources(way, height, width)[0]
     away = points - torch.tensor([width / 2, height / 2], dtype=points.dtype)
     middle = points[height // 2, width // 2 - 1 : width // 2 + 1]
     pixel = float((middle[1] - middle[0]).norm()) or 1e-12  # of the card, in this frame

@@ -1,0 +1,132 @@
+"""Animation with the starters: time, overhead, estimate, memory, steadiness.
+
+pytest -m benchmark -s tests/benchmarks/test_animation.py
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from vqtools import media, studio
+from vqtools.animation.animator import Animator
+from vqtools.animation.octaves import OctaveZoom
+from vqtools.animation.project import Project, film
+from vqtools.animation.settings import AnimateSettings
+from vqtools.painting.painter import Painter
+
+pytestmark = pytest.mark.benchmark
+
+# how zooming animations have been made: moved in pixels, the border wrapped, Adam rebuilt for each frame, no average
+PUBLISHED = {"carry": False, "hold": 0.0, "antiblur": "0", "ema": 0.0, "frame_learning_rate": 0.1, "border": "wrap"}
+STORED = {"motion": "none", "zoom": "1.02", "angle": "1", "translation_x": "0.5"}
+
+
+def job_of(folder: Path, **fields: Any) -> Animator | OctaveZoom:
+    settings = AnimateSettings.parse({"prompt": "a castle", "seed": 1, **fields})
+    project = Project(folder, {"settings": settings.model_dump(mode="json")})
+    project.save()
+    return studio.animation(settings, project)
+
+
+def run(job: Animator | OctaveZoom) -> list[np.ndarray]:
+    while job.position < job.total:
+        job.step()
+    return [np.asarray(media.load_picture(path)) for path in sorted(job.project.frames.glob("*.png"))]
+
+
+def grey(picture: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+
+
+def unsteadiness(pictures: Sequence[np.ndarray]) -> float:
+    """Mean absolute difference of neighbours, the second moved back along the DIS flow; 0 to 255."""
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    found = []
+    for a, b in pairwise(pictures):
+        flow = dis.calc(grey(a), grey(b), None)
+        y, x = np.mgrid[: a.shape[0], : a.shape[1]].astype(np.float32)
+        back = cv2.remap(b, x + flow[..., 0], y + flow[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        found.append(np.abs(back.astype(float) - a)[8:-8, 8:-8].mean())
+    return float(np.mean(found))
+
+
+def sharpness(pictures: Sequence[np.ndarray]) -> float:
+    """Variance of the Laplacian, mean over frames."""
+    return float(np.mean([cv2.Laplacian(grey(picture), cv2.CV_64F).var() for picture in pictures]))
+
+
+@pytest.mark.parametrize(("octave", "limit"), [(False, 360), (True, 120)])
+def test_five_seconds_of_zoom_and_the_estimate(tmp_path: Path, octave: bool, limit: int) -> None:
+    job = job_of(tmp_path, size=(256, 256), frames=60, fps=12, octave_zoom=octave, iterations=100 if not octave else 60)
+    expected = studio.estimate(job).seconds
+    started = time.perf_counter()
+    run(job)
+    film(job.project, job.settings)
+    took = time.perf_counter() - started
+    print(f"{'octave zoom' if octave else 'zoom'}, 60 frames of 256x256: {took:.0f} s, {expected:.0f} s foretold")
+    assert abs(took - expected) <= 0.25 * took
+    assert took <= limit
+
+
+def test_what_a_frame_costs_beside_its_guidance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_of(tmp_path, size=(256, 256), frames=8, iterations=3, iterations_per_frame="10")
+    guided = [0.0]
+    step = Painter.step
+
+    def timed(self: Painter) -> dict[str, float]:
+        started = time.perf_counter()
+        found = step(self)
+        guided[0] += time.perf_counter() - started
+        return found
+
+    while not job.done:
+        job.step()
+    monkeypatch.setattr(Painter, "step", timed)
+    started = time.perf_counter()
+    pictures = run(job)
+    whole = time.perf_counter() - started
+    share = (whole - guided[0]) / guided[0]
+    print(f"beside guidance: {share:.1%} of it, {(whole - guided[0]) / (len(pictures) - 1) * 1000:.0f} ms a frame")
+    assert share <= 0.15
+
+
+@pytest.mark.parametrize("prompt", ["a castle", "a sunflower"])
+def test_steadier_than_the_published_loop_and_no_less_sharp(tmp_path: Path, prompt: str) -> None:
+    fields = {"prompt": prompt, "size": (160, 160), "frames": 24, "iterations": 60, "grids": 16, **STORED}
+    found = {}
+    for name, extra in (("published", PUBLISHED), ("ours", {})):
+        pictures = run(job_of(tmp_path / name, **fields, **extra))[1:]
+        found[name] = unsteadiness(pictures), sharpness(pictures)
+    octave = run(job_of(tmp_path / "octave", **{**fields, "octave_zoom": True, "angle": "0", "translation_x": "0"}))
+    found["octave zoom"] = unsteadiness(octave), sharpness(octave)
+    for name, (steady, sharp) in found.items():
+        print(f"{prompt}, {name}: neighbours differ by {steady:.2f}, variance of the Laplacian {sharp:.0f}")
+    published, ours = found["published"], found["ours"]
+    assert ours[0] <= 0.7 * published[0] and ours[1] >= published[1]
+    assert found["octave zoom"][0] <= 0.2 * published[0]
+
+
+def test_300_frames_take_no_more_memory_than_30(tmp_path: Path) -> None:
+    program = (
+        "import resource, sys; sys.path.insert(0, {tests!r})\n"
+        "from pathlib import Path; from test_animation import job_of\n"
+        "job = job_of(Path({folder!r}), size=(64, 64), frames={frames}, iterations=3, grids=2, cutouts=2,"
+        " iterations_per_frame='1')\nwhile job.position < job.total: job.step()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = []
+    for frames in (30, 300):
+        text = program.format(tests=str(Path(__file__).parent), folder=str(tmp_path / str(frames)), frames=frames)
+        peaks.append(int(subprocess.run([sys.executable, "-c", text], check=True, capture_output=True).stdout) / 1024)
+    print(f"most memory: {peaks[0]:.0f} MB for 30 frames, {peaks[1]:.0f} MB for 300")
+    assert peaks[1] <= 1.05 * peaks[0]
