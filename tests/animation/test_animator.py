@@ -133,13 +133,17 @@ def test_states_of_long_runs_are_thinned(animator: Make, tmp_path: Path) -> None
 
 
 def test_without_guidance_a_frame_is_the_last_one_moved(animator: Make, tmp_path: Path) -> None:
-    run(animator(tmp_path, iterations_per_frame="0", hold=0.999, motion="none", translation_x="2", border="wrap"))
+    run(
+        animator(
+            tmp_path, iterations_per_frame="0", hold=0.999, clarity=0, motion="none", translation_x="2", border="wrap"
+        )
+    )
     first, second, *_ = frames(tmp_path)
     assert np.abs(np.roll(first, 2, axis=1).astype(int) - second).max() <= 2
 
 
 def test_cadence_paints_every_nth_and_carries_the_others(animator: Make, tmp_path: Path) -> None:
-    job = run(animator(tmp_path, frames=8, cadence=3, motion="none", translation_x="1", border="wrap"))
+    job = run(animator(tmp_path, frames=8, cadence=3, clarity=0, motion="none", translation_x="1", border="wrap"))
     assert [(f.number, f.between) for f in job.plan] == [(0, 0), (3, 2), (6, 2), (7, 0)]
     pictures = [picture.astype(int) for picture in frames(tmp_path)]
     a, b = np.roll(pictures[0], 1, axis=1), np.roll(pictures[3], -2, axis=1)
@@ -186,6 +190,18 @@ def test_sharpening_brings_contrast_back() -> None:
     image = torch.rand(1, 3, 32, 32) * 0.5
     assert sharpen(image, 0.3).std() > image.std() * 1.05
     assert torch.equal(sharpen(image, 0.0), image)
+
+
+def test_sharpening_does_not_add_up(animator: Make, tmp_path: Path) -> None:
+    still = {"motion": "none", "frames": 20, "hold": 0.95, "iterations_per_frame": "0", "antiblur": "9"}
+    run(animator(tmp_path / "a", clarity=0, **still))
+    pictures = [picture.astype(float) for picture in frames(tmp_path / "a")]
+    assert pictures[-1].std() < 1.2 * pictures[1].std()
+    run(animator(tmp_path / "b", clarity=1, frames=2))
+    run(animator(tmp_path / "c", clarity=0, frames=2))
+    assert frames(tmp_path / "b")[1].std() > frames(tmp_path / "c")[1].std()
+    shown = [run(animator(tmp_path / name, clarity=c, frames=2)).last for name, c in (("b", 1), ("c", 0))]
+    assert torch.equal(*shown)  # what moves on is the same
 
 
 def test_noise_moves_with_the_world(animator: Make, tmp_path: Path) -> None:

@@ -27,7 +27,15 @@ from vqtools.painting.painter import Painter
 pytestmark = pytest.mark.benchmark
 
 # how zooming animations have been made: moved in pixels, the border wrapped, Adam rebuilt for each frame, no average
-PUBLISHED = {"carry": False, "hold": 0.0, "antiblur": "0", "ema": 0.0, "frame_learning_rate": 0.1, "border": "wrap"}
+PUBLISHED = {
+    "carry": False,
+    "hold": 0.0,
+    "antiblur": "0",
+    "clarity": 0.0,
+    "ema": 0.0,
+    "frame_learning_rate": 0.1,
+    "border": "wrap",
+}
 STORED = {"motion": "none", "zoom": "1.02", "angle": "1", "translation_x": "0.5"}
 
 

@@ -9,6 +9,7 @@ Shapes: H and W the picture's sides; pictures are (1, 3, H, W) in [-1, 1].
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -201,7 +202,9 @@ class Animator:
         if settings.color_coherence == "LAB" and self.colours is not None:
             moved = match_colours(moved, self.colours.to(device))
         if moment.antiblur:
-            moved = sharpen(moved, moment.antiblur)
+            # what stays is sharpened again with the next frame: more than this would grow without end
+            most = 0.8 / settings.hold - 1 if settings.hold else math.inf
+            moved = sharpen(moved, max(0.0, min(moment.antiblur, most)))
         self._move_noise(matrix)
         if moment.noise:
             moved = (moved + moment.noise * self._world_noise().to(device)).clamp(-1, 1)
@@ -265,6 +268,8 @@ class Animator:
             share = (tail + 1) / (self.lead + 1)
             mixed = torch.lerp(_as_image(pixels), media.to_tensor(lead), share * share * (3 - 2 * share))
             pixels = _as_pixels(mixed)
+        if self.settings.clarity:
+            pixels = _as_pixels(sharpen(_as_image(pixels), self.settings.clarity))
         self.project.save_frame(kept, _as_picture(pixels), about)
 
     def preview(self) -> Image:

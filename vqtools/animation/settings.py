@@ -93,10 +93,10 @@ class AnimateSettings(PaintSettings):
         True, help="Adam's memory moves along with the picture, and is not forgotten at each frame", group="steadiness"
     )
     frame_learning_rate: float = option(
-        0.03, help="step size on the latents of the frames after the first", group="steadiness", gt=0, le=10
+        0.2, help="step size on the latents of the frames after the first", group="steadiness", gt=0, le=10
     )
     hold: float = option(
-        0.5, help="share of the last frame, moved, that stays in each frame", group="steadiness", ge=0, lt=1
+        0.3, help="share of the last frame, moved, that stays in each frame", group="steadiness", ge=0, lt=1
     )
     ema: float = option(
         0.9, help="how long a memory the average has that is shown: 0 shows the latents themselves", group="steadiness",
@@ -109,7 +109,10 @@ class AnimateSettings(PaintSettings):
         "none", help="LAB gives each frame the first one's colours", group="steadiness"
     )
     noise_schedule: str = _curve("0", help="noise that moves with the world, 1 is full contrast", group="steadiness")
-    antiblur: str = _curve("0", help="unsharp masking of what moves on, 0.1 is little", group="steadiness")
+    antiblur: str = _curve("0.7", help="unsharp masking of what moves on, against drift to blur", group="steadiness")
+    clarity: float = option(
+        0.3, help="unsharp masking of what is shown; it does not add up over frames", group="steadiness", ge=0, le=3
+    )
     seed_behavior: Literal["run", "iter", "fixed"] = option(
         "run", help="draws go on, begin at seed + frame, or are the same on every frame", group="steadiness"
     )
