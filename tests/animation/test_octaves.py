@@ -70,7 +70,7 @@ def test_a_settled_picture_has_no_edge_against_the_wider_one() -> None:
     pictures = [plain[0], oz.insert(plain[1], plain[0])]
     for level in (0.05, 0.5, 0.9):
         seen = oz.view(oz.settle(pictures), level)[0, 0, 32]
-        assert (seen[1:] - seen[:-1]).abs().max() < 0.5  # of a step of 1.6
+        assert (seen[1:] - seen[:-1]).abs().max() < 0.6  # of a step of 1.6
 
 
 def test_levels_follow_the_zoom(octaves: Make, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from vqtools import media
-from vqtools.animation.animator import FirstPicture
+from vqtools.animation.animator import FirstPicture, sharpen
 from vqtools.animation.camera import Motion, homography, unknown, warp
 from vqtools.animation.project import Project
 from vqtools.animation.settings import AnimateSettings
@@ -32,6 +32,7 @@ Begin = Callable[[str, int, Compose], FirstPicture]
 """A prompt, a seed, and what is done with the start (a draft, or None) before guidance -> the job that paints it."""
 
 _MOST = 60  # doublings: 10^18
+_CRISP = 1.0  # of unsharp masking, for a picture at twice its size
 _FEATHER = 0.35  # of half a side: how softly the middle meets its surroundings
 
 
@@ -86,7 +87,9 @@ def settle(pictures: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _enlarged(picture: Tensor, zoom: float) -> Tensor:
-    return _moved(picture, homography(Motion(zoom=zoom), *reversed(picture.shape[-2:])))
+    """A picture's middle, sharpened by what enlarging takes: the surroundings must not look like another picture."""
+    larger = _moved(picture, homography(Motion(zoom=zoom), *reversed(picture.shape[-2:])))
+    return sharpen(larger, _CRISP * (zoom - 1))
 
 
 def view(settled: Sequence[Tensor], level: float) -> Tensor:

@@ -93,7 +93,7 @@ class AnimateSettings(PaintSettings):
         True, help="Adam's memory moves along with the picture, and is not forgotten at each frame", group="steadiness"
     )
     frame_learning_rate: float = option(
-        0.2, help="step size on the latents of the frames after the first", group="steadiness", gt=0, le=10
+        0.25, help="step size on the latents of the frames after the first", group="steadiness", gt=0, le=10
     )
     hold: float = option(
         0.3, help="share of the last frame, moved, that stays in each frame", group="steadiness", ge=0, lt=1
@@ -111,7 +111,7 @@ class AnimateSettings(PaintSettings):
     noise_schedule: str = _curve("0", help="noise that moves with the world, 1 is full contrast", group="steadiness")
     antiblur: str = _curve("0.7", help="unsharp masking of what moves on, against drift to blur", group="steadiness")
     clarity: float = option(
-        0.3, help="unsharp masking of what is shown; it does not add up over frames", group="steadiness", ge=0, le=3
+        0.6, help="unsharp masking of what is shown; it does not add up over frames", group="steadiness", ge=0, le=3
     )
     seed_behavior: Literal["run", "iter", "fixed"] = option(
         "run", help="draws go on, begin at seed + frame, or are the same on every frame", group="steadiness"
