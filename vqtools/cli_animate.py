@@ -74,9 +74,7 @@ def _motion(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _new(settings: AnimateSettings, out: str | None) -> Project:
     if out is not None and (not out.strip() or "\0" in out or Path(out).is_file()):
-        raise UserError(
-            f"--out {shorten(out)} is no folder that can be made; without it the prompt gives the name"
-        )
+        raise UserError(f"--out {shorten(out)} is no folder that can be made; without it the prompt gives the name")
     name = out or media.file_stem(settings.prompt, settings.seed or 0)
     return Project.create(name, {"settings": settings.model_dump(mode="json")})
 
