@@ -11,7 +11,7 @@ import pytest
 
 
 @pytest.mark.benchmark
-@pytest.mark.parametrize("arguments", [["--help"], ["paint", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["paint", "--help"], ["animate", "--help"]])
 def test_help_within_half_a_second(arguments: list[str]) -> None:
     times = []
     for _ in range(7):
