@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vqtools import __version__
+from vqtools.cli_animate import animate
 from vqtools.cli_training import train_vqgan
 from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
 from vqtools.settings import Settings, UserError, shorten
@@ -70,6 +71,7 @@ def command(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+command.add_command(animate)
 command.add_command(train_vqgan)
 
 
@@ -107,40 +109,6 @@ def paint(prompt: tuple[str, ...], source: str | None, out: str | None, **flags:
         raise UserError('there is no prompt; say what to paint: vqtools paint "a red apple"')
     settings = PaintSettings.parse({**_restored(record, fields), **fields}).quick()
     return _paint(settings, record, not fields, folder, name)
-
-
-def _animate_settings() -> type[Settings]:
-    from vqtools.animation.settings import AnimateSettings
-
-    return AnimateSettings
-
-
-@command.command(cls=SettingsCommand, settings=_animate_settings)
-@click.argument("prompt", nargs=-1)
-@click.option("--out", metavar="FOLDER", help="Folder to make [default: named after prompt and seed].")
-@click.option("--resume", metavar="FOLDER", help="Go on in a folder made before; other flags count from here.")
-@click.option("--rewind", metavar="NUMBER", type=click.IntRange(0), default=0, help="Throw so many last frames away.")
-@click.option("--dry-run", is_flag=True, help="Only the motion, on a test card, in seconds.")
-@debug_option
-def animate(
-    prompt: tuple[str, ...], out: str | None, resume: str | None, rewind: int, dry_run: bool, **flags: Any
-) -> int:
-    """Frames and a video of PROMPT: zooms, journeys, loops.
-
-    \b
-    vqtools animate "a castle ^ a green forest ^ the blue sea" --octave-zoom --zoom 1.04
-    vqtools animate "a forest" --motion tunnel --frames 120 --dry-run
-    vqtools animate --prompts-at '{"0": "a forest", "60": "a city"}' --zoom "0:(1.02), 60:(1.0+0.05*sin(t/9))"
-    vqtools animate --resume a-forest-42 --rewind 30 --angle 2
-    """
-    from vqtools.cli_animate import run
-
-    if len(prompt) > 1:
-        raise UserError(f'the prompt is one argument; put it in quotes: vqtools animate "{" ".join(prompt)}"')
-    fields = given(flags)
-    if prompt:
-        fields["prompt"] = prompt[0]
-    return run(fields, out=out, resume=resume, rewind=rewind, dry_run=dry_run)
 
 
 def _target(out: str | None) -> tuple[Path, str | None]:

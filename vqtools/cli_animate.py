@@ -1,6 +1,6 @@
-"""What `vqtools animate` does: a folder is made or gone on with, the cost is said, frames arrive, a video is written.
+"""The command that animates: a folder is made or gone on with, the cost is said, frames arrive, a video is written.
 
-Knows folders, words and exit codes; the work itself is the studio's.
+Knows flags, folders and words; the work itself is the studio's. Imports nothing heavy before it is called.
 """
 
 from __future__ import annotations
@@ -10,21 +10,56 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vqtools import jobs, media
-from vqtools.animation.project import Project, film
-from vqtools.animation.settings import AnimateSettings
-from vqtools.settings import UserError, shorten
+from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
+from vqtools.settings import Settings, UserError, shorten
 
-STOPPED = 130
+if TYPE_CHECKING:
+    from vqtools.animation.project import Project
+    from vqtools.animation.settings import AnimateSettings
+
 _VIDEO = {"format", "out_fps", "between", "crf", "odd_sides", "audio"}
 
 
-def run(fields: Mapping[str, Any], *, out: str | None, resume: str | None, rewind: int, dry_run: bool) -> int:
+def _animate_settings() -> type[Settings]:
+    from vqtools.animation.settings import AnimateSettings
+
+    return AnimateSettings
+
+
+@click.command(cls=SettingsCommand, settings=_animate_settings)
+@click.argument("prompt", nargs=-1)
+@click.option("--out", metavar="FOLDER", help="Folder to make [default: named after prompt and seed].")
+@click.option("--resume", metavar="FOLDER", help="Go on in a folder made before; other flags count from here.")
+@click.option("--rewind", metavar="NUMBER", type=click.IntRange(0), default=0, help="Throw so many last frames away.")
+@click.option("--dry-run", is_flag=True, help="Only the motion, on a test card, in seconds.")
+@debug_option
+def animate(
+    prompt: tuple[str, ...], out: str | None, resume: str | None, rewind: int, dry_run: bool, **flags: Any
+) -> int:
+    """Frames and a video of PROMPT: zooms, journeys, loops.
+
+    \b
+    vqtools animate "a castle ^ a green forest ^ the blue sea" --octave-zoom --zoom 1.04
+    vqtools animate "a forest" --motion tunnel --frames 120 --dry-run
+    vqtools animate --prompts-at '{"0": "a forest", "60": "a city"}' --zoom "0:(1.02), 60:(1.0+0.05*sin(t/9))"
+    vqtools animate --resume a-forest-42 --rewind 30 --angle 2
+    """
+    if len(prompt) > 1:
+        raise UserError(f'the prompt is one argument; put it in quotes: vqtools animate "{" ".join(prompt)}"')
+    fields = given(flags)
+    if prompt:
+        fields["prompt"] = prompt[0]
+    return _run(fields, out=out, resume=resume, rewind=rewind, dry_run=dry_run)
+
+
+def _run(fields: Mapping[str, Any], *, out: str | None, resume: str | None, rewind: int, dry_run: bool) -> int:
     """The command with its fields read from flags; returns the exit code."""
+    from vqtools.animation.project import Project
+
     if resume is not None and out is not None:
         raise UserError("--resume and --out at once; --resume goes on in its own folder")
     if resume is None and rewind:
@@ -43,6 +78,8 @@ def run(fields: Mapping[str, Any], *, out: str | None, resume: str | None, rewin
 
 def _settings(fields: Mapping[str, Any], stored: Project | None) -> AnimateSettings:
     """The flags' settings, on top of a folder's; with a seed."""
+    from vqtools.animation.settings import AnimateSettings
+
     if stored is None:
         settings = AnimateSettings.parse(fields).quick()
         return settings.model_copy(update={"seed": secrets.randbelow(2**32)}) if settings.seed is None else settings
@@ -66,13 +103,16 @@ def _motion(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A motion's curves by its name: the folder's own must not stand in their way."""
     if "motion" not in fields:
         return {}
-    chosen = AnimateSettings.parse({"motion": fields["motion"]})
-    from vqtools.animation.settings import STILL
+    from vqtools.animation.settings import STILL, AnimateSettings
 
+    chosen = AnimateSettings.parse({"motion": fields["motion"]})
     return {name: getattr(chosen, name) for name in STILL}
 
 
 def _new(settings: AnimateSettings, out: str | None) -> Project:
+    from vqtools import media
+    from vqtools.animation.project import Project
+
     if out is not None and (not out.strip() or "\0" in out or Path(out).is_file()):
         raise UserError(f"--out {shorten(out)} is no folder that can be made; without it the prompt gives the name")
     name = out or media.file_stem(settings.prompt, settings.seed or 0)
@@ -88,7 +128,8 @@ def _rewind(project: Project, settings: AnimateSettings, frames: int) -> None:
 
 def _make(settings: AnimateSettings, project: Project) -> int:
     """Frames until the end or Ctrl-C, then the video of what is there."""
-    from vqtools import studio
+    from vqtools import jobs, studio
+    from vqtools.animation.project import film
 
     started = time.monotonic()
     threads = project.record.get("threads")
@@ -133,6 +174,7 @@ def _drop_if_empty(project: Project) -> None:
 def _dry_run(settings: AnimateSettings, out: str | None, stored: Project | None) -> int:
     import tempfile
 
+    from vqtools import media
     from vqtools.animation import video
     from vqtools.animation.forecast import dry_run
 
