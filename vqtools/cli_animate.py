@@ -172,20 +172,12 @@ def _drop_if_empty(project: Project) -> None:
 
 
 def _dry_run(settings: AnimateSettings, out: str | None, stored: Project | None) -> int:
-    import tempfile
-
     from vqtools import media
-    from vqtools.animation import video
-    from vqtools.animation.forecast import dry_run
+    from vqtools.animation.forecast import film_test_card
 
     folder = stored.folder if stored else Path(out) if out else Path()
     target = folder / f"{media.file_stem(settings.prompt, settings.seed or 0)}-dry-run.{settings.format}"
     media.check_writable(folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        paths = [
-            media.save_png(Path(scratch) / video.PATTERN.format(number), picture, {})
-            for number, picture in enumerate(dry_run(settings, settings.seed or 0))
-        ]
-        made = video.write(paths, target, fps=settings.fps, sides=settings.odd_sides, audio=settings.audio or None)
+    made = film_test_card(settings, target)
     click.echo(f"{made.path} ({made.frames} frames of a test card)")
     return 0

@@ -1,14 +1,16 @@
 """Before hours are spent: how long, how many frames, how much disk; and the motion at once, on a test card.
 
-Knows jobs and their parts; nothing about files.
+Knows jobs and their parts; writes one file, the test card as a video.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,6 +18,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from vqtools import media
+from vqtools.animation import video
 from vqtools.animation.animator import Animator
 from vqtools.animation.camera import Motion, homography, sources, warp
 from vqtools.animation.octaves import OctaveZoom, view
@@ -142,3 +145,13 @@ def card(way: Tensor, width: int, height: int) -> Tensor:
     turn = torch.atan2(away[..., 1], away[..., 0])
     hues = torch.stack([(turn + k * 2 * math.pi / 3).cos() for k in range(3)])
     return (0.35 * hues + 0.9 * light - 0.45).clamp(-1, 1).float()[None]
+
+
+def film_test_card(settings: AnimateSettings, target: Path) -> video.Made:
+    """The dry run as a video at ``target``."""
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = [
+            media.save_png(Path(scratch) / video.PATTERN.format(number), picture, {})
+            for number, picture in enumerate(dry_run(settings, settings.seed or 0))
+        ]
+        return video.write(paths, target, fps=settings.fps, sides=settings.odd_sides, audio=settings.audio or None)

@@ -5,16 +5,20 @@ Knows which settings, job and folder belong together; nothing about how a pictur
 
 from __future__ import annotations
 
+import html
+import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import ipywidgets as widgets
 
+from vqtools.animation.settings import AnimateSettings
 from vqtools.jobs import Job
 from vqtools.media import check_writable, file_stem, load_picture, read_record, save_png
 from vqtools.painting.settings import PRESETS, PaintSettings
-from vqtools.settings import UserError, quick_requested
+from vqtools.sampling.settings import SampleSettings
+from vqtools.settings import Settings, UserError, quick_requested
 from vqtools.ui.form import Form
 from vqtools.ui.runner import Runner
 
@@ -24,66 +28,68 @@ if TYPE_CHECKING:
 STYLE = Path(__file__).with_name("panel.css")
 
 
-class PaintingJob(Job, Protocol):
-    """A job that paints: `studio.painting(settings)` makes one."""
+class PictureJob(Job, Protocol):
+    """A job that makes a picture: `studio.painting(settings)` and `drawing.drawing(settings)` make one."""
 
-    settings: PaintSettings
+    settings: Any
 
     def picture(self) -> Image: ...
 
     def record(self) -> dict[str, Any]: ...
 
 
-class PaintPanel:
-    """A prompt, and the picture it becomes. Display it; press Paint, or `await panel.run()`.
+class Panel:
+    """Settings, the job they make, and what comes of it. Display it; press the first button, or `await panel.run()`.
 
-    Every picture is saved in `folder` with its settings inside. The job lives here and not in the page: displayed
-    again, or after the page was loaded anew, the panel shows the same run.
+    The job lives here and not in the page: displayed again, or after the page was loaded anew, the panel shows the
+    same run. What it makes is saved in `folder`.
     """
 
+    verb = "Start"
+    apart = "prompt"  # the field that stands above, as wide as the page
+    hint = ""
+    suggestions: ClassVar[dict[str, tuple[str, ...]]] = {
+        "vqgan": ("starter",), "clip": ("starter",), "transformer": ("starter", "none"),
+    }  # fmt: skip
+
     def __init__(
-        self,
-        settings: PaintSettings | None = None,
-        *,
-        folder: str | Path = "pictures",
-        make: Callable[[PaintSettings], PaintingJob] | None = None,
+        self, settings: Settings, *, folder: str | Path = "pictures", make: Callable[[Any], Job] | None = None
     ) -> None:
         self.folder = Path(folder)
-        self.saved: Path | None = None  # the file of the last picture
-        self._make = make or _painting
-        self.runner = Runner(self._plan, finish=self._save, verb="Paint")
-        starter = ("starter",)
-        self.form = Form(
-            settings or PaintSettings(),
-            apart=("prompt",),
-            suggestions={"vqgan": starter, "clip": starter, "transformer": (*starter, "none")},
-        )
+        self._make = make or self._job
+        self.runner = Runner(self._plan, finish=self._save, verb=self.verb)
+        self.form = Form(settings, apart=(self.apart,), suggestions=self.suggestions)
         self.form.on_change = self._changed
         page = widgets.HBox([self.runner.view, self.form.body])
         page.add_class("vqtools-page")
         quick = widgets.HTML("Quick run: VQTOOLS_QUICK=1 keeps sizes and steps small." if quick_requested() else "")
         quick.layout.display = "" if quick.value else "none"
-        self.view = widgets.VBox(
-            [
-                widgets.HTML(f"<style>{STYLE.read_text('utf-8')}</style>", layout=widgets.Layout(display="none")),
-                self.form.row("prompt"),
-                page,
-                self.runner.buttons,
-                quick,
-            ]
-        )
+        style = widgets.HTML(f"<style>{STYLE.read_text('utf-8')}</style>", layout=widgets.Layout(display="none"))
+        self.view = widgets.VBox([style, self.form.row(self.apart), page, self.runner.buttons, quick])
         self.view.add_class("vqtools-panel")
-        self._recall()
+        self.runner.say(self.hint)
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
         display(self.view)  # type: ignore[no-untyped-call]
 
-    async def run(self) -> Image | None:
-        """Do what Paint does, in this cell: the picture, also if it was stopped; None if that was before it began."""
-        job = await self.runner.run()
-        return job.picture() if job is not None and job.position else None  # type: ignore[attr-defined]
+    def _job(self, settings: Any) -> Job:
+        raise NotImplementedError
+
+    def _save(self, job: Any) -> str:
+        raise NotImplementedError
+
+    def _changed(self, name: str) -> None:
+        def act() -> None:
+            self._follow(name)
+            if self.runner.state != "idle":
+                self.form.note(name, "from the next run")
+
+        self.runner.guarded(act)(None)
+
+    def _follow(self, name: str) -> None:
+        """Change what hangs on a field that a person has changed."""
 
     def _plan(self) -> Callable[[], Job]:
         self.form.forget_notes()
@@ -102,23 +108,27 @@ class PaintPanel:
 
         return make
 
+
+class PicturePanel(Panel):
+    """A panel whose job makes a picture, saved with its settings inside and never over another."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        super().__init__(settings, **options)
+        self.saved: Path | None = None  # the file of the last picture
+        self._recall()
+
+    async def run(self) -> Image | None:
+        """Do what the button does, in this cell: the picture, also if it was stopped; None before anything was made."""
+        job = await self.runner.run()
+        return job.picture() if job is not None and job.position else None  # type: ignore[attr-defined]
+
     def _save(self, job: Any) -> str:
-        name = file_stem(job.settings.prompt, job.settings.seed) + ".png"
+        name = file_stem(job.settings.prompt or "sample", job.settings.seed) + ".png"
         self.saved = save_png(self.folder / name, job.picture(), job.record())
         return f"saved as {self.saved}"
 
-    def _changed(self, name: str) -> None:
-        def act() -> None:
-            if name == "preset":
-                self.form.set(**PRESETS[self.form.values()["preset"]])
-            if self.runner.state != "idle":
-                self.form.note(name, "from the next run")
-
-        self.runner.guarded(act)(None)
-
     def _recall(self) -> None:
         """The empty state: the last picture made here, if there is one, and one sentence."""
-        self.runner.say("Say what you want to see and press Paint; the first picture takes some seconds.")
         made = sorted(self.folder.glob("*.png"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in made[:3]:  # a file from elsewhere may lie among them
             try:
@@ -126,11 +136,98 @@ class PaintPanel:
                 self.runner.show(load_picture(path))
             except (UserError, KeyError, TypeError):
                 continue
-            self.runner.say(f"Made before: {prompt}. Say what you want to see and press Paint.")
+            self.runner.say(f"Made before: {prompt or path.stem}. {self.hint}")
             return
 
 
-def _painting(settings: PaintSettings) -> PaintingJob:
-    from vqtools import studio  # loads torch: not before it is needed
+class PaintPanel(PicturePanel):
+    """A prompt, and the picture it becomes under CLIP's guidance."""
 
-    return studio.painting(settings)
+    verb = "Paint"
+    hint = "Say what you want to see and press Paint; the first picture takes some seconds."
+
+    def __init__(self, settings: PaintSettings | None = None, **options: Any) -> None:
+        super().__init__(settings or PaintSettings(), **options)
+
+    def _job(self, settings: PaintSettings) -> PictureJob:
+        from vqtools import studio  # loads torch: not before it is needed
+
+        return studio.painting(settings)
+
+    def _follow(self, name: str) -> None:
+        if name == "preset":
+            self.form.set(**PRESETS[self.form.values()["preset"]])
+
+
+class SamplePanel(PicturePanel):
+    """A size, and the picture that a transformer draws for it, code by code, through its window."""
+
+    verb = "Draw"
+    hint = "Choose a size and press Draw: the window walks over the grid, and the picture appears behind it."
+
+    def __init__(self, settings: SampleSettings | None = None, **options: Any) -> None:
+        super().__init__(settings or SampleSettings(), **options)
+
+    def _job(self, settings: SampleSettings) -> PictureJob:
+        from vqtools import drawing
+
+        return drawing.drawing(settings)
+
+
+class AnimatePanel(Panel):
+    """Prompts and a motion, frames on disk, a video at the end; what it will take is said before the first frame."""
+
+    verb = "Animate"
+    hint = "Say what you want to see, choose a motion, and press Animate."
+
+    def __init__(
+        self, settings: AnimateSettings | None = None, *, folder: str | Path = "animations", **options: Any
+    ) -> None:
+        self.film: Path | None = None  # the last video
+        self.note = widgets.HTML()
+        self.note.add_class("vqtools-note")
+        self.video = widgets.Output()
+        super().__init__(settings or AnimateSettings(), folder=folder, **options)
+        self.view.children = (*self.view.children, self.note, self.video)
+
+    async def run(self) -> Path | None:
+        """Do what Animate does, in this cell: the video's file, also of the frames that were made before a stop."""
+        job = await self.runner.run()
+        return self.film if job is not None and job.position else None
+
+    def _job(self, settings: AnimateSettings) -> Job:
+        from vqtools import studio
+        from vqtools.animation.project import Project
+
+        if settings.seed is None:
+            settings = settings.model_copy(update={"seed": secrets.randbelow(2**32)})
+        stem = file_stem(settings.prompt, settings.seed or 0)
+        project = Project.create(self.folder / stem, {"settings": settings.model_dump(mode="json")})
+        job = studio.animation(settings, project)
+        self.note.value = html.escape(str(studio.estimate(job)))
+        return job
+
+    def _save(self, job: Any) -> str:
+        from IPython.display import Video
+
+        from vqtools.animation.project import film
+
+        if not job.done:
+            return f"no frame was finished; {job.project.folder} can be gone on with by vqtools animate --resume"
+        self.film = film(job.project, job.settings).path
+        self.video.outputs = ()
+        self.video.append_display_data(Video(str(self.film), embed=True))  # type: ignore[no-untyped-call]
+        return f"saved as {self.film}"
+
+
+def test_card(settings: AnimateSettings) -> Any:
+    """The motion alone on a test card, as a video for a cell's output; seconds, and no network."""
+    import tempfile
+
+    from IPython.display import Video
+
+    from vqtools.animation.forecast import film_test_card
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = film_test_card(settings.quick(), Path(folder) / f"card.{settings.format}")
+        return Video(data=made.path.read_bytes(), embed=True, mimetype="video/mp4")  # type: ignore[no-untyped-call]
