@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from vqtools.animation.settings import AnimateSettings
 from vqtools.painting.settings import PaintSettings
+from vqtools.sampling.settings import SampleSettings
 from vqtools.settings import Settings, table
 from vqtools.training.settings import TrainVQGANSettings
 
@@ -16,7 +18,12 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 @pytest.mark.parametrize(
     ("page", "activity", "argument"),
-    [("README.md", PaintSettings, "prompt"), ("docs/training.md", TrainVQGANSettings, "folder")],
+    [
+        ("README.md", PaintSettings, "prompt"),
+        ("docs/training.md", TrainVQGANSettings, "folder"),
+        ("docs/sampling.md", SampleSettings, "prompt"),
+        ("docs/animation.md", AnimateSettings, "prompt"),
+    ],
 )
 def test_the_settings_table_is_the_generated_one(page: str, activity: type[Settings], argument: str) -> None:
     mark = f"<!-- settings: {activity.__name__} -->\n"
