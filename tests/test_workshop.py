@@ -186,6 +186,12 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_lower(tmp_path: Path) -
         job.step()
 
 
+def test_tensorboard_s_files_are_written_where_it_is_asked_for(tmp_path: Path) -> None:
+    job = training(tmp_path, tensorboard=True, steps=1)
+    job.step()
+    assert list((tmp_path / "tiny").glob("events.out.tfevents.*"))
+
+
 def pictures(folder: Path, count: int) -> str:
     folder.mkdir()
     for i in range(count):

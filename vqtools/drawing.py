@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vqtools import __version__, media, studio
 from vqtools.device import Machine, choose
+from vqtools.models.decoding import decode
 from vqtools.models.gpt import GPT, Caption, packed
 from vqtools.models.vqgan import VQGAN
 from vqtools.sampling.sampler import Sampler, cell_noise
@@ -162,7 +163,7 @@ class Drawing:
         if pad:
             codes = torch.cat([codes[:, :, -pad:], codes, codes[:, :, :pad]], 2)
         edge = pad * self.vqgan.f
-        image = self.vqgan.decode(codes)[..., edge : edge + self.settings.size[0]].clamp(-1, 1)
+        image = decode(self.vqgan, codes)[..., edge : edge + self.settings.size[0]].clamp(-1, 1)
         picture = media.to_picture(image)
         return picture if self.start is None else turned(picture, self.start.flipped)
 

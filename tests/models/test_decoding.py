@@ -54,6 +54,16 @@ def test_activations_beyond_half_precision_are_still_right() -> None:
     torch.testing.assert_close(decoding.decode_large(vqgan, z), vqgan.decode_latents(z), rtol=1e-3, atol=1e-3)
 
 
+def test_large_grids_of_codes_are_decoded_in_strips_and_small_ones_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    vqgan = VQGAN(TALL).requires_grad_(False)
+    asked = []
+    monkeypatch.setattr(decoding, "decode_large", lambda vqgan, z: asked.append(z.shape) or z)
+    assert decoding.decode(vqgan, torch.zeros(1, 8, 8, dtype=torch.int64)).shape == (1, 3, 64, 64) and not asked
+    decoding.decode(vqgan, torch.zeros(1, 1, 128**2 + 1, dtype=torch.int64))
+    assert asked == [(1, 4, 1, 128**2 + 1)]
+
+
 @pytest.mark.parametrize("height", [1, 2, 5, 64])
 def test_strips_cover_every_row_once(height: int) -> None:
     plane = torch.zeros(16, height, 16)

@@ -38,6 +38,13 @@ def decode_large(vqgan: VQGAN, latents: Tensor) -> Tensor:
     return image if image.isfinite().all() else _decode(vqgan, latents, torch.float32)
 
 
+def decode(vqgan: VQGAN, codes: Tensor) -> Tensor:
+    """Codes (1, h, w) -> image (1, 3, H, W): in one pass up to 1024 x 1024 pixels, in strips from there on."""
+    latents = vqgan.latents_of(codes)
+    large = codes[0].numel() * vqgan.f**2 > 1024**2
+    return decode_large(vqgan, latents) if large else vqgan.decode_latents(latents)
+
+
 def _decode(vqgan: VQGAN, latents: Tensor, storage: torch.dtype) -> Tensor:
     decoder = vqgan.decoder
     x = decoder.mid(decoder.conv_in(vqgan.post_quant_conv(latents)))
