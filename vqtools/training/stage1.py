@@ -60,7 +60,8 @@ class Stage1:
         self.position = 0
         self.total = settings.steps
         if settings.compile:
-            for network in (vqgan.encoder, vqgan.decoder, discriminator):
+            # not the decoder's last layer: the adaptive weight asks for its gradient by itself
+            for network in (vqgan.encoder, vqgan.decoder.mid, *vqgan.decoder.up, discriminator):
                 network.compile()
 
     def optimiser(self, parameters: list[nn.Parameter]) -> torch.optim.Adam:
