@@ -92,7 +92,8 @@ def _family(state: Mapping[str, Tensor]) -> tuple[str, Names]:
     """Whose names these are, and how they are made from ours."""
     if not _any(state, "quantize."):
         raise UserError(
-            "these tensors have no codebook (quantize.…), so this is no VQGAN; keys begin with " + _beginnings(state)
+            "these tensors have no codebook (quantize.embedding.weight is missing), so this is no VQGAN; keys begin "
+            f"with {_beginnings(state)}"
         )
     if _any(state, "encoder.conv_blocks."):
         return "LlamaGen VQ", _llamagen(_length(state, "encoder.conv_blocks.{}."))
@@ -100,7 +101,7 @@ def _family(state: Mapping[str, Tensor]) -> tuple[str, Names]:
         old = any(".attentions." in key and ".query." in key for key in state)
         return "diffusers VQModel", _diffusers(_length(state, "encoder.down_blocks.{}."), old)
     if _any(state, "encoder.down."):
-        gumbel = "quantize.embed.weight" in state
+        gumbel = _any(state, "quantize.proj.") or _any(state, "quantize.embed.")
         return ("taming GumbelVQ", _gumbel) if gumbel else ("taming or latent-diffusion VQModel", str)
     raise UserError("vqtools knows no network with such keys; they begin with " + _beginnings(state))
 
