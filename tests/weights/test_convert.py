@@ -89,6 +89,7 @@ def test_a_whole_stage_2_checkpoint_gives_the_reference_numbers(tmp_path: Path, 
     about = files.read_header(tmp_path / "it.safetensors")["about"]
     assert about["vqgan"] == files.sha256(done.files["vqgan"])
     assert gpt.config.grid == 8 and gpt.config.heads == 4
+    assert (gpt.config.prefix_codes, gpt.config.classes) == ((1, 10) if condition == "class" else (64, 0))
     with torch.no_grad():
         logits = gpt(stored["tokens"])[:, stored["condition_codes"].flatten(1).shape[1] - 1 :]
         picture = vqgan.decode(stored["greedy_codes"])
@@ -115,6 +116,7 @@ def test_an_unconditional_stage_2_checkpoint_splits(tmp_path: Path) -> None:
     assert files.read_header(done.files["transformer"])["about"]["condition"] == {"kind": "sos", "token": 0}
     config = files.load_transformer(done.files["transformer"]).config
     assert (config.block_size, config.layers, config.heads, config.vocab_size) == (512, 2, 4, 40)
+    assert (config.grid, config.prefix_codes, config.drawable) == (16, 1, 40)
     first_stage = files.load_vqgan(done.files["vqgan"])
     assert first_stage.encode(torch.zeros(1, 3, 32, 32)).shape == (1, 16, 16)
 
@@ -197,9 +199,30 @@ def test_net2net_key_lists_are_taken_exactly(condition: str) -> None:
         keys.parts(state, config)
 
 
-def test_a_llamagen_gpt_is_named() -> None:
-    with pytest.raises(UserError, match="LlamaGen GPT"):
+def test_a_llamagen_gpt_needs_its_heads_and_grid(tmp_path: Path) -> None:
+    (part,) = keys.parts(listed("llamagen_gpt_b_256"), {"n_head": 12, "block_size": 256})
+    assert (part.kind, part.config["grid"], part.config["classes"]) == ("transformer", 16, 1000)
+    with pytest.raises(UserError, match=r"LlamaGen GPT.*put a yaml beside it"):
         keys.parts(listed("llamagen_gpt_b_256"), {})
+    shutil.copy(GOLDEN / "llamagen_gpt.pt", tmp_path / "c2i.pt")
+    (tmp_path / "c2i.yaml").write_text("n_head: 4\nblock_size: 36\n")
+    gpt = files.load_transformer(converted(tmp_path / "c2i.pt", tmp_path).files["transformer"])
+    stored = load_file(GOLDEN / "llamagen_gpt_io.safetensors")
+    with torch.no_grad():
+        logits = gpt(stored["tokens"], gpt.prefix_of_class(stored["class_label"]))
+    torch.testing.assert_close(logits, stored["logits"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llamagen_gpt_b_256", "net2net_class"])
+def test_shapes_that_no_transformer_has_are_an_error_of_one_line(name: str) -> None:
+    config: dict[str, Any] = {"n_head": 1, "block_size": 256, "model": {"params": {
+        "transformer_config": {"params": {"n_head": 1}}, "cond_stage_config": "__is_unconditional__",
+    }}}  # fmt: skip
+    state = {key: value for key, value in listed(name).items() if not re.search(r"(blocks|layers)\.[1-9]", key)}
+    for i, key in enumerate(key for key in state if not key.startswith("first_stage") and "mask" not in key):
+        shape = ((), (1,), (2, 3, 4))[i % 3]
+        with pytest.raises(UserError):
+            keys.parts(state | {key: torch.empty(shape, device="meta")}, config)
 
 
 @functools.cache

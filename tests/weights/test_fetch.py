@@ -119,6 +119,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
     monkeypatch.setattr(fetch, "PAUSE", 0.0)
     monkeypatch.setenv("no_proxy", "*")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+    server.handle_error = lambda request, address: None  # who asked may have hung up
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     Mirror.asked.clear()
     Mirror.files.clear()

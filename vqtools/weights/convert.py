@@ -60,7 +60,7 @@ def convert(
         for part in found:  # a transformer comes last and names the VQGAN that it belongs to
             path = place(part.kind, part is found[-1])
             path.parent.mkdir(parents=True, exist_ok=True)
-            own = {"vqgan": files.sha256(written["vqgan"])} if part.kind == "transformer" else {}
+            own = {"vqgan": files.sha256(written["vqgan"])} if part.kind == "transformer" and "vqgan" in written else {}
             header = {**told, **part.about, **own, "family": part.family}
             files.save_model(path, part.kind, part.config, part.tensors, **header)
             written[part.kind] = path

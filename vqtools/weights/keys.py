@@ -4,7 +4,7 @@ Pure: from a mapping of tensors (on any device, meta too) to our configs and nam
 missing or left over, or a shape that does not fit, is an error that names it. Knows no files.
 
 Families: taming-transformers (VQModel, GumbelVQ, VQSegmentationModel, Net2NetTransformer), latent-diffusion
-(VQModelInterface, VQModel), diffusers (VQModel, attention under its newer or older names), LlamaGen (its VQ).
+(VQModelInterface, VQModel), diffusers (VQModel, attention under its newer or older names), LlamaGen (VQ and GPT).
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqtools.models.gpt import GPT, GPTConfig
+from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.settings import UserError
+from vqtools.weights.convert_gpt import from_llamagen, from_minigpt
 
 Names = Callable[[str], str]  # our key, or the beginning of one -> theirs
 
@@ -54,18 +55,27 @@ def parts(state: Mapping[str, Tensor], config: Mapping[str, Any], kind: str = ""
     config: what stood beside the file (the yaml, or a diffusers config.json), {} for none.
     """
     state = _without(state, "module.") if all(key.startswith("module.") for key in state) else dict(state)
-    if _any(state, "layers.0.attention.wqkv."):
-        raise UserError("this is a LlamaGen GPT; vqtools can't hold its transformer yet, only its VQ")
-    if not _any(state, "first_stage_model."):
-        found = [vqgan(state, config)]
-    elif _any(state, "transformer."):
-        found = list(_net2net(state, config, kind))
-    else:  # a whole latent-diffusion model: its first stage is what we can hold
-        first = vqgan(_without(state, "first_stage_model."), _first_stage(config))
-        found = [replace(first, notes=("only its first stage is taken", *first.notes))]
+    try:
+        found = list(_found(state, config, kind))
+    except UserError:
+        raise
+    except (ValueError, TypeError, IndexError, RuntimeError) as error:  # say, a table without a second dimension
+        raise UserError(f"its tensors have shapes that no network has ({' '.join(str(error).split())[:120]})") from None
     if kind and kind not in [part.kind for part in found]:
         raise UserError(f"this is a {found[0].family}, which holds a {found[0].kind}; expected a {kind}")
     return found
+
+
+def _found(state: Mapping[str, Tensor], config: Mapping[str, Any], kind: str) -> Iterable[Part]:
+    if _any(state, "layers.0.attention.wqkv."):
+        return [_llamagen_gpt(state, config)]
+    if not _any(state, "first_stage_model."):
+        return [vqgan(state, config)]
+    if _any(state, "transformer."):
+        return _net2net(state, config, kind)
+    # a whole latent-diffusion model: its first stage is what we can hold
+    first = vqgan(_without(state, "first_stage_model."), _first_stage(config))
+    return [replace(first, notes=("only its first stage is taken", *first.notes))]
 
 
 # -- VQGANs ------------------------------------------------------------------------------------------------------------
@@ -262,47 +272,54 @@ def _net2net(state: Mapping[str, Tensor], config: Mapping[str, Any], kind: str) 
         target = at(config, "model", "params", "cond_stage_config")
         part = vqgan(condition, {"model": target})
         yield replace(part, kind="condition")
-    yield _transformer(_without(state, "transformer."), config, "quantize.used" in first)
+    yield _transformer(_without(state, "transformer."), config, first)
 
 
-def _transformer(state: Mapping[str, Tensor], config: Mapping[str, Any], remapped: bool) -> Part:
-    if remapped:
+def _transformer(state: Mapping[str, Tensor], config: Mapping[str, Any], first: Mapping[str, Tensor]) -> Part:
+    if "quantize.used" in first:
         raise UserError("its first stage renumbers the codes (remap), which vqtools does not know")
     params = at(config, "model", "params")
-    shape = at(params, "transformer_config", "params")
-    for key in ("tok_emb.weight", "pos_emb", "head.weight"):
-        if key not in state or state[key].ndim < 2:
-            raise UserError(f"the key transformer.{key} of a taming Net2NetTransformer is missing")
-    vocabulary, width = state["tok_emb.weight"].shape
-    block = state["pos_emb"].shape[1]
-    layers, heads = _length(state, "blocks.{}."), shape.get("n_head")
+    shape, condition = at(params, "transformer_config", "params"), _condition(params)
+    block = state["pos_emb"].shape[1] if "pos_emb" in state and state["pos_emb"].ndim == 3 else 0
+    width, heads = state["tok_emb.weight"].shape[-1] if "tok_emb.weight" in state else 0, shape.get("n_head")
     said = {
-        "vocab_size": (shape.get("vocab_size"), vocabulary),
         "block_size": (shape.get("block_size"), block),
-        "n_layer": (shape.get("n_layer"), layers),
+        "n_layer": (shape.get("n_layer"), _length(state, "blocks.{}.")),
         "n_embd": (shape.get("n_embd"), width),
     }
     _agree(said, "its yaml")
     if not isinstance(heads, int) or heads < 1 or width % heads:
         raise UserError(f"its yaml's n_head {told(heads)} does not divide the width {width}")
-    values: dict[str, Any] = {
-        "vocab_size": vocabulary, "block_size": block, "layers": layers, "heads": heads, "width": width,
-        "grid": _grid(params, block),
-    }  # fmt: skip
-    if unmasked := _number(shape.get("n_unmasked")):
-        values["n_unmasked"] = unmasked
-    try:
-        ours = GPTConfig.from_dict(values)
-    except ValueError as error:
-        raise UserError(f"vqtools can't hold this transformer: {error}") from None
-    with torch.device("meta"):
-        model = GPT(ours)
     for key, value in state.items():
         if _MASK.fullmatch(key) and value.shape != (1, 1, block, block):
             raise UserError(f"transformer.{key} has the shape {tuple(value.shape)}; expected (1, 1, {block}, {block})")
-    tensors, _ = match(state, model, str, [_MASK], prefix="transformer.")
-    about = {"condition": _condition(params)}
-    return Part("transformer", "taming Net2NetTransformer", ours.to_dict(), tensors, about)
+    grid, codebook = _grid(params, block), at(params, "first_stage_config", "params").get("n_embed")
+    before = 1 if condition["kind"] in ("sos", "class") else grid**2  # a start, a class, or another picture's codes
+    ours, tensors = from_minigpt(
+        state, heads, grid=grid, prefix_codes=before, classes=condition.get("classes") or 0,
+        codes=_number(codebook) or 0, n_unmasked=_number(shape.get("n_unmasked")) or 0,
+    )  # fmt: skip
+    ours = replace(ours, codes=ours.codes if ours.codes < ours.vocab_size else 0)
+    with torch.device("meta"):
+        model = GPT(ours)
+    tensors, _ = match(tensors, model, str, [], prefix="transformer.")
+    return Part("transformer", "taming Net2NetTransformer", ours.to_dict(), tensors, {"condition": condition})
+
+
+def _llamagen_gpt(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Part:
+    heads, block = _number(config.get("n_head")), _number(config.get("block_size"))
+    if not heads or not block:
+        raise UserError(
+            "this is a LlamaGen GPT, whose heads and grid can't be read from its tensors; put a yaml beside it that "
+            "says n_head and block_size (256 for a grid of 16 by 16)"
+        )
+    ours, tensors = from_llamagen(state, heads, isqrt(block))
+    if ours.width % heads or isqrt(block) ** 2 != block:
+        raise UserError(f"its yaml's n_head {heads} does not divide the width {ours.width}, or {block} is no square")
+    with torch.device("meta"):
+        model = GPT(ours)
+    tensors, _ = match(tensors, model, str, [])
+    return Part("transformer", "LlamaGen GPT", ours.to_dict(), tensors, {"condition": {"kind": "class"}})
 
 
 def _grid(params: Mapping[str, Any], block: int) -> int:
