@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqtools.painting.settings import AUGMENTATIONS, augment_codes
+from vqtools.painting import augment as augments
+from vqtools.painting.settings import AUGMENTATIONS, CutMethod, augment_codes
 
 _COLUMNS = 23  # random numbers a cut: always all of them, so that switching one augmentation leaves the others alone
 
@@ -32,14 +33,18 @@ class Cuts:
     colour: Tensor  # (n, 3, 3), on RGB columns
     noise: Tensor  # (n,) standard deviation
     noise_seed: Tensor  # (n,) of int64
+    extra: augments.Extra | None = None  # what the rarer codes add
+    pooled: bool = False  # strong details are kept where the picture is shrunk
 
     def __len__(self) -> int:
         return len(self.homography)
 
     def to(self, part: slice, device: torch.device) -> Cuts:
         """Some of the cuts, on a device; the noise's seeds stay on the CPU."""
-        moved = {field.name: getattr(self, field.name)[part].to(device) for field in fields(self)[1:-1]}
-        return Cuts(side=self.side, noise_seed=self.noise_seed[part], **moved)
+        tensors = [field.name for field in fields(self) if isinstance(getattr(self, field.name), Tensor)]
+        moved = {name: getattr(self, name)[part].to(device) for name in tensors if name != "noise_seed"}
+        extra = self.extra.to(part, device) if self.extra else None
+        return Cuts(side=self.side, noise_seed=self.noise_seed[part], extra=extra, pooled=self.pooled, **moved)
 
 
 def draw(
@@ -50,13 +55,16 @@ def draw(
     side: int,
     cut_power: float = 1.0,
     augment: str = AUGMENTATIONS,
+    method: CutMethod = "random",
 ) -> Cuts:
     """Draw ``count`` cuts of a picture from the (CPU) generator.
 
     A cut is a square of U^cut_power·(S−m)+m pixels, S the picture's short side and m = min(S, side), anywhere in
     the picture. ``augment`` names what may happen to it, by the codes that artists know: Hf flip (p 0.5), Af turn
     by up to 30° and shift by up to 0.1 of its side (p 0.8), Pe perspective 0.2 (p 0.4), Sh softening (p 0.4), Ji hue
-    and saturation by 0.01 (p 0.7), Gn noise of a standard deviation up to 0.1.
+    and saturation by 0.01 (p 0.7), Gn noise of a standard deviation up to 0.1; and those of augment.py. ``method`` may
+    ask for the largest squares only ("whole"), for every fourth of them among details of up to half the size
+    ("overview"), or for views in which shrinking mixes in each place's brightest value ("pooled").
     """
     u = torch.rand(count, _COLUMNS, generator=generator)
     seeds = torch.randint(2**62, (count,), generator=generator)
@@ -70,7 +78,7 @@ def draw(
 
     short = min(height, width)
     smallest = min(short, side)
-    size = size.pow(cut_power) * (short - smallest) + smallest
+    size = _sizes(size.pow(cut_power), short, smallest, method)
     turned = on("Af", turn, 0.8)
     box = _matrix([[size / 2, 0, left * (width - size) + size / 2], [0, size / 2, top * (height - size) + size / 2]])
     box = box / torch.tensor([width, height, 1.0]).unsqueeze(1)
@@ -89,7 +97,19 @@ def draw(
         colour=_colour(2 * math.pi * 0.01 * strength * (2 * hue - 1), 1 + 0.01 * strength * (2 * saturation - 1)),
         noise=0.1 * noise * ("Gn" in codes),
         noise_seed=seeds,
+        extra=augments.draw(seeds, codes),
+        pooled=method == "pooled",
     )
+
+
+def _sizes(power: Tensor, short: int, smallest: int, method: CutMethod) -> Tensor:
+    """Sides (n,) of the cuts in pixels, from random numbers (n,) in [0, 1]."""
+    if method == "whole":
+        return torch.full_like(power, short)
+    if method == "overview":
+        details = power * max(short / 2 - smallest, 0) + min(smallest, short)
+        return torch.where(torch.arange(len(power)) % 4 == 0, float(short), details)
+    return power * (short - smallest) + smallest
 
 
 def apply(image: Tensor, cuts: Cuts, part: slice = slice(None)) -> Tensor:
@@ -104,6 +124,8 @@ def apply(image: Tensor, cuts: Cuts, part: slice = slice(None)) -> Tensor:
             # as sharpness filters do it, towards [[1, 1, 1], [1, 5, 1], [1, 1, 1]] / 13: 9/13 of the plain mean
             views = torch.lerp(views, _mean3x3(views), some.blur.view(-1, 1, 1, 1) * (9 / 13))
         views = torch.bmm(some.colour, views.flatten(2)).view_as(views)
+        if some.extra:
+            views = augments.erase(views, some.extra)
         return views + _noise(some, image.device) if bool((some.noise > 0).any()) else views
 
 
@@ -114,11 +136,13 @@ def _warp(image: Tensor, cuts: Cuts, levels: int) -> Tensor:
     cut. Here the picture is shrunk once a step, by half octaves; a view reads the one level on which its pixels are
     about a pixel wide. All cuts share one texture, so no gradient of the picture's size is kept for each of them.
     """
-    atlas, corners, sizes = _atlas(image, levels)
+    atlas, corners, sizes = _atlas(image, levels, cuts.pooled)
     n, side = len(cuts), cuts.side
     centres = (2 * torch.arange(side, device=image.device) + 1) / side - 1
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     square = torch.stack([x, y, torch.ones_like(x)]).view(1, 3, -1).expand(n, -1, -1)
+    if cuts.extra:
+        square = augments.bend(square, cuts.extra, side)
     points = torch.bmm(cuts.homography, square)  # (n, 3, side²)
     points = points[:, :2] / points[:, 2:]
     corner, size = corners[cuts.level].unsqueeze(2), sizes[cuts.level].unsqueeze(2)  # (n, 2, 1): x, y in pixels
@@ -130,11 +154,13 @@ def _warp(image: Tensor, cuts: Cuts, levels: int) -> Tensor:
     return views.view(3, n, side, side).transpose(0, 1).contiguous()
 
 
-def _atlas(image: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor]:
+def _atlas(image: Tensor, levels: int, pooled: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The picture at 2^(-k/2) of its size, k < levels, side by side; each one's corner and size (levels, 2) as x, y."""
     height, width = image.shape[-2:]
     shapes = [(max(1, round(height * 2 ** (-k / 2))), max(1, round(width * 2 ** (-k / 2)))) for k in range(levels)]
     pictures = [image] + [F.interpolate(image, size=s, mode="bilinear", antialias=True) for s in shapes[1:]]
+    if pooled:
+        pictures = [(p + F.adaptive_max_pool2d(image, s)) / 2 for p, s in zip(pictures, shapes, strict=True)]
     atlas = torch.cat([F.pad(p, (0, 0, 0, height - p.shape[2])) for p in pictures], dim=3) if levels > 1 else image
     sizes = torch.tensor([[w, h] for h, w in shapes], dtype=torch.float32)
     corners = torch.stack([sizes[:, 0].cumsum(0) - sizes[:, 0], torch.zeros(levels)], dim=1)

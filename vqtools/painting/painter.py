@@ -1,9 +1,9 @@
-"""Paint: draw a VQGAN's latents, step by step, to where CLIP sees the prompts.
+"""Paint: draw latents, step by step, to where CLIP sees the prompts.
 
 Crowson et al. 2022, arXiv 2204.08583. Networks are handed in. Knows nothing about files, windows or where a start comes
-from.
+from; of history and journals it knows that its state is complete.
 
-Shapes: c dimensions of a code, h and w the grid of codes, H = h·f and W = w·f the picture's sides, p prompts,
+Shapes: c dimensions of a latent, h and w its grid, H = h·f and W = w·f the picture's sides, p prompts,
 d CLIP's embedding.
 """
 
@@ -11,46 +11,28 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from vqtools import media
 from vqtools.device import Machine, choose
 from vqtools.models.vqgan import VQGAN
-from vqtools.painting import cutouts, prompts
+from vqtools.painting import cutouts, look, memory, optimisers, regions, targets
+from vqtools.painting.drawers import CodeDrawer, Drawer, PixelDrawer
 from vqtools.painting.guidance import clamp_with_grad, prompt_losses
+from vqtools.painting.regions import Mask
 from vqtools.painting.settings import PaintSettings
+from vqtools.painting.targets import LoadPicture, PictureJudge, Targets
 from vqtools.settings import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-
-class PictureJudge(Protocol):
-    """A CLIP, as far as painting needs one."""
-
-    @property
-    def size(self) -> int:
-        """Side of the pictures it sees, in pixels."""
-
-    def embed_text(self, texts: list[str]) -> Tensor:
-        """Unit embeddings (n, d) of texts."""
-
-    def embed_image(self, images: Tensor) -> Tensor:
-        """Unit embeddings (n, d) of images (n, 3, size, size) in [0, 1]; differentiable."""
-
-
-class Targets(NamedTuple):
-    """The prompts as numbers."""
-
-    prompt: str  # what they were read from
-    names: list[str]
-    weights: Tensor  # (p,)
-    stops: Tensor  # (p,)
-    texts: list[Tensor]  # one (p, d) for each CLIP
+__all__ = ["Painter", "PictureJudge"]
 
 
 class Painter:
@@ -59,8 +41,13 @@ class Painter:
     settings: may be changed, or replaced, between steps; what a new size or other networks would need is read at the
         start alone.
     vqgan: is put in eval mode and frozen.
-    clips: all of them look at each step, with equal weight.
+    clips: all of them look at each step, each at its own size; their shares of the loss are as ``clip_weights``, equal
+        without.
     start: latents (1, c, h, w) to begin with, also what ``init_weight`` holds to; random codes without.
+    load: opens the pictures that settings name.
+
+    ``notes`` says in words what the painter had to change by itself; ``masks`` are the regions, by prompt and
+    "protect".
     """
 
     def __init__(
@@ -69,58 +56,114 @@ class Painter:
         vqgan: VQGAN,
         clips: Sequence[PictureJudge],
         *,
+        clip_weights: Sequence[float] | None = None,
         start: Tensor | None = None,
+        load: LoadPicture = media.load_picture,
         machine: Machine | None = None,
     ) -> None:
         seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
         self.settings = settings.model_copy(update={"seed": seed})
         self.machine = machine or choose(precision=None if settings.precision == "auto" else settings.precision)
         device = self.machine.device
-        # channels last suits a GPU's half precision; on a CPU the group norms lose more by it than convolutions gain
         self.layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self.vqgan = vqgan.to(device).to(memory_format=self.layout).eval().requires_grad_(False)
         self.clips = [clip.to(device) if isinstance(clip, nn.Module) else clip for clip in clips]
+        weights = [1.0] * len(clips) if clip_weights is None else clip_weights
+        self.shares = [weight / sum(weights) for weight in weights]
+        self.load = load
+        self.notes: list[str] = []
+        self.masks: dict[str, Mask] = {}
         self.generator = torch.Generator().manual_seed(seed)  # of this painting alone: nobody else draws from it
         self.position = 0
-        grid = _grid(settings.size, vqgan.f)
+        self._drawer: tuple[Any, Drawer] | None = None
+        self._targets: Targets | None = None
+        self._begin(start)
+
+    def _begin(self, start: Tensor | None) -> None:
+        drawer, device = self.drawer, self.machine.device
+        self.grid = _grid(self.settings.size, drawer.f)
         if start is None:
-            codes = torch.randint(len(vqgan.codebook), (1, *grid), generator=self.generator)
-            start = vqgan.latents_of(codes.to(device))
-        expected = (1, vqgan.codebook.shape[1], *grid)
+            start = drawer.random(*self.grid, self.generator)
+        expected = (1, drawer.channels, *self.grid)
         if tuple(start.shape) != expected:
             raise ValueError(f"start of shape {tuple(start.shape)}: this size and VQGAN need {expected}")
         self.z = start.detach().to(device, torch.float32, copy=True, memory_format=self.layout)
         self.z.requires_grad_()
         self.start = self.z.detach().clone()
         self.average = self.z.detach().clone()
-        self.adam = torch.optim.Adam([self.z], foreach=False)
-        codebook = vqgan.codebook.detach().float()
-        self._low, self._high = (bound.view(1, -1, 1, 1) for bound in (codebook.amin(0), codebook.amax(0)))
-        self._targets: Targets | None = None
+        self._optimiser = (self.settings.optimiser, optimisers.make(self.settings.optimiser, self.z))
+
+    @property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """The settings' optimiser; a new one begins without a memory."""
+        if self._optimiser[0] != self.settings.optimiser:
+            self._optimiser = (self.settings.optimiser, optimisers.make(self.settings.optimiser, self.z))
+        return self._optimiser[1]
+
+    @property
+    def drawer(self) -> Drawer:
+        """What makes a picture of the latents under the settings as they stand."""
+        s = self.settings
+        wanted = (s.drawer, s.style_image, s.seamless, s.checkpoint == "on", s.compile)
+        if self._drawer is None or self._drawer[0] != wanted:
+            self._drawer = (wanted, self._make_drawer())
+        return self._drawer[1]
+
+    def _make_drawer(self) -> Drawer:
+        s = self.settings
+        if s.drawer == "pixels":
+            return PixelDrawer(self.machine)
+        codes = None
+        if s.style_image:
+            picture = self.load(s.style_image)
+            scale = min(1.0, 1024 / max(picture.size))
+            sides = [max(self.vqgan.f, round(side * scale / self.vqgan.f) * self.vqgan.f) for side in picture.size]
+            image = media.to_tensor(picture.resize((sides[0], sides[1]))).to(self.machine.device)
+            with torch.no_grad():
+                codes = self.vqgan.encode(image).unique()
+        return CodeDrawer(
+            self.vqgan, self.machine, codes=codes, seamless=s.seamless, forget=s.checkpoint == "on", compiled=s.compile
+        )
 
     @property
     def total(self) -> int:
         return self.settings.iterations
 
     def step(self) -> dict[str, float]:
-        """One step; returns the loss, that of each prompt, and the start's pull where there is one.
+        """One step; returns the loss, that of each prompt and of what else was asked for.
 
         A step that fails (no memory, no number) has not happened: nothing has moved, and tried again it draws the same.
+        Where memory runs out, it is tried again with smaller groups of cutouts, then with a forgetful decoder, and
+        ``notes`` says so; UserError where that does not help either.
         """
-        before = self.generator.get_state()
-        try:
-            scalars, gradient = self.gradient()
-            if not (math.isfinite(scalars["loss"]) and bool(gradient.isfinite().all())):
-                raise UserError(
-                    f"the loss became {scalars['loss']:g} at step {self.position + 1}, its gradient"
-                    f" {float(gradient.abs().max()):g}: lower learning_rate ({self.settings.learning_rate:g}) or the"
-                    f" prompts' weights, or take precision fp32 ({self.machine.precision} now); the picture is kept"
-                )
-        except BaseException:
-            self.generator.set_state(before)
-            raise
+        draws, wanted, notes = self.generator.get_state(), self.settings, []
+        while True:
+            try:
+                scalars, gradient = self.gradient()
+                self._check(scalars, gradient)
+                break
+            except BaseException as error:
+                self.generator.set_state(draws)
+                smaller = memory.less(self.settings, self.position) if memory.ran_out(error) else None
+                if smaller is None:
+                    self.settings = wanted
+                    if memory.ran_out(error):
+                        raise UserError(memory.hopeless(wanted, self.position)) from None
+                    raise
+            self.settings, note = smaller
+            notes.append(note)
+            memory.release(self.machine)  # not in the handler, where the error keeps the failed step's tensors alive
+        self.notes += notes
         self._move(gradient)
         return scalars
+
+    def _check(self, scalars: dict[str, float], gradient: Tensor) -> None:
+        if not (math.isfinite(scalars["loss"]) and bool(gradient.isfinite().all())):
+            raise UserError(
+                f"the loss became {scalars['loss']:g} at step {self.position + 1}, its gradient"
+                f" {float(gradient.abs().max()):g}: lower learning_rate ({self.settings.learning_rate:g}) or the"
+                f" prompts' weights, or take precision fp32 ({self.machine.precision} now); the picture is kept"
+            )
 
     def gradient(self) -> tuple[dict[str, float], Tensor]:
         """Losses by name, and the gradient of their sum on the latents (1, c, h, w), for newly drawn cutouts.
@@ -132,48 +175,147 @@ class Painter:
             picture = clamp_with_grad(self._decode(self.z), 0, 1)
         # cut off after the clamp, not before: its mask looks at the gradient's sign and must see the whole sum
         losses, on_picture = self._look(picture.detach())
-        (gradient,) = torch.autograd.grad(picture, self.z, on_picture)
         scalars = dict(zip(self.targets().names, losses.tolist(), strict=True))
-        if weight := self.settings.init_weight:
+        with torch.enable_grad():
+            seen = picture.detach().requires_grad_()
+            asked = look.terms(seen, self.settings)
+        if asked:
+            on_picture += torch.autograd.grad(sum(asked.values()), seen)[0] * self._loss_scale  # type: ignore[arg-type]
+            scalars |= {name: float(value.detach()) for name, value in asked.items()}
+        if "protect" in self.masks:
+            on_picture *= 1 - self._mask("protect")
+        (gradient,) = torch.autograd.grad(picture, self.z, on_picture)
+        if weight := self.init_weight:
             away = self.z.detach() - self.start
             scalars["init"] = weight / 2 * float(away.square().mean())
             gradient = gradient.add(away, alpha=weight * self._loss_scale / away.numel())
         return {"loss": math.fsum(scalars.values()), **scalars}, gradient / self._loss_scale
 
+    @property
+    def init_weight(self) -> float:
+        """The settings' init_weight as far as it has decayed."""
+        s = self.settings
+        return s.init_weight if s.init_decay == 1 else s.init_weight * s.init_decay ** (self.position / s.iterations)
+
     def _look(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (p,) of each prompt on a picture (1, 3, H, W) in [0, 1], and their sum's gradient on the picture."""
-        s, targets = self.settings, self.targets()
-        losses, gradient = torch.zeros_like(targets.weights), torch.zeros_like(picture)
-        for clip, texts in zip(self.clips, targets.texts, strict=True):
-            height, width = picture.shape[-2:]
-            cuts = cutouts.draw(self.generator, s.cutouts, height, width, clip.size, s.cut_power, s.augment)
-            group = s.group or len(cuts)
-            for first in range(0, len(cuts), group):
-                with torch.enable_grad():
-                    seen = picture.detach().requires_grad_()
-                    views = cutouts.apply(seen, cuts, slice(first, first + group))
-                    with self._clip_precision():
-                        embeddings = clip.embed_image(views)
-                    share = len(views) / len(cuts) / len(self.clips)
-                    part = share * prompt_losses(embeddings.float(), texts, targets.weights, targets.stops)
-                    (on_seen,) = torch.autograd.grad(part.sum() * self._loss_scale, seen)
-                losses += part.detach()
-                gradient += on_seen
+        wanted = self.targets()
+        losses, gradient = torch.zeros_like(wanted.weights), torch.zeros_like(picture)
+        shift = self._shift(picture)
+        for clip, texts, share in zip(self.clips, wanted.embeddings, self.shares, strict=True):
+            for these, mask in self._audiences():
+                part, on_picture = self._look_through(clip, picture, shift, mask, texts, these, share)
+                losses[these] += part
+                gradient += on_picture
         return losses, gradient
+
+    def _look_through(
+        self,
+        clip: PictureJudge,
+        picture: Tensor,
+        shift: tuple[int, int],
+        mask: Tensor | None,
+        texts: Tensor,
+        these: list[int],
+        share: float,
+    ) -> tuple[Tensor, Tensor]:
+        """One CLIP's share of the losses of some prompts, over what a mask lets through, and the gradient of it."""
+        s, wanted = self.settings, self.targets()
+        rows, columns = regions.bounds(mask) if mask is not None else (slice(None), slice(None))
+        height, width = picture[..., rows, columns].shape[-2:]
+        cuts = cutouts.draw(
+            self.generator, s.cutouts, height, width, clip.size, s.cut_power, s.augment, s.cut_method
+        )  # fmt: skip
+        group = s.group or len(cuts)
+        losses, gradient = torch.zeros_like(wanted.weights[these]), torch.zeros_like(picture)
+        for first in range(0, len(cuts), group):
+            with torch.enable_grad():
+                seen = picture.detach().requires_grad_()
+                shown = seen.roll(shift, (2, 3)) if s.seamless else seen
+                if mask is not None:  # what lies around the region is seen, but only the region is told to change
+                    shown = torch.lerp(picture, shown, mask)[..., rows, columns]
+                views = cutouts.apply(shown, cuts, slice(first, first + group))
+                with self._clip_precision():
+                    embeddings = clip.embed_image(views)
+                part = (len(views) / len(cuts) * share) * prompt_losses(
+                    embeddings.float(), texts[these], wanted.weights[these], wanted.stops[these]
+                )
+                (on_seen,) = torch.autograd.grad(part.sum() * self._loss_scale, seen)
+            losses += part.detach()
+            gradient += on_seen
+        return losses, gradient
+
+    def _audiences(self) -> Iterator[tuple[list[int], Tensor | None]]:
+        """Prompts that look at the same part of the picture: their indices, and its mask (H, W), None for the whole."""
+        count = len(self.targets().names)
+        together: dict[Mask | None, list[int]] = {}
+        for index in range(count):
+            together.setdefault(self.masks.get(f"prompt {index}"), []).append(index)
+        for mask, these in together.items():
+            yield these, None if mask is None else self._spread(mask)
+
+    def _shift(self, picture: Tensor) -> tuple[int, int]:
+        """How far a seamless picture is turned before it is cut, so that its seam is seen as everything else is."""
+        # prompts with regions have their places: those must not wander
+        if not self.settings.seamless or any(key != "protect" for key in self.masks):
+            return (0, 0)
+        drawn = torch.rand(2, generator=self.generator)
+        return int(drawn[0] * picture.shape[2]), int(drawn[1] * picture.shape[3])
 
     @torch.no_grad()
     def _move(self, gradient: Tensor) -> None:
         s = self.settings
         last_quarter = self.position >= 0.75 * s.iterations
-        self.adam.param_groups[0]["lr"] = s.learning_rate / (10 if last_quarter else 1)
+        self.optimiser.param_groups[0]["lr"] = s.learning_rate / (10 if last_quarter else 1)
+        before = self.z.detach().clone() if "protect" in self.masks else None
         self.z.grad = gradient
-        self.adam.step()
+        self.optimiser.step()
         self.z.grad = None
-        self.z.clamp_(self._low, self._high)
+        self.z.clamp_(self.drawer.low, self.drawer.high)
+        if before is not None:  # a moving average in the optimiser would go on even without a gradient
+            self.z.copy_(torch.where(self._cells(self.masks["protect"]), before, self.z))
         # a memory of at most a tenth of the steps so far: else a short run would show the mean of all its way
         decay = min(s.ema, (1 + self.position) / (10 + self.position))
         self.average.lerp_(self.z, 1 - decay)
         self.position += 1
+
+    def set_region(self, index: int, mask: Any) -> None:
+        """Let a prompt, by its index from 0, count only inside a mask (see :meth:`Mask.of`); None lifts it."""
+        targets.check_region(self.settings.prompt, index)
+        self._set(f"prompt {index}", mask)
+
+    @torch.no_grad()
+    def protect(self, mask: Any) -> None:
+        """From now on leave alone what a mask covers; None lifts it."""
+        self._set("protect", mask)
+        if mask is not None:  # what is shown stays, not what was next
+            self.z.copy_(torch.where(self._cells(self.masks["protect"]), self.average, self.z))
+
+    @torch.no_grad()
+    def repaint(self, mask: Any, fresh: bool = True) -> None:
+        """Go on inside a mask alone, from random codes or from what is there (``fresh=False``)."""
+        area = mask if isinstance(mask, Mask) else Mask.of(mask, self.settings.size)
+        drawn = self.drawer.random(*self.grid, self.generator)
+        if fresh:
+            for latents in (self.z, self.average, self.start):
+                latents.copy_(torch.where(self._cells(area), drawn, latents))
+        self.protect(area.complement())
+
+    def _set(self, key: str, mask: Any) -> None:
+        if mask is None:
+            self.masks.pop(key, None)
+        else:
+            self.masks[key] = mask if isinstance(mask, Mask) else Mask.of(mask, self.settings.size)
+
+    def _mask(self, key: str) -> Tensor:
+        return self._spread(self.masks[key])
+
+    def _spread(self, mask: Mask) -> Tensor:
+        width, height = self.settings.size
+        return mask.on(height, width).to(self.machine.device)
+
+    def _cells(self, mask: Mask) -> Tensor:
+        return regions.cells(self._spread(mask), *self.grid)
 
     @torch.no_grad()
     def image(self) -> Tensor:
@@ -182,9 +324,13 @@ class Painter:
 
     def preview(self) -> Image.Image:
         """The picture as it stands."""
-        from vqtools.media import to_picture
+        return media.to_picture(self.image())
 
-        return to_picture(self.image())
+    picture = preview
+
+    def record(self) -> dict[str, Any]:
+        """What the same picture can be made from again, with the same networks."""
+        return {"settings": self.settings.model_dump(mode="json"), "position": self.position, "total": self.total}
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next steps depend on, beside the settings and the networks."""
@@ -193,8 +339,10 @@ class Painter:
             "latents": _stored(self.z),
             "start": _stored(self.start),
             "average": _stored(self.average),
-            "adam": {name: _stored(value) for name, value in self.adam.state[self.z].items()},
+            "optimiser": self._optimiser[0],
+            "moments": optimisers.state_of(self._optimiser[1], self.z),
             "generator": self.generator.get_state(),
+            "masks": {key: mask.png.hex() for key, mask in self.masks.items()},
         }
 
     @torch.no_grad()
@@ -209,30 +357,20 @@ class Painter:
         self.z.copy_(state["latents"])
         self.start.copy_(state["start"])
         self.average.copy_(state["average"])
-        self.adam.state[self.z] = {
-            name: torch.empty_like(self.z).copy_(value) if value.dim() else value.clone()
-            for name, value in state["adam"].items()
-        }
+        self._optimiser = (state["optimiser"], optimisers.make(state["optimiser"], self.z))
+        optimisers.restore(self._optimiser[1], self.z, state["moments"])
         self.generator.set_state(state["generator"])
+        self.masks = {key: Mask.read(bytes.fromhex(png)) for key, png in state["masks"].items()}
 
     def targets(self) -> Targets:
         """The prompts' embeddings, weights and stops; read again when the prompt has changed."""
         if self._targets is None or self._targets.prompt != self.settings.prompt:
-            parsed, device = prompts.parse(self.settings.prompt), self.machine.device
-            words = [prompt.text for prompt in parsed]
-            with torch.no_grad():
-                texts = [clip.embed_text(words).to(device, torch.float32) for clip in self.clips]
-            weights = torch.tensor([prompt.weight for prompt in parsed], device=device)
-            stops = torch.tensor([prompt.stop for prompt in parsed], device=device)
-            self._targets = Targets(self.settings.prompt, words, weights, stops, texts)
+            self._targets = targets.read(self.settings.prompt, self.clips, self.machine.device, self.load)
         return self._targets
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Latents (1, c, h, w) -> picture (1, 3, H, W), about [0, 1]; the gradient goes straight through the codes."""
-        quantized = self.vqgan.quantize.snap(latents).contiguous(memory_format=self.layout)
-        with self.machine.autocast():
-            image = self.vqgan.decode_latents(quantized)
-        return image.float().add(1).div(2)
+        return look.mirror(self.drawer.decode(latents), self.settings.symmetry)
 
     def _clip_precision(self) -> AbstractContextManager[Any]:
         # depthwise convolutions crawl in bf16 on every CPU

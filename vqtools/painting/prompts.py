@@ -1,6 +1,6 @@
 """What to paint: ``a castle in the clouds:1.5 | blur:-0.3:-0.8`` becomes prompts with weights and stops.
 
-Knows text and numbers; nothing about networks.
+Knows text and numbers; nothing about networks, and opens no file: of a picture prompt it knows the name alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _READ_AS_NUMBER = re.compile(rf":(?=\s*{_NUMBER}\s*(?::|\Z))")  # a colon at whi
 
 @dataclass(frozen=True)
 class Prompt:
-    """One text with its pull.
+    """One text, or one picture as ``picture:FILE``, with its pull.
 
     weight: how strongly the picture is drawn towards the text; negative pushes it away.
     stop: the weight's sign times the distance below which the pull ends; -inf for never.
@@ -31,9 +31,17 @@ class Prompt:
     weight: float = 1.0
     stop: float = -math.inf
 
+    @property
+    def picture(self) -> str | None:
+        """The file that a picture prompt, ``picture:castle.png``, names; None for words."""
+        kind, colon, path = self.text.partition(":")
+        return path.strip() if colon and kind.strip().lower() == "picture" else None
+
     def __post_init__(self) -> None:
         if not self.text.strip():
             raise UserError("an empty prompt: write what the picture should show, as in 'a red apple'")
+        if self.picture == "":
+            raise UserError("a picture prompt without a picture: name its file, as in 'picture:castle.png'")
         if not math.isfinite(self.weight):
             raise UserError(
                 f"weight {self.weight} of the prompt {shorten(self.text)}: it must be a finite number, as in"

@@ -1,0 +1,110 @@
+"""The pictures that settings name: opened once, known by the hash of their content, small ones kept inside the record.
+
+A record out of somebody's PNG may name files. Knows which names came that way, and opens none of them unasked.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vqtools.media import load_picture
+from vqtools.painting import prompts
+from vqtools.painting.settings import parse_area, parse_regions
+from vqtools.settings import UserError, shorten
+
+_EMBEDDED = 64 * 2**10  # bytes of a file that goes into the record whole
+_EMBEDDED_IN_ALL = 2**20
+_PLAIN = ("init_image", "style_image")
+
+
+def named_files(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Every picture that settings, or an edit of some of them, name."""
+    yield from (settings[field] for field in _PLAIN if isinstance(settings.get(field), str) and settings[field])
+    areas = [*parse_regions(str(settings.get("regions", ""))).values()]
+    if str(settings.get("protect", "")).strip():
+        areas.append(parse_area(settings["protect"]))
+    yield from (area for area in areas if isinstance(area, str))
+    if isinstance(settings.get("prompt"), str):
+        yield from (one.picture for one in prompts.parse(settings["prompt"]) if one.picture)
+
+
+class Inputs:
+    """The pictures of one painting, by the names that its settings have for them.
+
+    record: of the PNG that the settings came from, if they did. Its files are read only with ``trusted``; what it holds
+    within itself always is.
+    """
+
+    def __init__(self, record: Mapping[str, Any] | None = None, *, trusted: bool = False) -> None:
+        self.hashes: dict[str, str] = {}  # by name: what was opened here
+        self._embedded: dict[str, bytes] = {}
+        self._pictures: dict[str, Image.Image] = {}
+        self._foreign: frozenset[str] = frozenset()
+        if record:
+            self._restore(record, trusted)
+
+    def picture(self, name: str) -> Image.Image:
+        """A picture by its name; UserError where there is none, or where only a stranger's record asks for it."""
+        if name not in self._pictures:
+            data = self._embedded.get(name)
+            if data is None:
+                data = self._read(name)
+            self.hashes[name] = hashlib.sha256(data).hexdigest()
+            if len(data) <= _EMBEDDED:
+                self._embedded[name] = data
+            self._pictures[name] = load_picture(data, name)
+        return self._pictures[name]
+
+    def record(self) -> dict[str, Any]:
+        """For the PNG: hashes by name, and the files that are small enough, as base64."""
+        room, kept = _EMBEDDED_IN_ALL, {}
+        for name in self.hashes:
+            if (data := self._embedded.get(name)) is not None and len(data) <= room:
+                room -= len(data)
+                kept[name] = base64.b64encode(data).decode()
+        return {"inputs": dict(self.hashes), "embedded": kept}
+
+    def _read(self, name: str) -> bytes:
+        if name in self._foreign:
+            raise UserError(
+                f"the picture whose settings these are wants to read {shorten(name)};"
+                " say --trust-paths if that file is meant"
+            )
+        if not Path(name).is_file():
+            load_picture(name)  # says in its own words what is there instead
+        try:
+            return Path(name).read_bytes()
+        except OSError as error:
+            raise UserError(f"picture {name!r} cannot be read ({error.strerror or error})") from None
+
+    def _restore(self, record: Mapping[str, Any], trusted: bool) -> None:
+        if not trusted:
+            asked = [record.get("settings"), *_edits(record)]
+            self._foreign = frozenset(name for one in asked if isinstance(one, Mapping) for name in named_files(one))
+        embedded, hashes = record.get("embedded", {}), record.get("inputs", {})
+        if not isinstance(embedded, Mapping) or not isinstance(hashes, Mapping):
+            raise UserError("the inputs inside the picture's record are broken; paint without --from")
+        for name, text in embedded.items():
+            try:
+                data = base64.b64decode(str(text), validate=True)
+            except (binascii.Error, ValueError):
+                data = b""
+            if len(data) > _EMBEDDED or hashlib.sha256(data).hexdigest() != hashes.get(name):
+                raise UserError(
+                    f"the input {shorten(name)} inside the picture's record is broken; paint without --from"
+                )
+            self._embedded[str(name)] = data
+
+
+def _edits(record: Mapping[str, Any]) -> Iterator[Any]:
+    journal = record.get("journal", [])
+    for entry in journal if isinstance(journal, list) else []:
+        if isinstance(entry, Mapping):
+            yield entry.get("settings")

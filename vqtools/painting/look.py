@@ -1,0 +1,56 @@
+"""What may be asked of a picture beside its prompts: evenness, colourfulness, a palette, mirrored halves.
+
+Knows pixels; nothing about networks or text. Pictures are (1, 3, H, W), about [0, 1].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vqtools.painting.settings import PaintSettings, Symmetry, parse_palette
+
+
+def mirror(picture: Tensor, symmetry: Symmetry) -> Tensor:
+    """The left half's mirror image in place of the right one, the upper's in place of the lower one, or both."""
+    if symmetry in ("left-right", "both"):
+        left = picture[..., : (picture.shape[3] + 1) // 2]
+        picture = torch.cat([left, left[..., : picture.shape[3] // 2].flip(3)], dim=3)
+    if symmetry in ("top-bottom", "both"):
+        top = picture[..., : (picture.shape[2] + 1) // 2, :]
+        picture = torch.cat([top, top[..., : picture.shape[2] // 2, :].flip(2)], dim=2)
+    return picture
+
+
+def variation(picture: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels, across and down."""
+    across, down = picture[..., 1:] - picture[..., :-1], picture[..., 1:, :] - picture[..., :-1, :]
+    return across.square().mean() + down.square().mean()
+
+
+def colourfulness(picture: Tensor) -> Tensor:
+    """Mean distance of the channels from their grey; 0 for a picture without colour."""
+    away = picture - picture.mean(1, keepdim=True)
+    return (away.square().mean(1) + 1e-8).sqrt().mean()  # the root's slope at 0 is infinite
+
+
+def off_palette(picture: Tensor, colours: list[tuple[int, int, int]]) -> Tensor:
+    """Mean squared distance of each pixel to the nearest of the colours (red, green, blue from 0 to 255)."""
+    nearest: Tensor | None = None
+    for colour in colours:  # one at a time: all at once would hold the picture as often as there are colours
+        away = (picture - picture.new_tensor(colour).view(1, 3, 1, 1) / 255).square().mean(1)
+        nearest = away if nearest is None else torch.minimum(nearest, away)
+    assert nearest is not None
+    return nearest.mean()
+
+
+def terms(picture: Tensor, settings: PaintSettings) -> dict[str, Tensor]:
+    """The losses by name that the settings ask for: none in the usual case."""
+    found = {}
+    if settings.smoothness:
+        found["smoothness"] = settings.smoothness * variation(picture)
+    if settings.saturation:
+        found["saturation"] = -settings.saturation * colourfulness(picture)
+    if settings.palette.strip() and settings.palette_weight:
+        found["palette"] = settings.palette_weight * off_palette(picture, parse_palette(settings.palette))
+    return found

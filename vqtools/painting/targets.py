@@ -1,0 +1,93 @@
+"""Prompts as numbers: what each CLIP makes of the texts and pictures, how strongly they pull, and where they count.
+
+Knows prompts and judges; nothing about steps.
+
+Shapes: p prompts, d a CLIP's embedding, n views.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqtools import media
+from vqtools.painting import prompts
+from vqtools.settings import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+LoadPicture = Callable[[str], "Image.Image"]
+
+
+class PictureJudge(Protocol):
+    """A CLIP, as far as painting needs one."""
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures it sees, in pixels."""
+
+    def embed_text(self, texts: list[str]) -> Tensor:
+        """Unit embeddings (n, d) of texts."""
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """Unit embeddings (n, d) of images (n, 3, size, size) in [0, 1]; differentiable."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the picture is drawn to."""
+
+    prompt: str  # what it was read from
+    names: list[str]  # no two are equal
+    weights: Tensor  # (p,)
+    stops: Tensor  # (p,)
+    embeddings: list[Tensor]  # one (p, d) for each CLIP
+
+
+def read(prompt: str, clips: Sequence[PictureJudge], device: torch.device, load: LoadPicture) -> Targets:
+    """The prompts of ``text:weight:stop | picture:FILE``, seen by each of the CLIPs; ``load`` opens a picture."""
+    parsed = prompts.parse(prompt)
+    pictures = {one.picture: load(one.picture) for one in parsed if one.picture}
+    embeddings = []
+    with torch.no_grad():
+        for clip in clips:
+            words = [one.text for one in parsed if not one.picture]
+            texts = iter(clip.embed_text(words).to(device, torch.float32) if words else ())
+            rows = [_seen(clip, pictures[one.picture], device) if one.picture else next(texts) for one in parsed]
+            embeddings.append(torch.stack(rows))
+    weights = torch.tensor([one.weight for one in parsed], device=device)
+    stops = torch.tensor([one.stop for one in parsed], device=device)
+    return Targets(prompt, _distinct([one.text for one in parsed]), weights, stops, embeddings)
+
+
+def check_region(prompt: str, index: int) -> None:
+    """UserError unless there is such a prompt, counted from 0."""
+    count = len(prompts.parse(prompt))
+    if not 0 <= index < count:
+        raise UserError(
+            f"there is no prompt {index + 1} to give a region to; there {'is 1' if count == 1 else f'are {count}'}"
+        )
+
+
+def _seen(clip: PictureJudge, picture: Image.Image, device: torch.device) -> Tensor:
+    """A picture prompt's unit embedding (d,): of its middle, and of the mirror image, which steadies it."""
+    image = media.to_tensor(media.fit(picture, (clip.size, clip.size))).to(device).add(1).div(2)
+    seen = clip.embed_image(torch.cat([image, image.flip(3)])).float()
+    return F.normalize(seen.mean(0), dim=-1)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Equal names counted, so that the losses reported under them stay apart: "sky", "sky (2)"."""
+    seen: Counter[str] = Counter()
+    out = []
+    for name in names:
+        seen[name] += 1
+        out.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return out
