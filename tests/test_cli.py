@@ -34,6 +34,7 @@ class Canvas:
         self.machine = Machine(torch.device("cpu"), "fp32", threads or 1)
         self.position, self.total = 0, settings.iterations
         self.interrupt_at = -1
+        self.notes: list[str] = []
 
     def step(self) -> dict[str, float]:
         if self.position == self.interrupt_at:
@@ -66,7 +67,7 @@ def canvases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Canvas]:
     """Paint without networks, in an empty folder; the list fills with what was painted."""
     made: list[Canvas] = []
 
-    def painting(settings: PaintSettings, *, threads: int | None = None) -> Canvas:
+    def painting(settings: PaintSettings, *, threads: int | None = None, **more: Any) -> Canvas:
         made.append(Canvas(settings, threads))
         return made[-1]
 

@@ -27,7 +27,7 @@ from vqtools.settings import Settings, UserError, shorten
 
 if TYPE_CHECKING:
     from vqtools.drawing import Drawing
-    from vqtools.studio import Painting
+    from vqtools.painting.easel import Easel
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,15 +84,20 @@ def _paint_settings() -> type[Settings]:
 @command.command(cls=SettingsCommand, settings=_paint_settings)
 @click.argument("prompt", nargs=-1)
 @click.option("--from", "source", metavar="PICTURE.png", help="Take all settings from a picture made by vqtools.")
+@click.option("--replay", is_flag=True, help="With --from: make it again as it was steered, whatever flags change.")
+@click.option("--trust-paths", is_flag=True, help="With --from: read the files that the picture's settings name.")
 @click.option("--out", metavar="PATH", help="File or folder to write to [default: named after prompt and seed].")
 @debug_option
-def paint(prompt: tuple[str, ...], source: str | None, out: str | None, **flags: Any) -> int:
+def paint(
+    prompt: tuple[str, ...], source: str | None, replay: bool, trust_paths: bool, out: str | None, **flags: Any
+) -> int:
     """Paint a picture of PROMPT.
 
     \b
     vqtools paint "a red apple"
     vqtools paint "a castle in the clouds:1.5 | blur:-0.3" --size 256x256 --seed 42
     vqtools paint --from picture.png
+    vqtools paint --from picture.png --replay --size 384x384
     """
     from vqtools.media import check_writable, read_record
     from vqtools.painting.settings import PaintSettings
@@ -107,8 +112,11 @@ def paint(prompt: tuple[str, ...], source: str | None, out: str | None, **flags:
     record = read_record(source) if source is not None else {}
     if "prompt" not in fields and source is None:
         raise UserError('there is no prompt; say what to paint: vqtools paint "a red apple"')
+    same, replay = not fields, replay or not fields
+    if replay and "began" in record:  # the journal leads from these to those that the picture ended with
+        record = {**record, "settings": record["began"]}
     settings = PaintSettings.parse({**_restored(record, fields), **fields}).quick()
-    return _paint(settings, record, not fields, folder, name)
+    return _paint(settings, record, same, replay, trust_paths, folder, name)
 
 
 def _target(out: str | None) -> tuple[Path, str | None]:
@@ -145,21 +153,26 @@ def _restored(record: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     return stored
 
 
-def _paint(settings: Any, record: dict[str, Any], same: bool, folder: Path, name: str | None) -> int:
+def _paint(
+    settings: Any, record: dict[str, Any], same: bool, replay: bool, trusted: bool, folder: Path, name: str | None
+) -> int:
     """Paint, save, say where. `same` asks for the record's very picture, stopped where that one was."""
     from vqtools import jobs, studio
     from vqtools.media import file_stem
 
     started = time.monotonic()
     threads = record.get("threads")
-    job = studio.painting(settings, threads=threads if isinstance(threads, int) and 1 <= threads <= 1024 else None)
+    threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else None
+    job = studio.easel(settings, threads=threads, record=record or None, trusted=trusted, replay=replay)
     width, height = job.settings.size
-    click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.machine.describe()}", err=True)
+    click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.work.machine.describe()}", err=True)
     for note in differences(record, job.record()) if record else []:
         click.echo(f"note: {note}", err=True)
     limit = record.get("position") if record and same else None
     at_limit = functools.partial(_reached, job, limit) if isinstance(limit, int) and 0 < limit < job.total else None
     finished = jobs.run(job, label="painting", stop=at_limit)
+    for note in job.work.notes:
+        click.echo(f"note: {note}", err=True)
     if job.position == 0:
         raise KeyboardInterrupt
     _save(job, folder / (name or file_stem(job.settings.prompt, job.settings.seed or 0) + ".png"), started)
@@ -169,7 +182,7 @@ def _paint(settings: Any, record: dict[str, Any], same: bool, folder: Path, name
     return 0 if at_limit is not None and at_limit() else STOPPED
 
 
-def _save(job: Painting | Drawing, target: Path, started: float) -> None:
+def _save(job: Easel | Drawing, target: Path, started: float) -> None:
     """Write the picture with its record, and say where."""
     from vqtools.media import save_png
 
@@ -181,7 +194,7 @@ def _save(job: Painting | Drawing, target: Path, started: float) -> None:
     click.echo(f"{path} ({width}x{height}, seed {job.settings.seed}, {time.monotonic() - started:.1f} s)")
 
 
-def _reached(job: Painting, limit: int) -> bool:
+def _reached(job: Easel, limit: int) -> bool:
     return job.position >= limit
 
 

@@ -6,7 +6,6 @@ Knows all rooms; finds networks by name.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -30,16 +29,20 @@ from vqtools.device import Machine, choose
 from vqtools.models.clip import CLIP
 from vqtools.models.gpt import GPT, Caption, packed
 from vqtools.models.vqgan import VQGAN
-from vqtools.painting import prompts
+from vqtools.painting import memory, prompts, starts
+from vqtools.painting.easel import Easel
+from vqtools.painting.inputs import Inputs
 from vqtools.painting.painter import Painter
-from vqtools.painting.settings import PaintSettings
+from vqtools.painting.regions import Mask
+from vqtools.painting.settings import PaintSettings, parse_area, parse_clips, parse_regions
+from vqtools.painting.targets import check_region
 from vqtools.sampling.sampler import Sampler, gumbel
 from vqtools.settings import UserError, near
 from vqtools.weights import convert, files, registry
 
 __all__ = [
-    "AnimateSettings", "PaintSettings", "Painter", "Painting", "animate", "animation", "load_clip", "load_transformer",
-    "load_vqgan", "paint", "painting",
+    "AnimateSettings", "Easel", "PaintSettings", "Painter", "Painting", "animate", "animation", "easel", "load_clip",
+    "load_transformer", "load_vqgan", "paint", "painting",
 ]  # fmt: skip
 
 # how the starter transformer draws: strength of classifier-free guidance, and the share of likely codes kept
@@ -93,35 +96,43 @@ class Painting:
     """A picture from a prompt, as a job: grids drawn by the transformer, the CLIP's choice, then guidance.
 
     ``settings`` may be changed between steps, as a Painter's. ``machine`` and the settings' seed are what was
-    chosen, also where the settings left it open.
+    chosen, also where the settings left it open. The first CLIP chooses; all of them guide, weighted. ``notes`` are for
+    people.
     """
 
     def __init__(
         self,
         settings: PaintSettings,
         vqgan: VQGAN,
-        clip: CLIP,
+        clips: Mapping[CLIP, float],
         gpt: GPT | None,
         machine: Machine,
         models: Mapping[str, Any],
+        inputs: Inputs | None = None,
     ) -> None:
         seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
         self._settings = settings.model_copy(update={"seed": seed})
-        self.vqgan, self.clip, self.gpt, self.machine, self.models = vqgan, clip, gpt, machine, dict(models)
-        self.inputs: dict[str, str] = {}
+        self.vqgan, self.gpt, self.machine, self.models = vqgan, gpt, machine, dict(models)
+        self.clips, self.clip = dict(clips), next(iter(clips))
+        self.inputs = inputs or Inputs()
+        self.notes: list[str] = []
+        self.plan: memory.Plan | None = None  # what the painting needs, from its first step of guidance on
+        self._masks: dict[str, Mask] = {}  # until there is a painter to hold them
         self.sampler: Sampler | None = None
         self.painter: Painter | None = None
-        for network in (vqgan, clip, gpt):
+        for network in (vqgan, *clips, gpt):
             if network is not None:
                 network.to(machine.device)
+        for index, area in parse_regions(settings.regions).items():
+            self.set_region(index, self._area(area))
+        if settings.protect.strip():
+            self.protect(self._area(parse_area(settings.protect)))
         if settings.init_image:
-            picture = media.load_picture(settings.init_image)
-            self.inputs["init_image"] = hashlib.sha256(Path(settings.init_image).read_bytes()).hexdigest()
-            self._begin(media.fit(picture, settings.size))
+            self._begin(media.fit(self.inputs.picture(settings.init_image), settings.size))
         elif gpt is not None:
             self.sampler = self._sampler(gpt)
         else:
-            self._begin(None)
+            self._begin(self._invented())
 
     @property
     def settings(self) -> PaintSettings:
@@ -132,6 +143,45 @@ class Painting:
         self._settings = settings
         if self.painter:
             self.painter.settings = settings
+
+    def _area(self, area: Any) -> Any:
+        """What settings say of an area, as :meth:`Mask.of` takes it."""
+        if isinstance(area, str):
+            return self.inputs.picture(area)
+        width, height = self.settings.size
+        return area[0] * width, area[1] * height, area[2] * width, area[3] * height
+
+    def _invented(self) -> Image.Image | None:
+        """Noise or a gradient to begin with; None for random codes."""
+        make = {"noise": starts.noise, "gradient": starts.gradient}.get(self._settings.init)
+        if make is None:
+            return None
+        assert self._settings.seed is not None
+        return media.to_picture(make(torch.Generator().manual_seed(self._settings.seed), *self._settings.size))
+
+    def set_region(self, index: int, mask: Any) -> None:
+        """As a Painter's; before there is one, from its first step on."""
+        check_region(self.settings.prompt, index)
+        self._mask(f"prompt {index}", mask)
+
+    def protect(self, mask: Any) -> None:
+        """As a Painter's; before there is one, from its first step on."""
+        self._mask("protect", mask)
+        if self.painter:
+            self.painter.protect(self._masks.get("protect"))
+
+    def repaint(self, mask: Any, fresh: bool = True) -> None:
+        """As a Painter's; UserError where there is nothing to paint over yet."""
+        if self.painter is None:
+            raise UserError("the transformer is still drawing; paint over the picture once it is there")
+        self.painter.repaint(mask, fresh)
+        self._masks = self.painter.masks
+
+    def _mask(self, key: str, mask: Any) -> None:
+        if mask is None:
+            self._masks.pop(key, None)
+        else:
+            self._masks[key] = mask if isinstance(mask, Mask) else Mask.of(mask, self.settings.size)
 
     @property
     def position(self) -> int:
@@ -179,12 +229,28 @@ class Painting:
 
     def _begin(self, start: Image.Image | None) -> None:
         """From a picture (or from random codes) to guidance."""
+        wanted = self._settings
+        self.plan = memory.plan(wanted, self.vqgan, list(self.clips), self.machine)
+        self._settings = memory.apply(wanted, self.plan)
+        if self._settings != wanted or not self.plan.fits:
+            self.notes.append(self.plan.describe())
         latents = None
         if start is not None:
-            image = media.to_tensor(start).to(self.machine.device)
+            latents = media.to_tensor(start).to(self.machine.device)
             with torch.no_grad():
-                latents = self.vqgan.latents_of(self.vqgan.encode(image))
-        self.painter = Painter(self._settings, self.vqgan, [self.clip], start=latents, machine=self.machine)
+                if self._settings.drawer == "pixels":
+                    latents = latents.add(1).div(2)
+                else:
+                    latents = self.vqgan.latents_of(self.vqgan.encode(latents))
+        self._make_painter(latents)
+
+    def _make_painter(self, start: Tensor | None) -> Painter:
+        self.painter = Painter(
+            self._settings, self.vqgan, list(self.clips), clip_weights=list(self.clips.values()),
+            start=start, load=self.inputs.picture, machine=self.machine,
+        )  # fmt: skip
+        self.painter.notes, self.painter.masks = self.notes, self._masks
+        return self.painter
 
     def _sampler(self, gpt: GPT) -> Sampler:
         settings, config = self._settings, gpt.config
@@ -229,7 +295,7 @@ class Painting:
             "device": self.machine.device.type,
             "threads": self.machine.threads,
             "models": self.models,
-            "inputs": self.inputs,
+            **self.inputs.record(),
             "position": self.position,
             "total": self.total,
         }
@@ -238,6 +304,7 @@ class Painting:
         return {
             "sampler": self.sampler.state_dict() if self.sampler else None,
             "painter": self.painter.state_dict() if self.painter else None,
+            "masks": {key: mask.png.hex() for key, mask in self._masks.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -245,30 +312,46 @@ class Painting:
         if self.sampler and state["sampler"]:
             self.sampler.load_state_dict(state["sampler"])
         if state["painter"]:
-            self.painter = self.painter or Painter(
-                self._settings, self.vqgan, [self.clip], start=state["painter"]["start"], machine=self.machine
-            )
-            self.painter.load_state_dict(state["painter"])
+            painter = self.painter or self._make_painter(state["painter"]["start"])
+            painter.load_state_dict(state["painter"])
+            self._masks = painter.masks
         elif self.sampler:
-            self.painter = None
+            self._settings, self.painter = self.settings, None
+            self._masks = {key: Mask.read(bytes.fromhex(png)) for key, png in state["masks"].items()}
 
 
 def painting(
-    settings: PaintSettings, *, threads: int | None = None, kind: Callable[..., Painting] = Painting
+    settings: PaintSettings,
+    *,
+    threads: int | None = None,
+    record: Mapping[str, Any] | None = None,
+    trusted: bool = False,
+    kind: Callable[..., Painting] = Painting,
 ) -> Painting:
     """A painting ready to be stepped, its networks found by the settings' names.
 
-    threads: of the CPU; a picture made again to the same bits needs the number it was made with. kind: the class.
+    threads: of the CPU; a picture made again to the same bits needs the number it was made with.
+    record: of the picture that the settings came from, if they did: the small inputs that it holds are used, and files
+        that only it names are opened if they are ``trusted``, else a UserError. kind: the class.
     """
+    inputs = Inputs(record, trusted=trusted)
+    for network in ("vqgan", "clip", "transformer"):
+        inputs.check_name(network, getattr(settings, network))
     machine = choose(precision=settings.precision, threads=threads)
     paths: dict[str, Path] = {"vqgan": find("vqgan", settings.vqgan)}
-    vqgan, clip = _vqgan(paths["vqgan"]), load_clip(settings.clip)
-    check_size(settings.size, vqgan.f)
-    public = "/" in settings.clip and not Path(settings.clip).exists()
-    if not public:
-        paths["clip"] = find("clip", settings.clip)
+    vqgan = _vqgan(paths["vqgan"])
+    judges = parse_clips(settings.clip)
+    clips = {load_clip(name): weight for name, weight in judges.items()}
+    check_size(settings.size, 1 if settings.drawer == "pixels" else vqgan.f)
+    local = [name for name in judges if "/" not in name or Path(name).exists()]
+    if next(iter(judges)) in local:
+        paths["clip"] = find("clip", next(iter(judges)))
+    if settings.init_image and settings.init != "auto":
+        raise UserError(f"init {settings.init!r} and an init_image: choose one of them to begin with")
     gpt = None
-    if settings.transformer not in ("", "none") and not settings.init_image:
+    if not settings.init_image and settings.init in ("auto", "sample") and settings.drawer == "vqgan" and (
+        settings.transformer not in ("", "none")
+    ):  # fmt: skip
         path = find("transformer", settings.transformer)
         problem = misfit(path, paths)
         if not problem:
@@ -279,9 +362,25 @@ def painting(
             settings = settings.model_copy(update={"transformer": "none"})
     models: dict[str, Any] = {kind: {"name": getattr(settings, kind), "sha256": files.sha256(path)}
                               for kind, path in paths.items()}  # fmt: skip
-    if public:
-        models["clip"] = {"name": settings.clip}
-    return kind(settings, vqgan, clip, gpt, machine, models)
+    if len(judges) > 1 or not local:
+        models["clip"] = {"name": settings.clip, **{name: files.sha256(find("clip", name)) for name in local}}
+    return kind(settings, vqgan, clips, gpt, machine, models, inputs)
+
+
+def easel(
+    settings: PaintSettings,
+    *,
+    threads: int | None = None,
+    record: Mapping[str, Any] | None = None,
+    trusted: bool = False,
+    replay: bool = False,
+) -> Easel:
+    """A painting that can be steered; see :func:`painting`. replay: follow the record's journal while it forms.
+
+    A replay begins with the record's ``began``; with another size in it, the same picture is made larger.
+    """
+    job = painting(settings, threads=threads, record=record, trusted=trusted)
+    return Easel(job, record=record if replay else None)
 
 
 def misfit(transformer: Path, others: Mapping[str, Path]) -> str:
@@ -352,6 +451,8 @@ def animation(settings: AnimateSettings, project: Project, *, threads: int | Non
     """
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
     settings = settings.model_copy(update={"seed": seed})
+    if settings.drawer == "pixels":
+        raise UserError("drawer 'pixels' is for single pictures; animate with 'vqgan'")
     track = Track(settings, seed)
     first = painting(settings.model_copy(update={"prompt": track.prompt(0)}), threads=threads)
     project.record = {
@@ -372,7 +473,7 @@ def animation(settings: AnimateSettings, project: Project, *, threads: int | Non
 def estimate(job: Animator | OctaveZoom) -> Estimate:
     """What an animation will take, from a few steps of a painting that is thrown away."""
     settings = job.settings
-    vqgan, clip = load_vqgan(settings.vqgan), load_clip(settings.clip)
+    vqgan, clip = load_vqgan(settings.vqgan), load_clip(next(iter(parse_clips(settings.clip))))
     trial = settings.model_copy(update={"prompt": job.track.prompt(0), "seed": 0})
     return forecast(
         job, Painter(trial, vqgan, [clip.to(choose().device)], machine=choose(precision=settings.precision))

@@ -62,7 +62,10 @@ def test_every_paint_setting_survives_the_form() -> None:
     changed = PaintSettings(
         prompt="a castle:2 | blur:-0.5", preset="best", size=(256, 128), iterations=7, seed=2**62, init_image="a.png",
         init_weight=0.5, vqgan="mine", clip="ViT-B-32/openai", transformer="none", grids=3, cutouts=5, cut_power=0.5,
-        augment="Af", learning_rate=0.05, ema=0.9, group=2, precision="fp32",
+        augment="Af", learning_rate=0.05, ema=0.9, group=2, precision="fp32", init_decay=0.5, init="noise",
+            cut_method="pooled", optimiser="AdamW", smoothness=1, saturation=-1, palette="#ff0000", palette_weight=2,
+            style_image="b.png", symmetry="both", seamless=True, regions="1=0,0,0.5,1", protect="0,0,1,0.5",
+            drawer="pixels", checkpoint="on", compile=True,
     )  # fmt: skip
     unchanged = [name for name, value in PaintSettings() if value == getattr(changed, name)]
     assert not unchanged

@@ -158,12 +158,12 @@ def move(image: Tensor, matrix: Tensor, *, border: Border = "reflect", outpaint:
 def warp_state(state: Mapping[str, Any], matrix: Tensor, f: int, border: Border = "reflect") -> dict[str, Any]:
     """A Painter's state moved along with its picture: the latents, their average, their start and Adam's memory.
 
-    The second moment goes through a kernel without negative lobes: it stays positive.
+    A second moment goes through a kernel without negative lobes: it stays positive.
     """
     cells = scaled(matrix, 1 / f)
     moved = {name: warp(state[name], cells, border=border) for name in ("latents", "average", "start")}
     adam = {
-        name: warp(value, cells, border=border, mode="bilinear" if name == "exp_avg_sq" else "bicubic")
+        name: warp(value, cells, border=border, mode="bicubic" if name == "exp_avg" else "bilinear")
         if value.dim() == 4
         else value
         for name, value in state["adam"].items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from PIL import Image
 
 from vqtools.media import load_picture
 from vqtools.painting import prompts
-from vqtools.painting.settings import parse_area, parse_regions
+from vqtools.painting.settings import parse_area, parse_clips, parse_regions
 from vqtools.settings import UserError, shorten
 
 _EMBEDDED = 64 * 2**10  # bytes of a file that goes into the record whole
 _EMBEDDED_IN_ALL = 2**20
 _PLAIN = ("init_image", "style_image")
+_NETWORKS = ("vqgan", "clip", "transformer")
 
 
 def named_files(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -47,6 +49,7 @@ class Inputs:
         self._embedded: dict[str, bytes] = {}
         self._pictures: dict[str, Image.Image] = {}
         self._foreign: frozenset[str] = frozenset()
+        self._networks: frozenset[tuple[str, str]] = frozenset()
         if record:
             self._restore(record, trusted)
 
@@ -62,6 +65,21 @@ class Inputs:
             self._pictures[name] = load_picture(data, name)
         return self._pictures[name]
 
+    def check_name(self, kind: str, name: str) -> None:
+        """UserError where only a stranger's record asks for a network's file, rather than for a name."""
+        if (kind, name) not in self._networks:
+            return
+        for one in parse_clips(name) if kind == "clip" else (name,):
+            public = kind == "clip" and re.fullmatch(r"[\w-]+/[\w-]+", one) and not Path(one).exists()
+            if not public and any(mark in one for mark in "/\\."):
+                raise self._refusal(one)
+
+    def _refusal(self, name: str) -> UserError:
+        return UserError(
+            f"the picture whose settings these are wants to read {shorten(name)};"
+            " say --trust-paths if that file is meant"
+        )
+
     def record(self) -> dict[str, Any]:
         """For the PNG: hashes by name, and the files that are small enough, as base64."""
         room, kept = _EMBEDDED_IN_ALL, {}
@@ -73,10 +91,7 @@ class Inputs:
 
     def _read(self, name: str) -> bytes:
         if name in self._foreign:
-            raise UserError(
-                f"the picture whose settings these are wants to read {shorten(name)};"
-                " say --trust-paths if that file is meant"
-            )
+            raise self._refusal(name)
         if not Path(name).is_file():
             load_picture(name)  # says in its own words what is there instead
         try:
@@ -86,8 +101,10 @@ class Inputs:
 
     def _restore(self, record: Mapping[str, Any], trusted: bool) -> None:
         if not trusted:
-            asked = [record.get("settings"), *_edits(record)]
-            self._foreign = frozenset(name for one in asked if isinstance(one, Mapping) for name in named_files(one))
+            asked = [one for one in (record.get("settings"), record.get("began"), *_edits(record))
+                     if isinstance(one, Mapping)]  # fmt: skip
+            self._foreign = frozenset(name for one in asked for name in named_files(one))
+            self._networks = frozenset((kind, str(one.get(kind))) for one in asked for kind in _NETWORKS)
         embedded, hashes = record.get("embedded", {}), record.get("inputs", {})
         if not isinstance(embedded, Mapping) or not isinstance(hashes, Mapping):
             raise UserError("the inputs inside the picture's record are broken; paint without --from")

@@ -10,7 +10,7 @@ import gc
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -177,11 +177,12 @@ def _share(machine: Machine) -> float:
 
 def _view(clip: Any, machine: Machine) -> int:
     """Bytes for one view: what the tower keeps, and the view itself as it is cut, blurred and coloured."""
-    views = 6 * 3 * 4 * clip.size**2
+    side: int = clip.size
+    views = 6 * 3 * 4 * side**2
     if not isinstance(clip, nn.Module):
         return views
-    images = torch.empty(2, 3, clip.size, clip.size, device="meta")
-    kept, *_ = _kept(clip, clip.embed_image, images, 1.0 if machine.device.type == "cpu" else _share(machine))
+    images, embed = torch.empty(2, 3, side, side, device="meta"), cast(Callable[[Tensor], Tensor], clip.embed_image)
+    kept, *_ = _kept(clip, embed, images, 1.0 if machine.device.type == "cpu" else _share(machine))
     return views + kept // 2
 
 

@@ -28,8 +28,18 @@ def state_of(optimiser: torch.optim.Optimizer, latents: Tensor) -> dict[str, Any
     }
 
 
+@torch.no_grad()
+def forget(optimiser: torch.optim.Optimizer, latents: Tensor, cells: Tensor) -> None:
+    """Lose the memory of some cells (h, w), where something new begins."""
+    for value in optimiser.state[latents].values():
+        if isinstance(value, Tensor) and value.shape == latents.shape:
+            value.masked_fill_(cells, 0)
+
+
 def restore(optimiser: torch.optim.Optimizer, latents: Tensor, state: dict[str, Any]) -> None:
-    """Go on from what :func:`state_of` gave."""
+    """Go on from what :func:`state_of` gave; an empty state is a new beginning."""
+    if not state:
+        return
     optimiser.state[latents] = {
         name: torch.empty_like(latents).copy_(value)
         if isinstance(value, Tensor) and value.dim()

@@ -120,7 +120,7 @@ class Painter:
             sides = [max(self.vqgan.f, round(side * scale / self.vqgan.f) * self.vqgan.f) for side in picture.size]
             image = media.to_tensor(picture.resize((sides[0], sides[1]))).to(self.machine.device)
             with torch.no_grad():
-                codes = self.vqgan.encode(image).unique()
+                codes = torch.unique(self.vqgan.encode(image))
         return CodeDrawer(
             self.vqgan, self.machine, codes=codes, seamless=s.seamless, forget=s.checkpoint == "on", compiled=s.compile
         )
@@ -295,10 +295,11 @@ class Painter:
     def repaint(self, mask: Any, fresh: bool = True) -> None:
         """Go on inside a mask alone, from random codes or from what is there (``fresh=False``)."""
         area = mask if isinstance(mask, Mask) else Mask.of(mask, self.settings.size)
-        drawn = self.drawer.random(*self.grid, self.generator)
         if fresh:
+            drawn, cells = self.drawer.random(*self.grid, self.generator), self._cells(area)
             for latents in (self.z, self.average, self.start):
-                latents.copy_(torch.where(self._cells(area), drawn, latents))
+                latents.copy_(torch.where(cells, drawn, latents))
+            optimisers.forget(self.optimiser, self.z, cells)
         self.protect(area.complement())
 
     def _set(self, key: str, mask: Any) -> None:
@@ -340,7 +341,7 @@ class Painter:
             "start": _stored(self.start),
             "average": _stored(self.average),
             "optimiser": self._optimiser[0],
-            "moments": optimisers.state_of(self._optimiser[1], self.z),
+            "adam": optimisers.state_of(self._optimiser[1], self.z),
             "generator": self.generator.get_state(),
             "masks": {key: mask.png.hex() for key, mask in self.masks.items()},
         }
@@ -358,7 +359,7 @@ class Painter:
         self.start.copy_(state["start"])
         self.average.copy_(state["average"])
         self._optimiser = (state["optimiser"], optimisers.make(state["optimiser"], self.z))
-        optimisers.restore(self._optimiser[1], self.z, state["moments"])
+        optimisers.restore(self._optimiser[1], self.z, state["adam"])
         self.generator.set_state(state["generator"])
         self.masks = {key: Mask.read(bytes.fromhex(png)) for key, png in state["masks"].items()}
 

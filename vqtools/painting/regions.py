@@ -84,9 +84,10 @@ class Mask:
         smaller = height < values.shape[2] or width < values.shape[3]
         return F.interpolate(values, size=(height, width), mode="bilinear", antialias=smaller)[0, 0].clamp(0, 1)
 
-    def complement(self) -> Mask:
-        """Everything else."""
-        return Mask.of(255 - np.array(Image.open(io.BytesIO(self.png))), Image.open(io.BytesIO(self.png)).size)
+    def complement(self) -> Mask | None:
+        """Everything else; None where that is nothing."""
+        rest = 255 - np.array(Image.open(io.BytesIO(self.png)))
+        return Mask.of(rest, rest.shape[::-1]) if (rest >= 128).any() else None
 
 
 def bounds(mask: Tensor) -> tuple[slice, slice]:
@@ -117,7 +118,8 @@ def _grey(source: Any) -> Image.Image:
     if isinstance(source, Image.Image):
         if "A" in source.getbands():
             source = Image.alpha_composite(Image.new("RGBA", source.size, (0, 0, 0, 255)), source.convert("RGBA"))
-        return source.convert("L")
+        grey: Image.Image = source.convert("L")
+        return grey
     values = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
     if values.ndim != 2 or 0 in values.shape:
         raise UserError(f"a mask of shape {tuple(values.shape)}: rows and columns are expected")

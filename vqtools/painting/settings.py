@@ -37,6 +37,17 @@ def augment_codes(augment: str) -> frozenset[str]:
     return frozenset(known[code.lower()] for code in named)
 
 
+def parse_clips(text: str) -> dict[str, float]:
+    """``starter | ViT-B-32/openai:0.5`` -> weights by name, in this order."""
+    try:
+        found = parse(text)
+    except UserError:
+        raise UserError(f"clip {text!r}: write a name, or several as one:2 | other:0.5") from None
+    if any(one.weight <= 0 for one in found) or len({one.text for one in found}) < len(found):
+        raise UserError(f"clip {text!r}: each CLIP once, with a weight of more than 0")
+    return {one.text: one.weight for one in found}
+
+
 def parse_palette(text: str) -> list[tuple[int, int, int]]:
     """``#d62828 #fcbf49`` -> colours of red, green and blue, 0 to 255; at most 64."""
     words = text.replace(",", " ").split()
@@ -257,6 +268,12 @@ class PaintSettings(Settings):
     def _area_can_be_read(cls, value: str) -> str:
         if value.strip():
             parse_area(value)
+        return value
+
+    @field_validator("clip")
+    @classmethod
+    def _clips_can_be_read(cls, value: str) -> str:
+        parse_clips(value)
         return value
 
     @field_validator("palette")
