@@ -121,3 +121,82 @@ def test_the_starters_judge_and_redraw_pictures_they_never_saw() -> None:
     right = (seen @ clip.embed_text(names).T).argmax(1) == torch.arange(len(names))
     assert float((-10 * error.log10()).mean()) > 20
     assert float(right.float().mean()) > 0.4  # chance is 0.03
+
+
+STEERED = {"size": (64, 64), "iterations": 6, "cutouts": 2, "transformer": "none"}
+
+
+def test_a_steered_picture_is_made_again_from_its_png(tmp_path: Path) -> None:
+    """The whole way: prompts as a picture and words, a stroke, a way given up; then the PNG alone."""
+    reference = tmp_path / "reference.png"
+    Image.new("RGB", (20, 20), "orange").save(reference)
+    job = studio.easel(PaintSettings(prompt="a red apple", seed=4, **STEERED))
+    job.step()
+    job.edit({"prompt": f"a star | picture:{reference}:0.5"})
+    job.step()
+    job.set_region(0, (0, 0, 32, 64))
+    job.step()
+    job.protect((0, 32, 64, 64))
+    job.undo()
+    run(job)
+    file = media.save_png(tmp_path / "steered.png", job.picture(), job.record())
+    reference.unlink()  # small enough to have come along
+    record = media.read_record(file)
+    again = studio.easel(PaintSettings.parse(record["began"]), record=record, replay=True)
+    assert pixels(run(again).picture()) == pixels(Image.open(file))
+    larger = studio.easel(PaintSettings.parse({**record["began"], "size": (96, 96)}), record=record, replay=True)
+    assert run(larger).picture().size == (96, 96)
+
+
+def test_steering_begins_while_the_transformer_draws() -> None:
+    settings = PaintSettings(prompt="a red apple | a tree", seed=3, **QUICK)
+    job = studio.easel(settings)
+    job.step()
+    job.set_region(1, (0, 0, 32, 64))
+    with pytest.raises(UserError, match="the transformer is still drawing"):
+        job.repaint((0, 0, 32, 64))
+    job.edit({"prompt": "a star | a tree", "iterations": 2})
+    run(job)
+    assert set(job.work.painter.masks) == {"prompt 1"}
+    again = studio.easel(settings, record=job.record(), replay=True)
+    assert pixels(run(again).picture()) == pixels(job.picture())
+    while job.position >= 12:  # back through guidance into the grids, and forward again
+        job.undo() if job.position > 12 else job.branch(5)
+    assert job.work.painter is None
+    assert run(job).position == job.total
+
+
+def test_regions_and_protection_come_from_settings_too(tmp_path: Path) -> None:
+    mask = tmp_path / "mask.png"
+    Image.new("L", (32, 32), 255).save(mask)
+    fields = {"regions": f"1=0,0,0.5,1 | 2={mask}", "protect": "0,0.5,1,1"}
+    job = studio.painting(PaintSettings(prompt="a | b", seed=1, **STEERED, **fields))
+    job.step()
+    assert set(job.painter.masks) == {"prompt 0", "prompt 1", "protect"}
+    with pytest.raises(UserError, match="there is no prompt 2"):
+        studio.painting(PaintSettings(prompt="a", **STEERED, **fields))
+
+
+@pytest.mark.parametrize("fields", [{"init": "noise"}, {"init": "gradient"}, {"init": "codes"}, {"drawer": "pixels"}])
+def test_other_starts_are_of_their_seed(fields: dict[str, str]) -> None:
+    first, again, other = (
+        studio.painting(PaintSettings(prompt="a tree", seed=seed, **QUICK, **fields)) for seed in (1, 1, 2)
+    )
+    assert first.total == 3
+    assert pixels(run(first).picture()) == pixels(run(again).picture()) != pixels(run(other).picture())
+
+
+def test_two_clips_and_what_can_not_be_said() -> None:
+    with pytest.raises(UserError, match="choose one"):
+        studio.painting(PaintSettings(init="noise", init_image="a.png", **QUICK))
+    for clip in ("", "starter:-1", "starter | starter:2"):
+        with pytest.raises(UserError, match="clip '"):
+            PaintSettings.parse({"clip": clip})
+
+
+def test_a_run_that_does_not_fit_is_grouped_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studio.memory, "available", lambda machine: 10**8)
+    job = studio.painting(PaintSettings(prompt="a tree", seed=1, **{**STEERED, "cutouts": 16, "size": (128, 128)}))
+    assert job.settings.group < 16 or job.settings.checkpoint == "on"
+    assert job.plan.fits and job.notes == [job.plan.describe()]
+    assert "of 0.1 GB free with" in job.notes[0]

@@ -58,11 +58,17 @@ def painter() -> Callable[..., Painter]:
     """A painter of 24x16 pixels with tiny networks; fields of PaintSettings are keywords."""
 
     def make(
-        start: Tensor | None = None, clips: list[TinyCLIP] | None = None, machine: Machine = CPU, **fields: object
+        start: Tensor | None = None,
+        clips: list[TinyCLIP] | None = None,
+        weights: list[float] | None = None,
+        machine: Machine = CPU,
+        **fields: object,
     ) -> Painter:
         values = {"prompt": "a red apple:1.5 | blur:-0.5", "size": (24, 16), "seed": 1, "iterations": 8, "cutouts": 5}
         settings = PaintSettings.parse({**values, **fields})
-        return Painter(settings, tiny_vqgan(), clips or [TinyCLIP()], start=start, machine=machine)
+        return Painter(
+            settings, tiny_vqgan(), clips or [TinyCLIP()], clip_weights=weights, start=start, machine=machine
+        )  # fmt: skip
 
     return make
 

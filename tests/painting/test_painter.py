@@ -3,18 +3,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
+from PIL import Image
 
 from vqtools import jobs
 from vqtools.device import Machine
 from vqtools.models.vqgan import VQGAN, VQGANConfig
-from vqtools.painting import cutouts
+from vqtools.painting import cutouts, look, prompts
 from vqtools.painting.guidance import clamp_with_grad, prompt_losses
 from vqtools.painting.painter import Painter
-from vqtools.painting.settings import PRESETS, PaintSettings
+from vqtools.painting.settings import PRESETS, Optimiser, PaintSettings
 from vqtools.settings import UserError
 
 Make = Callable[..., Painter]
@@ -28,20 +29,30 @@ def plain_gradient(painter: Painter) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss and gradient in one backward pass over everything, as the published loop has it; draws the next cuts."""
     s, targets, z = painter.settings, painter.targets(), painter.z.detach().clone().requires_grad_()
     image = painter.vqgan.decode_latents(painter.vqgan.quantize(z).latents)
-    picture = clamp_with_grad((image + 1) / 2, 0, 1)
-    loss = s.init_weight / 2 * (z - painter.start).square().mean()
-    for clip, texts in zip(painter.clips, targets.embeddings, strict=True):
-        cuts = cutouts.draw(painter.generator, s.cutouts, *picture.shape[-2:], clip.size, s.cut_power, s.augment)
+    picture = clamp_with_grad(look.mirror((image + 1) / 2, s.symmetry), 0, 1)
+    loss = s.init_weight / 2 * (z - painter.start).square().mean() + sum(look.terms(picture, s).values())
+    for clip, texts, share in zip(painter.clips, targets.embeddings, painter.shares, strict=True):
+        height, width = picture.shape[-2:]
+        cuts = cutouts.draw(
+            painter.generator, s.cutouts, height, width, clip.size, s.cut_power, s.augment, s.cut_method
+        )  # fmt: skip
         embeddings = clip.embed_image(cutouts.apply(picture, cuts))
-        loss = loss + prompt_losses(embeddings, texts, targets.weights, targets.stops).sum() / len(painter.clips)
+        loss = loss + prompt_losses(embeddings, texts, targets.weights, targets.stops).sum() * share
     (gradient,) = torch.autograd.grad(loss, z)
     return loss.detach(), gradient
 
 
+EVERYTHING = {
+    "smoothness": 0.5, "saturation": 0.2, "palette": "#ff0000 #000000 #ffffff", "symmetry": "both", "checkpoint": "on",
+    "augment": "Hf Af Pe Sh Ji Gn Ro Er Et Ts Cr Re", "cut_method": "pooled",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [{}, EVERYTHING], ids=["usual", "everything"])
 @pytest.mark.parametrize("group", range(6))
-def test_gradient_in_two_stages_is_the_plain_gradient(painter: Make, tiny_clip: Any, group: int) -> None:
-    fields = {"prompt": "a red apple:1.5 | blur:-0.5 | sky:0.3:0.9", "group": group, "init_weight": 0.2}
-    painting = painter(clips=[tiny_clip(), tiny_clip(size=8, seed=1)], **fields)
+def test_gradient_in_two_stages_is_the_plain_gradient(painter: Make, tiny_clip: Any, group: int, more: Any) -> None:
+    fields = {"prompt": "a red apple:1.5 | blur:-0.5 | sky:0.3:0.9", "group": group, "init_weight": 0.2, **more}
+    painting = painter(clips=[tiny_clip(), tiny_clip(size=8, seed=1)], weights=[1, 3], **fields)
     run(painting, 2)
     raw = painting.vqgan.decode_latents(painting.vqgan.quantize(painting.z.detach()).latents)
     assert (raw.abs() > 1).float().mean() > 0.1  # the clamp is at work
@@ -227,7 +238,7 @@ def test_a_step_that_ran_out_of_memory_has_not_happened(painter: Make) -> None:
         raise torch.OutOfMemoryError("no memory left")
 
     clip.embed_image = full
-    with pytest.raises(UserError, match="out of memory at step 2 with 24x16 .*smaller size"):
+    with pytest.raises(UserError, match=r"out of memory at step 2 with 24x16 .*smaller size"):
         painting.step()
     assert painting.settings == unhurt.settings
     clip.embed_image = embed
@@ -284,3 +295,115 @@ def test_public_architectures_paint() -> None:
     assert all(math.isfinite(scalars["loss"]) for scalars in run(painting, 2))
     assert not torch.equal(painting.z, before)
     assert painting.image().shape == (3, 32, 64)
+
+
+def test_picture_prompts_pull_to_the_picture(painter: Make, tmp_path: Path) -> None:
+    file = tmp_path / "red 12:30.png"
+    Image.new("RGB", (20, 12), "red").save(file)
+    prompt = prompts.format([prompts.Prompt(f"picture:{file}", 2), prompts.Prompt("a red apple")])
+    painting = painter(prompt=prompt, cutouts=8, iterations=40)
+    names = [name for name in painting.step() if name != "loss"]
+    assert names == [f"picture:{file}", "a red apple"]
+    losses = [scalars[names[0]] for scalars in run(painting, 30)]
+    assert sum(losses[-5:]) < sum(losses[:5])
+    clip = painting.clips[0]
+    red = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(1, -1, 16, 16)
+    torch.testing.assert_close(painting.targets().embeddings[0][0], clip.embed_image(red)[0], atol=1e-5, rtol=0)
+
+
+def test_a_picture_prompt_that_is_no_picture_is_said_and_nothing_moves(painter: Make, tmp_path: Path) -> None:
+    (tmp_path / "words.png").write_text("no picture")
+    for name, says in (("words.png", "no picture that can be read"), ("none.png", "not there"), ("", "a folder")):
+        painting = painter(prompt=f"picture:{tmp_path / name}")
+        with pytest.raises(UserError, match=says):
+            painting.step()
+        assert painting.position == 0
+    with pytest.raises(UserError, match="without a picture"):
+        painter(prompt="picture: :2")
+
+
+def test_prompts_of_one_name_are_both_reported(painter: Make) -> None:
+    scalars = painter(prompt="sky | sky:2").step()
+    assert list(scalars) == ["loss", "sky", "sky (2)"]
+    assert math.isclose(scalars["loss"], 3 * scalars["sky"], rel_tol=1e-6)
+
+
+def test_memory_that_runs_out_halves_the_group_and_goes_on_with_the_same_draws(painter: Make) -> None:
+    painting, same = painter(cutouts=8), painter(cutouts=8, group=2)
+    clip, embed = painting.clips[0], painting.clips[0].embed_image
+
+    def small(images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 2:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+        return embed(images)
+
+    clip.embed_image = small
+    assert run(painting, 3) == run(same, 3)
+    assert torch.equal(painting.z, same.z)
+    assert painting.settings.group == 2
+    assert painting.notes == [
+        "step 1 ran out of memory with 8 cutouts at a time; going on with 4",
+        "step 1 ran out of memory with 4 cutouts at a time; going on with 2",
+    ]
+
+
+def test_memory_that_runs_out_in_the_decoder_makes_it_forgetful(painter: Make) -> None:
+    painting, same = painter(group=1), painter(group=1)
+
+    def full(latents: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    painting.drawer._draw = full  # the forgetful drawer is another one
+    assert painting.step() == same.step()
+    assert torch.equal(painting.z, same.z)
+    assert painting.settings.checkpoint == "on" and "forgets its way" in painting.notes[0]
+
+
+def test_other_errors_are_not_taken_for_a_want_of_memory(painter: Make) -> None:
+    painting = painter()
+
+    def broken(images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    painting.clips[0].embed_image = broken
+    with pytest.raises(RuntimeError, match="multiplied"):
+        painting.step()
+    assert painting.notes == []
+
+
+@pytest.mark.parametrize("name", get_args(Optimiser))
+def test_every_optimiser_moves_stops_and_goes_on(painter: Make, name: str, tmp_path: Path) -> None:
+    unbroken, first = painter(optimiser=name), painter(optimiser=name)
+    run(unbroken, 5)
+    run(first, 2)
+    resumed = painter(optimiser=name)
+    resumed.load_state_dict(jobs.load_state(jobs.save_state(tmp_path / "s.safetensors", first.state_dict())))
+    run(resumed, 3)
+    assert torch.equal(resumed.z, unbroken.z) and not torch.equal(unbroken.z, unbroken.start)
+
+
+def test_init_weight_decays(painter: Make) -> None:
+    painting = painter(init_weight=2.0, init_decay=0.25, iterations=8)
+    weights = []
+    for _ in range(5):
+        weights.append(painting.init_weight)
+        painting.step()
+    assert weights == pytest.approx([2 * 0.25 ** (i / 8) for i in range(5)])
+    assert weights[4] == pytest.approx(1.0)
+
+
+def test_clips_count_by_their_weights(painter: Make, tiny_clip: Any) -> None:
+    clips = [tiny_clip(), tiny_clip(seed=5)]
+    one, other, both = (
+        painter(clips=clips, weights=weights, augment="", cut_method="whole", size=(16, 16)).gradient()[0]["loss"]
+        for weights in ((1, 1e-9), (1e-9, 1), (3, 1))
+    )
+    assert both == pytest.approx(0.75 * one + 0.25 * other, rel=1e-5)
+
+
+def test_bare_pixels_can_be_painted_too(painter: Make) -> None:
+    painting = painter(drawer="pixels", size=(23, 17), iterations=40)
+    losses = [scalars["loss"] for scalars in run(painting, 30)]
+    assert sum(losses[-5:]) < sum(losses[:5])
+    assert painting.image().shape == (3, 17, 23)
+    assert painting.z.min() >= 0 and painting.z.max() <= 1

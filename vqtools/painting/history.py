@@ -111,7 +111,7 @@ def _release(value: Any) -> Any:
             return torch.empty(value.shape, dtype=value.dtype)
         width = torch.empty((), dtype=value.dtype).element_size()
         planes = np.frombuffer(zlib.decompress(value.data), dtype=np.uint8).reshape(width, -1)
-        flat = torch.from_numpy(np.ascontiguousarray(planes.T).reshape(-1))
+        flat = torch.from_numpy(np.array(planes.T, order="C").reshape(-1))
         return flat.view(value.dtype).reshape(value.shape)
     if isinstance(value, dict):
         return {name: _release(one) for name, one in value.items()}

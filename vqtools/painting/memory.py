@@ -202,7 +202,7 @@ class _Ledger:
 
     def __init__(self, weights: set[int]) -> None:
         self.kept = {"": 0}
-        self.inputs = self.largest = 0
+        self.inputs = self.largest = self.map = 0
         self._block = ""
         self._seen: dict[int, Any] = dict.fromkeys(weights)
 
@@ -220,7 +220,7 @@ class _Ledger:
             self.inputs += arguments[0].nbytes
 
         def leave(_: nn.Module, arguments: Any, out: Tensor) -> None:
-            self._block = ""
+            self._block, self.map = "", max(self.map, out.nbytes)
 
         return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
 
@@ -239,5 +239,6 @@ def _kept(module: nn.Module, call: Callable[[Tensor], Tensor], x: Tensor, share:
         for hook in hooks:
             hook.remove()
     block = max((size for name, size in ledger.kept.items() if name), default=0)
-    needs = (sum(ledger.kept.values()), ledger.kept[""] + ledger.inputs, block, 3 * ledger.largest)
+    working = max(3 * ledger.map, ledger.largest)  # the largest may be an attention's matrix, alone of its size
+    needs = (sum(ledger.kept.values()), ledger.kept[""] + ledger.inputs, block, working)
     return tuple(int(size * share) for size in needs)  # type: ignore[return-value]
