@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from vqtools.settings import UserError, near
 
@@ -39,6 +41,12 @@ class Machine:
             return contextlib.nullcontext()
         return cast(AbstractContextManager[None], torch.autocast(self.device.type, dtype=self.dtype))
 
+    @contextlib.contextmanager
+    def autocast_but_depthwise(self) -> Iterator[None]:
+        """`autocast()` in which depthwise convolutions, which crawl in bf16 on every CPU, stay in fp32 there."""
+        with self.autocast(), _ExactDepthwise() if self.device.type == "cpu" else contextlib.nullcontext():
+            yield
+
     def exact(self) -> AbstractContextManager[None]:
         """Full precision inside `autocast()`: bf16 corrupts warps, and slows depthwise convolutions on a CPU."""
         if self.precision == "fp32":
@@ -53,6 +61,16 @@ class Machine:
         if self.device.type == "mps":
             return f"Apple GPU (MPS), {self.precision}"
         return f"CPU, {self.threads} thread{'s' if self.threads != 1 else ''}, {self.precision}"
+
+
+class _ExactDepthwise(TorchFunctionMode):
+    """Takes convolutions in groups out of autocast, without touching the network that they belong to."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.conv2d and len(args) > 6 and args[6] > 1:
+            with torch.autocast("cpu", enabled=False):
+                return func(args[0].float(), *args[1:], **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 def choose(device: str | None = None, precision: str | None = None, threads: int | None = None) -> Machine:

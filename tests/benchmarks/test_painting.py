@@ -101,12 +101,13 @@ def both(networks: tuple[VQGAN, CLIP], size: tuple[int, int], cutouts: int, **mo
 
 
 def seconds(step: Callable[[], Any]) -> float:
-    started = time.perf_counter()
+    clock = time.perf_counter if GPU else time.process_time  # what a busy machine leaves alone
+    started = clock()
     for _ in range(STEPS):
         step()
     if GPU:
         torch.cuda.synchronize()
-    return (time.perf_counter() - started) / STEPS
+    return (clock() - started) / STEPS / (1 if GPU else torch.get_num_threads())
 
 
 def compare(published: Published, painter: Painter) -> float:
@@ -121,14 +122,15 @@ def compare(published: Published, painter: Painter) -> float:
 
 
 @pytest.mark.skipif(GPU, reason="a figure of CPUs")
-def test_starter_steps_are_twice_as_fast() -> None:
+@pytest.mark.parametrize("clip_precision", ["auto", "same"])
+def test_starter_steps_are_twice_as_fast(clip_precision: str) -> None:
     networks = studio.load_vqgan(), studio.load_clip()
-    assert compare(*both(networks, (192, 192), 8)) >= 2
+    assert compare(*both(networks, (192, 192), 8, clip_precision=clip_precision)) >= 2
 
 
 @pytest.mark.skipif(GPU, reason="a figure of CPUs")
 def test_public_steps_on_a_cpu() -> None:
-    ratio = compare(*both(public(), (256, 256), 32))
+    ratio = compare(*both(public(), (256, 256), 32, clip_precision="same"))
     assert ratio >= (2 if choose().precision == "bf16" else 1.15)
 
 

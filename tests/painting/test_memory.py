@@ -36,7 +36,7 @@ def test_counts_are_those_that_are_measured(painter: Make, fields: dict[str, obj
     painting = painter(**{"size": (64, 48), "cutouts": 6, "augment": "Af", "checkpoint": "off", **fields})
     needs = memory.count(painting.settings, painting.vqgan, painting.clips, CPU)
     expected = needs.peak(painting.settings.group or painting.settings.cutouts, painting.settings.checkpoint == "on")
-    assert 0.9 < expected / taken(painting) < 1.35
+    assert 0.8 < expected / taken(painting) < 1.35
 
 
 def test_memory_does_not_grow_with_the_cutouts(painter: Make) -> None:

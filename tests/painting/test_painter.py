@@ -270,6 +270,16 @@ def test_lower_precision_paints_about_the_same(painter: Make) -> None:
     assert torch.cosine_similarity(gradient.flatten(), expected.flatten(), dim=0) > 0.95
 
 
+def test_a_clip_in_half_precision_sees_about_the_same(painter: Make) -> None:
+    half = Machine(torch.device("cpu"), "bf16", 1)
+    gradients = {}
+    for precision in ("auto", "same"):
+        painting = painter(machine=half, clip_precision=precision)
+        _, gradients[precision] = painting.gradient()
+    assert not torch.equal(gradients["auto"], gradients["same"])
+    assert torch.cosine_similarity(gradients["auto"].flatten(), gradients["same"].flatten(), dim=0) > 0.9
+
+
 def test_presets_fill_what_is_not_set() -> None:
     assert PaintSettings.parse({"preset": "draft"}).iterations == PRESETS["draft"]["iterations"]
     chosen = PaintSettings.parse({"preset": "best", "iterations": 7})

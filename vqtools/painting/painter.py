@@ -374,8 +374,9 @@ class Painter:
         return look.mirror(self.drawer.decode(latents), self.settings.symmetry)
 
     def _clip_precision(self) -> AbstractContextManager[Any]:
-        # depthwise convolutions crawl in bf16 on every CPU
-        return nullcontext() if self.machine.device.type == "cpu" else self.machine.autocast()
+        if self.machine.device.type == "cpu" and self.settings.clip_precision == "auto":
+            return nullcontext()
+        return self.machine.autocast_but_depthwise()
 
     @property
     def _loss_scale(self) -> float:

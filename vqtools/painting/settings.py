@@ -245,6 +245,13 @@ class PaintSettings(Settings):
         "auto", help="of the networks; auto takes the quicker one that is safe here", group="advanced", live=False
     )
 
+    clip_precision: Literal["auto", "same"] = option(
+        "auto",
+        help="of the CLIPs: auto is fp32 on a CPU, same is that of the other networks: twice as quick with bf16, and a"
+        " slightly other picture",
+        group="advanced",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, values: Any) -> Any:
