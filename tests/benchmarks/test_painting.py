@@ -30,7 +30,7 @@ from vqtools.painting.settings import PaintSettings
 
 pytestmark = pytest.mark.benchmark
 GPU = torch.cuda.is_available()
-ROUNDS, STEPS = (7, 10) if GPU else (3, 1)
+ROUNDS, STEPS = (7, 10) if GPU else (3, 2)
 
 
 class Published:
