@@ -144,8 +144,8 @@ def ran_out(error: BaseException) -> bool:
 
 def release(machine: Machine) -> None:
     """Give back what a failed step has left."""
-    gc.collect()
     if machine.device.type == "cuda":
+        gc.collect()
         torch.cuda.empty_cache()
 
 
