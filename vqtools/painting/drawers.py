@@ -66,7 +66,6 @@ class CodeDrawer:
         book = vqgan.codebook.detach()
         self.codebook = book if codes is None else book[codes.to(book.device)]
         self.channels = book.shape[1]
-        self._unit = getattr(vqgan.quantize, "metric", "euclidean") == "cosine"
         # of the whole codebook, also under a style: there latents may pass between codes that they can't stop at
         self.low, self.high = (bound.view(1, -1, 1, 1) for bound in (book.float().amin(0), book.float().amax(0)))
 
@@ -76,11 +75,9 @@ class CodeDrawer:
         return F.embedding(drawn.to(self.codebook.device), self.codebook).permute(0, 3, 1, 2).contiguous()
 
     def quantize(self, latents: Tensor) -> Tensor:
-        """Latents (1, c, h, w) -> those of the nearest codes; the gradient goes straight through."""
+        """Latents (1, c, h, w) -> those of the nearest codes that may be used; the gradient goes straight through."""
         b, c, h, w = latents.shape
-        vectors = latents.permute(0, 2, 3, 1).reshape(-1, c).float()
-        if self._unit:
-            vectors = F.normalize(vectors, dim=1)
+        vectors = self.vqgan.quantize.flatten(latents)
         chosen = F.embedding(nearest(vectors.detach(), self.codebook), self.codebook)
         return straight_through(vectors, chosen).view(b, h, w, c).permute(0, 3, 1, 2)
 
