@@ -52,11 +52,13 @@ def train_vqgan(folder: str | None, resume: bool, **flags: Any) -> int:
     job = workshop.train_vqgan(settings, resume=resume)
     if not job.first:  # one process talks, all of them work
         jobs.run(job, progress=False)
+        job.stage1.team.close()
         return 0
     click.echo(f"{job.run.folder}: {job.describe()}", err=True)
     finished = jobs.run(job, label="training")
     if job.position and not finished:
         job.save()
+    job.stage1.team.close()
     for name, reason in sorted(job.pictures.broken.items()):
         click.echo(f"skipped {name}: {reason}", err=True)
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in job.measured.items())

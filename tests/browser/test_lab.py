@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -144,10 +145,7 @@ def test_a_vqgan_is_trained_stopped_and_gone_on_with(lab: Lab, folder: Path) -> 
     until(lambda: lab.running() == 0, "the end of Run All")
     stopped = max(int(path.stem.split("-")[1]) for path in (folder / "my-watercolours").glob("state-*"))
     lab.button("Train").click()
-    until(
-        lambda: int((lab.status().split() or ["0"])[0].rjust(1, "0")) > stopped if " of " in lab.status() else False,
-        "more steps",
-    )
+    until(lambda: (at := re.match(r"(\d+) of ", lab.status())) is not None and int(at[1]) > stopped, "more steps")
     until(lambda: "loss" in lab.panel.locator(".vqtools-curves").inner_text(), "the curves")
     lab.button("Pause").click()
     lab.says("Paused at")

@@ -27,3 +27,4 @@ if __name__ == "__main__":
         parts = {"vqgan": job.vqgan, "discriminator": job.discriminator}
         weights = {f"{part}.{k}": v for part, module in parts.items() for k, v in module.state_dict().items()}
         save_file({k: v.contiguous() for k, v in (told | weights).items()}, sys.argv[1])
+    team.close()

@@ -24,6 +24,11 @@ class Team:
         self.rank: int = accelerator.process_index if accelerator else 0
         self.size: int = accelerator.num_processes if accelerator else 1
 
+    def close(self) -> None:
+        """Take leave of the other processes, which a process must do before it ends; nothing where there are none."""
+        if self.accelerator is not None:
+            self.accelerator.end_training()
+
     def share(self, batch: Tensor) -> Tensor:
         """This process's part of a batch (b, …), b a multiple of ``size``."""
         if len(batch) % self.size:
