@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from vqtools.models.clip import fold_batch_norms
+from vqtools.models.gpt import GPT, GPTConfig
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.settings import UserError
 from vqtools.weights import files
@@ -88,3 +89,25 @@ def test_folded_batch_norms_compute_the_same() -> None:
     fold_batch_norms(net)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in net.modules())
     torch.testing.assert_close(net(image), before)
+
+
+def test_matrices_come_back_from_int8_to_within_a_step_of_their_row(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=32, block_size=8, layers=1, heads=2, width=16, grid=2))
+    rows = torch.logspace(-6, 1, 32)[:, None]
+    model.tok_emb.weight.data.mul_(rows)  # every row has its own scale
+    path = tmp_path / "small.safetensors"
+    files.save_model(path, "transformer", model.config.to_dict(), files.compact(model.state_dict()))
+    again = files.load_transformer(path).state_dict()
+    for name, tensor in model.state_dict().items():
+        step = tensor.abs().amax(-1, keepdim=True) / 254 if tensor.ndim == 2 else tensor.abs() / 2048 + 1e-7
+        assert ((again[name] - tensor).abs() <= step * 1.001).all(), name
+
+
+def test_a_scale_that_fits_no_matrix_is_an_error(tmp_path: Path) -> None:
+    config = GPTConfig(vocab_size=32, block_size=8, layers=1, heads=2, width=16, grid=2)
+    tensors = files.compact(GPT(config).state_dict())
+    tensors["head.weight" + files.SCALE] = torch.tensor(1.0)
+    files.save_model(tmp_path / "odd.safetensors", "transformer", config.to_dict(), tensors)
+    with pytest.raises(UserError, match="does not fit its own description"):
+        files.load_transformer(tmp_path / "odd.safetensors")

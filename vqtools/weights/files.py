@@ -30,6 +30,7 @@ from vqtools.weights import registry
 M = TypeVar("M", bound=nn.Module)
 
 STARTER = Path(__file__).parent / "starter"
+SCALE = ".int8_scale"  # what a row of an int8 matrix is multiplied by
 
 
 def save_model(path: Path, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], **about: Any) -> None:
@@ -42,6 +43,33 @@ def save_model(path: Path, kind: str, config: Mapping[str, Any], tensors: Mappin
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def compact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices as int8 with a scale for each row beside them, all else in fp16; half the size of fp16 alone.
+
+    A number comes back to within 1/254 of the largest of its row. The loaders undo it.
+    """
+    out: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if tensor.ndim == 2 and tensor.is_floating_point():
+            scale = (tensor.abs().amax(1) / 127).clamp(min=1e-12)
+            out[name] = (tensor / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
+            out[name + SCALE] = scale
+        else:
+            out[name] = tensor.half() if tensor.is_floating_point() else tensor
+    return out
+
+
+def expand(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What :func:`compact` or plain fp16 holds, in fp32."""
+    out: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name + SCALE in tensors:
+            out[name] = tensor.float() * tensors[name + SCALE].float()[:, None]
+        elif not name.endswith(SCALE):
+            out[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return out
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -93,9 +121,8 @@ def _build(path: Path, kind: str, build: Callable[[Any], M]) -> M:
     try:
         with torch.device("meta"):  # no time for initial values that the file replaces
             model = build(header["config"])
-        tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
-        model.load_state_dict(tensors, assign=True)
-    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        model.load_state_dict(expand(load_file(path)), assign=True)
+    except (SafetensorError, RuntimeError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{path} does not fit its own description: {' '.join(str(error).split())[:300]}") from None
     return model.eval().requires_grad_(False)
 
