@@ -22,6 +22,7 @@ SHAPE = {"vocab_size": 13, "layers": 1, "heads": 2, "width": 16, "grid": 4}
 TRANSFORMERS = {
     "plain": GPTConfig(**SHAPE, block_size=17, prefix_codes=1, codes=12),
     "holes": GPTConfig(**SHAPE, block_size=32, prefix_codes=16, codes=12, mask_code=12),
+    "wide": GPTConfig.filling(12, 4, 2, layers=1, heads=2, width=16, text_dim=384, text_tokens=2),
     "classes": GPTConfig(**SHAPE, block_size=17, classes=3, codes=12, class_names=("cat", "dog", "moon")),
     "labels": GPTConfig(**SHAPE, block_size=17, prefix_codes=1, classes=10, codes=12),
     "depth": GPTConfig(**SHAPE, block_size=32, prefix_codes=16, codes=12),
@@ -215,6 +216,14 @@ def test_top_k_zero_keeps_all_and_temperature_zero_is_greedy() -> None:
 def test_a_grid_smaller_than_the_window_is_its_corner() -> None:
     small, large = run(job(size=(8, 12))), run(job(size=(16, 16)))
     assert torch.equal(small.codes, large.codes[:, :3, :2])
+
+
+def test_one_transformer_reads_a_prompt_and_what_is_known() -> None:
+    meadow, nothing = (run(job(transformer="wide", prompt=prompt, guidance=9)).codes for prompt in ("a meadow", ""))
+    assert not torch.equal(meadow, nothing)
+    picture = drawing.sample("a meadow", transformer="wide", complete=str(PICTURES[0]), **OWN)
+    assert picture.size == OWN["size"]
+    assert drawing.score(PICTURES[0], transformer="wide", vqgan="tiny").bits > 0
 
 
 @pytest.mark.parametrize("transformer", ["plain", "holes", "classes"])

@@ -93,6 +93,7 @@ class Drawing:
     def _sampler(self, given: Tensor | None, known: Tensor, turn: int = 0) -> Sampler:
         s, config = self.settings, self.gpt.config
         condition, unconditional = self._tokens
+        caption = condition if config.spatial else None
         if config.spatial:
             unknown = torch.full((1, self.height, self.width), config.mask_code, device=self.machine.device)
             condition = unknown if given is None else torch.where(known.to(given.device), given, unknown)
@@ -100,7 +101,7 @@ class Drawing:
         try:
             return Sampler(
                 self.gpt, self.height, self.width, condition, noise=cell_noise(s.seed, 1, config.drawable, turn),
-                unconditional=unconditional, guidance=s.guidance, given=given, known=known,
+                caption=caption, unconditional=unconditional, guidance=s.guidance, given=given, known=known,
                 temperature=s.temperature, top_k=s.top_k, top_p=s.top_p, stride=(s.stride, s.stride),
                 memory=s.memory * 1e9,
             )  # fmt: skip
@@ -226,10 +227,12 @@ class Scoring(Scorer):
         with torch.no_grad():
             codes = vqgan.to(machine.device).encode(media.to_tensor(self.image).to(machine.device))
         condition, _ = tokens(gpt, settings, machine.device)
-        if condition is None:  # nothing is known beforehand: that is what a picture from nothing is drawn from
+        caption = condition if gpt.config.spatial else None
+        if gpt.config.spatial:  # nothing is known beforehand: that is what a picture from nothing is drawn from
             condition = torch.full_like(codes, gpt.config.mask_code)
+        assert condition is not None
         try:
-            super().__init__(gpt, codes, condition, (settings.stride, settings.stride))
+            super().__init__(gpt, codes, condition, (settings.stride, settings.stride), caption)
         except ValueError as error:
             raise UserError(str(error)) from None
 
@@ -251,7 +254,8 @@ def tokens(
 ) -> tuple[Tensor | None, Tensor | None]:
     """What stands before the codes (1, p, width), and the same without its content, for guidance.
 
-    None where the condition lies on the grid: it is the picture as far as it is known.
+    Where the condition lies on the grid, which is the picture as far as it is known, what stands before that; None
+    where nothing does.
     """
     c, prompt = gpt.config, settings.prompt if isinstance(settings, SampleSettings) else ""
     if prompt and not c.text_dim:
@@ -259,12 +263,8 @@ def tokens(
     if settings.label and not c.classes:
         raise UserError(f"label {settings.label!r}: this transformer knows no classes; leave it away")
     with torch.no_grad():
-        if c.spatial:
-            if c.mask_code < 0:
-                raise UserError(
-                    "this transformer reads another picture's codes at every step; only a Sampler gives them"
-                )
-            return None, None
+        if c.spatial and c.mask_code < 0:
+            raise UserError("this transformer reads another picture's codes at every step; only a Sampler gives them")
         if c.text_dim:
             nothing: Tensor | None = gpt.no_caption
             if not prompt or not isinstance(settings, SampleSettings):
@@ -273,6 +273,8 @@ def tokens(
             style = torch.zeros(1, dtype=torch.int64, device=device)
             words = clip.embed_words([prompt], c.words)
             return gpt.prefix(Caption(clip.embed_text([prompt]), words, style)), nothing
+        if c.spatial:
+            return None, None
         if c.classes:
             label = c.classes if c.own_class and not settings.label else class_index(gpt, settings.label)
             nothing = gpt.prefix_of_class(torch.tensor([c.classes], device=device)) if c.own_class else None

@@ -85,6 +85,7 @@ OTHERS = {
         vocab_size=11, block_size=20, layers=2, heads=2, width=16, grid=3, prefix_codes=9, n_unmasked=9
     ),
     "rotary": GPTConfig(vocab_size=11, block_size=18, layers=2, heads=2, width=16, grid=3, prefix_codes=9, rotary=True),
+    "filling": GPTConfig.filling(11, 4, 2, layers=2, heads=2, width=16, rotary=True, text_dim=6, text_tokens=3),
     "llama": GPTConfig(
         vocab_size=11, block_size=20, layers=2, heads=2, width=16, grid=4, classes=3, learned_positions=False,
         rotary=True, llama=True, hidden=24, tied=True,
@@ -104,7 +105,10 @@ def other(request: pytest.FixtureRequest) -> GPT:
 def prefix_of(gpt: GPT, b: int) -> torch.Tensor:
     if gpt.config.own_class:
         return gpt.prefix_of_class(torch.randint(4, (b,)))
-    return gpt.prefix_of_codes(torch.randint(11, (b, gpt.config.prefix)))
+    codes = gpt.prefix_of_codes(torch.randint(11, (b, gpt.config.prefix_codes)))
+    if gpt.config.text_dim:
+        codes = torch.cat([gpt.prefix(caption(b)), codes], 1)
+    return codes
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> None:
@@ -159,6 +163,36 @@ def test_the_first_tokens_see_each_other_and_must_be_read_at_once() -> None:
     assert not torch.allclose(gpt(codes)[:, 0], gpt(other)[:, 0])
     with pytest.raises(ValueError, match="first 9 tokens see each other"):
         gpt.read([Reading(codes[:, :5], None, gpt.cache(1))])
+
+
+def test_a_condition_with_holes_is_read_after_the_caption() -> None:
+    gpt = GPT(OTHERS["filling"]).eval()
+    c = gpt.config
+    assert (c.mask_code, c.drawable, c.prefix, c.n_unmasked, c.block_size) == (11, 11, 3 + 4, 7, 7 + 16)
+    for p in gpt.parameters():
+        p.data.normal_(0, 0.3)
+    words, codes, unknown = gpt.prefix(caption(1)), torch.randint(11, (1, 16)), torch.full((1, 16), c.mask_code)
+
+    def logits(condition: torch.Tensor) -> torch.Tensor:
+        return gpt(codes[:, :-1], torch.cat([words, gpt.prefix_of_codes(condition)], 1), skip=c.prefix - 1)
+
+    nothing = logits(unknown)
+    assert nothing.shape == (1, 16, 12)
+    for cell in range(16):  # every known cell, the last one too, is heard from the first code on
+        known = unknown.clone()
+        known[0, cell] = codes[0, cell]
+        assert not torch.allclose(logits(known)[:, 0], nothing[:, 0])
+    with pytest.raises(ValueError, match="grid of 4 can't be read in patches of 3"):
+        GPTConfig.filling(11, 4, 3)
+
+
+def test_a_patch_of_the_condition_is_a_square_of_it() -> None:
+    gpt = GPT(OTHERS["filling"]).eval()
+    codes = torch.randint(11, (1, 4, 4))
+    tokens = gpt.prefix_of_codes(codes.flatten(1))
+    codes[0, 2:, :2] = 11  # the lower left patch is the third in raster order
+    changed = (gpt.prefix_of_codes(codes.flatten(1)) != tokens).any(2)
+    assert changed.tolist() == [[False, False, True, False]]
 
 
 def llamagen() -> GPT:

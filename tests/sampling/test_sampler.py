@@ -228,6 +228,28 @@ def test_a_small_grid_is_the_corner_of_a_window(plain: GPT) -> None:
         assert torch.equal(drawn(sampler(plain, height, width)), whole[:, :height, :width])
 
 
+def test_holes_are_filled_after_a_caption() -> None:
+    gpt = network(GPTConfig.filling(11, 4, 2, layers=2, heads=2, width=16, text_dim=6, text_tokens=3))
+    words = torch.randn(2, 3, 16)
+    given = torch.randint(11, (1, 6, 9))
+    known = torch.rand(6, 9) < 0.5
+    holes = torch.where(known, given, 11)
+    noise = cell_noise(0, 1, 11)
+    options: dict[str, Tensor | float] = {"unconditional": words[1:], "guidance": 2.0}
+    job = Sampler(gpt, 6, 9, holes, noise=noise, caption=words[:1], given=given, known=known, **options)
+    codes = torch.where(known, given, 0)
+    for i, j in (~known).nonzero().tolist():
+        r, c = min(max(i - 2, 0), 2), min(max(j - 2, 0), 5)
+        patch = gpt.prefix_of_codes(holes[:, r : r + 4, c : c + 4].flatten(1)).expand(2, -1, -1)
+        window = codes[:, r : r + 4, c : c + 4].flatten(1).expand(2, -1)
+        place = gpt.config.prefix - 1 + 4 * (i - r) + j - c
+        with_words, without = gpt(window, torch.cat([words, patch], 1))[:, place, :11]
+        codes[:, i, j] = (without + 2 * (with_words - without) + noise(i, j)[0]).argmax()
+    assert torch.equal(drawn(job), codes)
+    with pytest.raises(ValueError, match="3 tokens of a caption"):
+        Sampler(gpt, 6, 9, holes, noise=noise)
+
+
 def test_the_mask_code_is_never_drawn() -> None:
     gpt = network(CONFIGS["spatial"])
     gpt.head.weight[11] = gpt.head.weight[:11].sum(0) * 50

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -22,7 +22,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The shape of a transformer. The fields from ``text_dim`` on describe a caption as its condition."""
+    """The shape of a transformer. The fields from ``text_dim`` on describe a caption as its condition.
+
+    A transformer that fills holes has ``prefix_codes = grid²``, the picture's codes as far as they are known and
+    ``mask_code`` elsewhere, read after the caption where there is one; :meth:`filling` makes such a config.
+    """
 
     vocab_size: int = 1024
     block_size: int = 256  # tokens in all, the prefix included
@@ -34,6 +38,7 @@ class GPTConfig:
     codes: int = 0  # how many of the vocabulary may be drawn, the first ones; 0 for all
     mask_code: int = -1  # the code that stands for "unknown" in a condition; -1 for a transformer without
     prefix_codes: int = 0  # codes before the first: 1 for a start or a class, grid² for another picture's
+    patch: int = 1  # so many rows and columns of the condition's codes are read as one token
     classes: int = 0  # class labels: read as codes where there are prefix_codes, else with vectors of their own
     class_names: tuple[str, ...] = ()
     n_unmasked: int = 0  # so many first tokens see each other both ways
@@ -51,8 +56,12 @@ class GPTConfig:
     @property
     def prefix(self) -> int:
         """Tokens before the first code."""
-        caption = (1 if self.styles else 0) + (self.text_tokens if self.text_dim else 0) + self.words
-        return caption + self.prefix_codes + self.own_class
+        return self.caption_tokens + self.prefix_codes // self.patch**2 + self.own_class
+
+    @property
+    def caption_tokens(self) -> int:
+        """Tokens of a caption."""
+        return (1 if self.styles else 0) + (self.text_tokens if self.text_dim else 0) + self.words
 
     @property
     def own_class(self) -> bool:
@@ -71,6 +80,20 @@ class GPTConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def filling(cls, codes: int, grid: int, patch: int = 1, **fields: Any) -> GPTConfig:
+        """A transformer over ``codes`` codes whose condition is the grid itself, a mask code where it is unknown.
+
+        The mask code is the one after the last; the whole prefix sees both ways.
+        """
+        if grid % patch:
+            raise ValueError(f"a grid of {grid} can't be read in patches of {patch}")
+        config = cls(
+            vocab_size=codes + 1, codes=codes, mask_code=codes, grid=grid, patch=patch, prefix_codes=grid * grid,
+            **fields,
+        )  # fmt: skip
+        return replace(config, n_unmasked=config.prefix, block_size=config.prefix + grid * grid)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GPTConfig:
@@ -143,19 +166,21 @@ class Part(NamedTuple):
 def rotation(config: GPTConfig, device: torch.device) -> Tensor:
     """Cosine and sine (block, d/2, 2) by which each position's pairs of numbers are turned.
 
-    A condition on the same grid turns as the codes do. A class's own token has zeros, as LlamaGen trained it;
-    other prefixes are not turned.
+    A condition on the same grid turns as the codes do, a patch of it as its middle. A class's own token has zeros,
+    as LlamaGen trained it; other prefixes are not turned.
     """
     quarter = config.width // config.heads // 4
     speed = 10000.0 ** (-torch.arange(quarter, device=device) / quarter)
-    angle = torch.arange(config.grid, device=device)[:, None] * speed
-    rows = angle[:, None].expand(-1, config.grid, -1)
-    grid = torch.cat([rows, rows.transpose(0, 1)], 2).flatten(0, 1)
-    turned = torch.stack([grid.cos(), grid.sin()], 2)
-    if config.spatial:
-        return torch.cat([turned, turned])
-    still = turned.new_tensor([0.0 if config.own_class else 1.0, 0.0]).expand(config.prefix, 2 * quarter, 2)
-    return torch.cat([still, turned])
+
+    def turned(patch: int) -> Tensor:
+        angle = (torch.arange(0, config.grid, patch, device=device)[:, None] + (patch - 1) / 2) * speed
+        rows = angle[:, None].expand(-1, len(angle), -1)
+        grid = torch.cat([rows, rows.transpose(0, 1)], 2).flatten(0, 1)
+        return torch.stack([grid.cos(), grid.sin()], 2)
+
+    condition = turned(config.patch) if config.spatial else turned(1)[:0]
+    still = condition.new_tensor([0.0 if config.own_class else 1.0, 0.0])
+    return torch.cat([still.expand(config.prefix - len(condition), 2 * quarter, 2), condition, turned(1)])
 
 
 def turn(x: Tensor, angles: Tensor) -> Tensor:
@@ -244,23 +269,38 @@ class GPT(nn.Module):
             self.class_emb = nn.Embedding(config.classes + 1, config.width)
         if config.text_dim:
             self.text_proj = nn.Linear(config.text_dim, config.text_tokens * config.width)
-            self.word_proj = nn.Linear(config.word_dim, config.width)
-            self.style_emb = nn.Embedding(len(config.styles), config.width)
-            self.no_caption = nn.Parameter(torch.zeros(1, config.prefix, config.width))
+            if config.words:
+                self.word_proj = nn.Linear(config.word_dim, config.width)
+            if config.styles:
+                self.style_emb = nn.Embedding(len(config.styles), config.width)
+            self.no_caption = nn.Parameter(torch.zeros(1, config.caption_tokens, config.width))
+        if config.patch > 1:
+            self.patch_proj = nn.Linear(config.patch**2 * config.width, config.width)
         self.apply(initialise)
 
     def prefix(self, caption: Caption, dropped: Tensor | None = None) -> Tensor:
-        """A caption -> its tokens (b, p, w); where ``dropped`` (b,) is true, those of "no caption"."""
+        """A caption -> its tokens (b, c, w); where ``dropped`` (b,) is true, those of "no caption"."""
         b, c = len(caption.text), self.config
-        text = self.text_proj(caption.text).view(b, c.text_tokens, c.width)
-        tokens = torch.cat([self.style_emb(caption.style)[:, None], text, self.word_proj(caption.words)], 1)
+        parts = [self.style_emb(caption.style)[:, None]] if c.styles else []
+        parts.append(self.text_proj(caption.text).view(b, c.text_tokens, c.width))
+        if c.words:
+            parts.append(self.word_proj(caption.words))
+        tokens = torch.cat(parts, 1)
         if dropped is None:
             return tokens
         return torch.where(dropped[:, None, None], self.no_caption, tokens)
 
     def prefix_of_codes(self, codes: Tensor) -> Tensor:
-        """A start code, a class read as a code, or another picture's codes (b, p) -> their tokens (b, p, w)."""
-        return self.tok_emb(codes)
+        """A start code, a class read as a code, or another picture's codes (b, p) -> their tokens (b, p/patch², w).
+
+        They stand after a caption's tokens where the transformer reads both.
+        """
+        tokens: Tensor = self.tok_emb(codes)
+        if (patch := self.config.patch) > 1:
+            side = self.config.grid // patch
+            tokens = tokens.view(len(codes), side, patch, side, patch, -1).transpose(2, 3)
+            tokens = self.patch_proj(tokens.flatten(3).flatten(1, 2))
+        return tokens
 
     def prefix_of_class(self, label: Tensor) -> Tensor:
         """Labels (b,) -> their tokens (b, 1, w); the label ``classes`` stands for "no class" where there is one."""
@@ -272,13 +312,13 @@ class GPT(nn.Module):
         capacity = c.block_size if capacity is None else capacity
         return Cache(like.new_empty(c.layers, 2, batch, c.heads, capacity, c.width // c.heads))
 
-    def forward(self, codes: Tensor, prefix: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """Logits (b, p + n, v): the one at position i predicts what follows token i.
+    def forward(self, codes: Tensor, prefix: Tensor | None = None, cache: Cache | None = None, skip: int = 0) -> Tensor:
+        """Logits (b, p + n - skip, v): the one at position i predicts what follows token skip + i.
 
         codes (b, n) of int64; prefix (b, p, w) from one of the ``prefix`` methods. With a cache, they go on from
         what it holds, and the prefix is given once.
         """
-        return self._pass([Reading(codes, prefix, cache)], only_ends=False)
+        return self._pass([Reading(codes, prefix, cache)], only_ends=False, skip=skip)
 
     def read(self, readings: Sequence[Reading]) -> Tensor:
         """Logits (b, s, v) of what follows the last token of each of s sequences, all of them read in one pass.
@@ -287,7 +327,7 @@ class GPT(nn.Module):
         """
         return self._pass(readings, only_ends=True)
 
-    def _pass(self, readings: Sequence[Reading], only_ends: bool) -> Tensor:
+    def _pass(self, readings: Sequence[Reading], only_ends: bool, skip: int = 0) -> Tensor:
         tokens, places, parts, at = [], [], [], 0
         for reading in readings:
             x = self.tok_emb(reading.codes)
@@ -315,7 +355,7 @@ class GPT(nn.Module):
         for part in parts:
             if part.cache is not None:
                 part.cache.length = min(part.cache.length + part.tokens.stop - part.tokens.start, part.cache.capacity)
-        x = self.ln_f(x)
+        x = self.ln_f(x[:, skip:])
         return F.linear(x, self.tok_emb.weight) if self.config.tied else self.head(x)
 
     def _mask(self, start: int, stop: int, device: torch.device) -> Tensor | None:

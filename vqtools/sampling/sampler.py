@@ -68,14 +68,19 @@ class Context:
     """What the transformer reads in a window: the prefix or the window's part of the condition, then its codes.
 
     condition: tokens (r, p, width) that stand before every window, or codes (r, h, w) on the same grid.
+    caption: tokens (r, c, width) that stand before such codes, for a transformer that reads both.
     """
 
-    def __init__(self, gpt: GPT, window: Window, codes: Tensor, condition: Tensor) -> None:
-        self.gpt, self.window, self.codes = gpt, window, codes
+    def __init__(
+        self, gpt: GPT, window: Window, codes: Tensor, condition: Tensor, caption: Tensor | None = None
+    ) -> None:
+        self.gpt, self.window, self.codes, self.caption = gpt, window, codes, caption
         self.spatial = not condition.is_floating_point()
         expected = (window.height, window.width) if self.spatial else (window.prefix, gpt.config.width)
         if condition.shape[1:] != expected or self.spatial > gpt.config.spatial:
             raise ValueError(f"a condition of shape {tuple(condition.shape)} does not fit {window}")
+        if self.spatial and (0 if caption is None else caption.shape[1]) != gpt.config.caption_tokens:
+            raise ValueError(f"{gpt.config.caption_tokens} tokens of a caption stand before the condition's codes")
         if not window.prefix:
             raise ValueError("a transformer without a prefix cannot draw the first code; give it a start code")
         self.condition = self._padded(condition) if self.spatial else condition
@@ -110,6 +115,8 @@ class Context:
         prefix = self.condition
         if self.spatial:
             prefix = self.gpt.prefix_of_codes(self._seen(self.condition, origin))
+            if self.caption is not None:
+                prefix = torch.cat([self.caption, prefix], 1)
         return Reading(codes, prefix[:, start : min(stop, p)], cache)
 
 
@@ -118,8 +125,9 @@ class Sampler:
 
     condition: tokens (b, p, width) from one of the ``prefix`` methods of the GPT, or codes (b, h, w) on the same
         grid: another picture's, or the picture's own with its config's ``mask_code`` where they are unknown.
-    unconditional: the same without its content, for classifier-free guidance (Ho and Salimans 2022,
-        arXiv 2207.12598): logits = u + guidance · (c - u).
+    caption: tokens (b, c, width) that stand before such codes, for a transformer that reads both.
+    unconditional: the condition (or the caption, where there is one) without its content, for classifier-free
+        guidance (Ho and Salimans 2022, arXiv 2207.12598): logits = u + guidance · (c - u).
     given: codes (b, h, w) of which those where ``known`` (h, w) is true stay.
     temperature: 0 takes the likeliest code. top_k, top_p: see :func:`keep_top`.
     stride: rows and columns for which the window stands still; above (1, 1) faster and not exact.
@@ -135,6 +143,7 @@ class Sampler:
         condition: Tensor,
         *,
         noise: NoiseSource,
+        caption: Tensor | None = None,
         unconditional: Tensor | None = None,
         guidance: float = 1.0,
         given: Tensor | None = None,
@@ -159,8 +168,11 @@ class Sampler:
         if given is not None and known is not None:
             self._give(given, known)
         if unconditional is not None and self.guidance != 1.0:
-            condition = torch.cat([condition, unconditional])
-        self.context = Context(gpt, self.window, self._grid, condition)
+            if caption is None:
+                condition = torch.cat([condition, unconditional])
+            else:
+                condition, caption = condition.repeat(2, 1, 1), torch.cat([caption, unconditional])
+        self.context = Context(gpt, self.window, self._grid, condition, caption)
         self.cells = self.window.cells(tuple(cell) for cell in self._known.nonzero().tolist())
         self.waves = self.window.waves(self.cells)
         self.position, self.total = 0, len(self.waves)

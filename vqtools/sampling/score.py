@@ -18,11 +18,18 @@ from vqtools.sampling.window import Window
 class Scorer:
     """The surprise -ln p(s_i | s_<i) of each code (b, h, w), as the window sees it; ``step()`` reads one window.
 
-    condition: as a Sampler's. The product over all cells is a probability whatever the stride, for every cell sees
-    only cells before it; with a stride of (1, 1) it is the one that exact sampling draws from.
+    condition, caption: as a Sampler's. The product over all cells is a probability whatever the stride, for every
+    cell sees only cells before it; with a stride of (1, 1) it is the one that exact sampling draws from.
     """
 
-    def __init__(self, gpt: GPT, codes: Tensor, condition: Tensor, stride: tuple[int, int] = (1, 1)) -> None:
+    def __init__(
+        self,
+        gpt: GPT,
+        codes: Tensor,
+        condition: Tensor,
+        stride: tuple[int, int] = (1, 1),
+        caption: Tensor | None = None,
+    ) -> None:
         height, width = codes.shape[1:]
         if int(codes.max()) >= gpt.config.drawable:
             raise ValueError(f"code {int(codes.max())} is beyond the {gpt.config.drawable} that the transformer draws")
@@ -30,7 +37,7 @@ class Scorer:
         self.window = Window(height, width, gpt.config.grid, gpt.config.prefix, stride)
         # beyond a grid narrower than the window nothing is known: its last column goes on
         columns = torch.arange(self.window.columns, device=codes.device).clamp(max=width - 1)
-        self.context = Context(gpt, self.window, codes[:, :, columns], condition)
+        self.context = Context(gpt, self.window, codes[:, :, columns], condition, caption)
         cells = [(row, column) for row in range(height) for column in range(width)]
         self.windows = list(self.window.readings(cells).items())
         self.nats = torch.full(codes.shape, torch.nan)
