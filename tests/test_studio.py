@@ -9,8 +9,10 @@ from PIL import Image
 
 import vqtools
 from vqtools import media, studio
+from vqtools.painting import memory
 from vqtools.painting.settings import PaintSettings
 from vqtools.settings import UserError
+from vqtools.weights import files
 
 QUICK = {"size": (64, 64), "iterations": 3, "cutouts": 2, "grids": 2}
 PICTURES = Path(__file__).parent / "pictures"
@@ -81,7 +83,7 @@ def test_starts_from_random_codes_and_from_a_picture() -> None:
 
 
 def test_a_picture_that_is_not_square_holds_the_whole_draft() -> None:
-    wide = studio.extend(Image.new("RGB", (96, 96), "red"), (256, 128))
+    wide = media.extend(Image.new("RGB", (96, 96), "red"), (256, 128))
     assert wide.size == (256, 128)
     assert wide.getcolors() == [(256 * 128, (255, 0, 0))]
 
@@ -101,7 +103,7 @@ def test_a_transformer_of_other_networks_is_refused_only_when_asked_for(tmp_path
     vqgan = studio.load_vqgan("starter")
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
     tensors = {k: v + 0.01 for k, v in vqgan.state_dict().items()}
-    studio.files.save_model(tmp_path / "mine.safetensors", "vqgan", vqgan.config.to_dict(), tensors)
+    files.save_model(tmp_path / "mine.safetensors", "vqgan", vqgan.config.to_dict(), tensors)
     assert studio.painting(PaintSettings(vqgan="mine", **QUICK)).settings.transformer == "none"
     with pytest.raises(UserError, match="trained with another vqgan"):
         studio.painting(PaintSettings(vqgan="mine", transformer="starter", **QUICK))
@@ -195,8 +197,19 @@ def test_two_clips_and_what_can_not_be_said() -> None:
 
 
 def test_a_run_that_does_not_fit_is_grouped_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studio.memory, "available", lambda machine: 10**8)
+    monkeypatch.setattr(memory, "available", lambda machine: 10**8)
     job = studio.painting(PaintSettings(prompt="a tree", seed=1, **{**STEERED, "cutouts": 16, "size": (128, 128)}))
     assert job.settings.group < 16 or job.settings.checkpoint == "on"
     assert job.plan.fits and job.notes == [job.plan.describe()]
     assert "of 0.1 GB free with" in job.notes[0]
+
+
+def test_a_model_that_is_trained_again_under_its_name_is_loaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
+    vqgan = studio.load_vqgan()
+    for shift in (0.0, 0.5):
+        tensors = {name: value + shift for name, value in vqgan.state_dict().items()}
+        files.save_model(tmp_path / "mine.safetensors", "vqgan", vqgan.config.to_dict(), tensors)
+        assert torch.equal(studio.load_vqgan("mine").last_layer, vqgan.last_layer + shift)

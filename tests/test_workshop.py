@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtools import studio, workshop
+from vqtools import media, studio, workshop
 from vqtools.device import choose
 from vqtools.settings import UserError
 from vqtools.training.run import Run
@@ -212,7 +212,7 @@ def test_the_atlas_shows_every_code_once() -> None:
     vqgan = studio.load_vqgan("starter")
     picture = workshop.atlas(vqgan)
     assert picture.size == (256, 256)
-    image = studio.media.to_tensor(picture)
+    image = media.to_tensor(picture)
     # the tile of a code is what a grid of that code alone looks like in its middle
     made = vqgan.decode(torch.full((1, 3, 3), 33)).clamp(-1, 1)[:, :, 8:16, 8:16]
     torch.testing.assert_close(image[:, :, 8:16, 8:16], made, rtol=0, atol=1 / 127)

@@ -99,6 +99,7 @@ def paint(
     vqtools paint --from picture.png
     vqtools paint --from picture.png --replay --size 384x384
     """
+    from vqtools import records
     from vqtools.media import check_writable, read_record
     from vqtools.painting.settings import PaintSettings
 
@@ -115,7 +116,7 @@ def paint(
     same, replay = not fields, replay or not fields
     if replay and "began" in record:  # the journal leads from these to those that the picture ended with
         record = {**record, "settings": record["began"]}
-    settings = PaintSettings.parse({**_restored(record, fields), **fields}).quick()
+    settings = PaintSettings.parse({**records.restored(record, fields), **fields}).quick()
     return _paint(settings, record, same, replay, trust_paths, folder, name)
 
 
@@ -133,31 +134,11 @@ def _target(out: str | None) -> tuple[Path, str | None]:
     return path.parent, path.name if path.suffix else path.name + ".png"
 
 
-def _restored(record: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields that a record brings along; a preset among the flags sets its own again."""
-    if not record:
-        return {}
-    from vqtools.device import available
-    from vqtools.painting.settings import PRESETS
-
-    stored = record.get("settings")
-    if not isinstance(stored, dict):
-        raise UserError("the picture's record holds no settings; paint without --from")
-    stored = dict(stored)
-    # what "auto" chose then: another precision would paint another picture
-    if stored.get("precision") == "auto" and record.get("device") == available()[0] and "precision" in record:
-        stored["precision"] = record["precision"]
-    if "preset" in fields:
-        for names in PRESETS.values():
-            stored = {name: value for name, value in stored.items() if name not in names}
-    return stored
-
-
 def _paint(
     settings: Any, record: dict[str, Any], same: bool, replay: bool, trusted: bool, folder: Path, name: str | None
 ) -> int:
     """Paint, save, say where. `same` asks for the record's very picture, stopped where that one was."""
-    from vqtools import jobs, studio
+    from vqtools import jobs, records, studio
     from vqtools.media import file_stem
 
     started = time.monotonic()
@@ -166,7 +147,7 @@ def _paint(
     job = studio.easel(settings, threads=threads, record=record or None, trusted=trusted, replay=replay)
     width, height = job.settings.size
     click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.work.machine.describe()}", err=True)
-    for note in differences(record, job.record()) if record else []:
+    for note in records.differences(record, job.record()) if record else []:
         click.echo(f"note: {note}", err=True)
     limit = record.get("position") if record and same else None
     at_limit = functools.partial(_reached, job, limit) if isinstance(limit, int) and 0 < limit < job.total else None
@@ -196,22 +177,6 @@ def _save(job: Easel | Drawing, target: Path, started: float) -> None:
 
 def _reached(job: Easel, limit: int) -> bool:
     return job.position >= limit
-
-
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What has changed since a picture was made that changes its pixels, in words."""
-    notes = []
-    for key in ("device", "precision", "threads", "torch"):
-        if key in before and before[key] != now.get(key):
-            notes.append(f"the picture was made with {key} {before[key]}, here it is {now.get(key)}; pixels may differ")
-    for key in ("models", "inputs"):
-        old, new = before.get(key), now.get(key)
-        if not isinstance(old, dict) or not isinstance(new, dict):
-            continue
-        for name in sorted(old):
-            if name in new and new[name] != old[name]:
-                notes.append(f"{name.replace('_', ' ')} is not the one that the picture was made with; it will differ")
-    return notes
 
 
 def _sample_settings() -> type[Settings]:

@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from vqtools import __version__, media, studio
+from vqtools import media, networks, records
 from vqtools.device import Machine, choose
 from vqtools.models.decoding import decode
 from vqtools.models.gpt import GPT, Caption, packed
@@ -28,7 +28,7 @@ from vqtools.sampling.sampler import Sampler, cell_noise
 from vqtools.sampling.score import Scorer
 from vqtools.sampling.settings import SampleSettings, ScoreSettings
 from vqtools.sampling.window import Cell, Window, flips, seam
-from vqtools.settings import UserError
+from vqtools.settings import UserError, check_size
 from vqtools.weights import files
 
 UNDRAWN = (127, 127, 127)
@@ -188,20 +188,7 @@ class Drawing:
 
     def record(self) -> dict[str, Any]:
         """All that the same picture can be made from again, for the PNG."""
-        return {
-            "format": 1,
-            "activity": "sample",
-            "vqtools": __version__,
-            "torch": torch.__version__,
-            "settings": self.settings.model_dump(mode="json"),
-            "precision": self.machine.precision,
-            "device": self.machine.device.type,
-            "threads": self.machine.threads,
-            "models": self.models,
-            "inputs": self.inputs,
-            "position": self.position,
-            "total": self.total,
-        }
+        return records.record(self, activity="sample", inputs=self.inputs)
 
     def state_dict(self) -> dict[str, Any]:
         return {"second": self._second, "sampler": self.sampler.state_dict()}
@@ -246,7 +233,7 @@ class Scoring(Scorer):
         share = (self.nats[0] / self.nats[0].nan_to_num().max().clamp(min=1e-9)).nan_to_num().clamp(0, 1)
         channels = [(3 * share - start).clamp(0, 1) for start in range(3)]
         heat = media.to_picture(torch.stack(channels) * 2 - 1).resize(self.image.size, Image.Resampling.NEAREST)
-        return studio.contact_sheet([self.image, heat])
+        return media.contact_sheet([self.image, heat])
 
 
 def tokens(
@@ -269,7 +256,7 @@ def tokens(
             nothing: Tensor | None = gpt.no_caption
             if not prompt or not isinstance(settings, SampleSettings):
                 return nothing, None
-            clip = studio.load_clip(settings.clip).to(device)
+            clip = networks.load_clip(settings.clip).to(device)
             style = torch.zeros(1, dtype=torch.int64, device=device)
             words = clip.embed_words([prompt], c.words)
             return gpt.prefix(Caption(clip.embed_text([prompt]), words, style)), nothing
@@ -293,17 +280,17 @@ def class_index(gpt: GPT, label: str) -> int:
     raise UserError(f"there is no class {label!r}{known}" if label else f"this transformer draws a class{known}")
 
 
-def networks(settings: SampleSettings | ScoreSettings, machine: Machine) -> tuple[VQGAN, GPT, dict[str, Any]]:
+def chosen(settings: SampleSettings | ScoreSettings, machine: Machine) -> tuple[VQGAN, GPT, dict[str, Any]]:
     """VQGAN, transformer and the record of both; UserError where they do not belong together."""
-    paths = {kind: studio.find(kind, getattr(settings, kind)) for kind in ("vqgan", "transformer")}
+    paths = {kind: networks.find(kind, getattr(settings, kind)) for kind in ("vqgan", "transformer")}
     trained = files.read_header(paths["transformer"])["about"]
     if isinstance(settings, SampleSettings) and settings.prompt and "/" not in settings.clip:
-        paths["clip"] = studio.find("clip", settings.clip)
+        paths["clip"] = networks.find("clip", settings.clip)
     models = {kind: {"name": getattr(settings, kind), "sha256": files.sha256(path)} for kind, path in paths.items()}
     for kind in set(paths) & {"vqgan", "clip"}:
         if trained.get(kind) not in (None, "", models[kind]["sha256"]):
             raise UserError(f"the transformer {settings.transformer!r} was trained with another {kind}; choose its own")
-    vqgan, gpt = studio.load_vqgan(settings.vqgan), studio.load_transformer(settings.transformer)
+    vqgan, gpt = networks.load_vqgan(settings.vqgan), networks.load_transformer(settings.transformer)
     if gpt.config.drawable > vqgan.config.codebook_size:
         raise UserError(
             f"the transformer {settings.transformer!r} draws {gpt.config.drawable} codes, but the VQGAN"
@@ -317,8 +304,8 @@ def networks(settings: SampleSettings | ScoreSettings, machine: Machine) -> tupl
 def drawing(settings: SampleSettings, *, threads: int | None = None) -> Drawing:
     """A drawing ready to be stepped, its networks found by the settings' names."""
     machine = choose(precision=settings.precision, threads=threads)
-    vqgan, gpt, models = networks(settings, machine)
-    studio.check_size(settings.size, vqgan.f)
+    vqgan, gpt, models = chosen(settings, machine)
+    check_size(settings.size, vqgan.f)
     return Drawing(settings, vqgan, gpt, machine, models)
 
 
@@ -335,7 +322,7 @@ def sample(prompt: str = "", **fields: Any) -> Image.Image:
 def scoring(picture: Image.Image, settings: ScoreSettings) -> Scoring:
     """A scoring ready to be stepped."""
     machine = choose(precision="fp32")
-    vqgan, gpt, _ = networks(settings, machine)
+    vqgan, gpt, _ = chosen(settings, machine)
     return Scoring(settings, picture, vqgan, gpt, machine)
 
 

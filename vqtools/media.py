@@ -112,6 +112,29 @@ def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
 
 
+def extend(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture enlarged to stand whole in a size, its edges drawn out to fill the rest."""
+    import torch.nn.functional as F
+
+    scale = min(size[0] / picture.width, size[1] / picture.height)
+    inner = (round(picture.width * scale), round(picture.height * scale))
+    image = to_tensor(picture.resize(inner, Image.Resampling.BICUBIC))
+    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    pads = (left, size[0] - inner[0] - left, top, size[1] - inner[1] - top)
+    return to_picture(F.pad(image, pads, mode="replicate"))
+
+
+def contact_sheet(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures of one size side by side, as square as it gets."""
+    columns = int(len(pictures) ** 0.5 + 0.999)
+    width, height = pictures[0].size
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % columns * width, i // columns * height))
+    return sheet
+
+
 def save_png(path: str | Path, picture: Image.Image, record: dict[str, Any], *, overwrite: bool = False) -> Path:
     """Write a PNG with its record, whole or not at all; a taken name gets -2, -3, … Returns the path written."""
     path = Path(path)

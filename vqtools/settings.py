@@ -65,6 +65,13 @@ Size = Annotated[tuple[int, int], BeforeValidator(_pair)]
 """Width and height in pixels; `256x256` is accepted too."""
 
 
+def check_size(size: tuple[int, int], f: int) -> None:
+    """UserError unless width and height are multiples of f; it says the nearest."""
+    for side, value in zip(("width", "height"), size, strict=True):
+        if value % f or value < f:
+            raise UserError(f"{side} {value} is not a multiple of {f}; the nearest is {max(f, round(value / f) * f)}")
+
+
 def option(
     default: Any,
     *,
@@ -93,6 +100,27 @@ def option(
         "widget": widget,
     }  # fmt: skip
     return pydantic.Field(default=default, description=help, json_schema_extra=extra)
+
+
+# Fields that several activities have in common.
+
+
+def size_option() -> Any:
+    return option(
+        (192, 192), help="width and height, multiples of the VQGAN's f", unit="pixels", short=("s",), quick=64,
+        live=False,
+    )  # fmt: skip
+
+
+def seed_option() -> Any:
+    return option(
+        None, help="the same seed, the same picture; empty draws one", short=("sd",), ge=0, lt=2**63, live=False
+    )
+
+
+def network_option(help: str, *, group: str = "basic", short: tuple[str, ...] = ()) -> Any:
+    """The name or path of a network."""
+    return option("starter", help=help, group=group, short=short, live=False)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from vqtools.painting.guidance import clamp_with_grad, prompt_losses
 from vqtools.painting.regions import Mask
 from vqtools.painting.settings import PaintSettings
 from vqtools.painting.targets import LoadPicture, PictureJudge, Targets
-from vqtools.settings import UserError
+from vqtools.settings import UserError, check_size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -81,7 +81,8 @@ class Painter:
 
     def _begin(self, start: Tensor | None) -> None:
         drawer, device = self.drawer, self.machine.device
-        self.grid = _grid(self.settings.size, drawer.f)
+        check_size(self.settings.size, drawer.f)
+        self.grid = (self.settings.size[1] // drawer.f, self.settings.size[0] // drawer.f)
         if start is None:
             start = drawer.random(*self.grid, self.generator)
         expected = (1, drawer.channels, *self.grid)
@@ -382,14 +383,6 @@ class Painter:
     def _loss_scale(self) -> float:
         """Lifts gradients out of fp16's smallest numbers; a power of two, and 1 elsewhere, so it rounds nothing."""
         return 2.0**12 if self.machine.precision == "fp16" else 1.0
-
-
-def _grid(size: tuple[int, int], f: int) -> tuple[int, int]:
-    """Rows and columns of codes for a size of width and height in pixels."""
-    for name, pixels in zip(("width", "height"), size, strict=True):
-        if pixels <= 0 or pixels % f:
-            raise UserError(f"{name} {pixels} is not a multiple of {f}; the nearest is {max(f, round(pixels / f) * f)}")
-    return size[1] // f, size[0] // f
 
 
 def _stored(tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from vqtools.painting.prompts import parse
-from vqtools.settings import Settings, Size, UserError, option
+from vqtools.settings import Settings, Size, UserError, network_option, option, seed_option, size_option
 
 AUGMENTATIONS = "Hf Af Pe Sh Ji Gn"  # those that work together
 ALL_AUGMENTATIONS = f"{AUGMENTATIONS} Ro Er Et Ts Cr Re"
@@ -101,18 +101,9 @@ class PaintSettings(Settings):
     preset: Literal["draft", "normal", "better", "best"] = option(
         "normal", help="sets iterations and cutouts together; either can still be set by itself"
     )
-    size: Size = option(
-        (192, 192),
-        help="width and height, multiples of the VQGAN's f",
-        unit="pixels",
-        short=("s",),
-        quick=64,
-        live=False,
-    )
+    size: Size = size_option()
     iterations: int = option(100, help="steps of guidance", short=("i",), quick=3, ge=1, le=100_000)
-    seed: int | None = option(
-        None, help="the same seed, the same picture; empty draws one", short=("sd",), ge=0, lt=2**63, live=False
-    )
+    seed: int | None = seed_option()
     init_image: str = option("", help="a picture file to start from", group="start from", short=("ii",), live=False)
     init_weight: float = option(
         0.0,
@@ -136,18 +127,12 @@ class PaintSettings(Settings):
         short=("in",),
         live=False,
     )
-    vqgan: str = option("starter", help="name or path of the VQGAN that draws", short=("ckpt",), live=False)
-    clip: str = option(
-        "starter",
-        help="name of the CLIP that judges, NAME/TAG as open_clip has it; several as one:2 | other:0.5",
-        short=("m",),
-        live=False,
+    vqgan: str = network_option("name or path of the VQGAN that draws", short=("ckpt",))
+    clip: str = network_option(
+        "name of the CLIP that judges, NAME/TAG as open_clip has it; several as one:2 | other:0.5", short=("m",)
     )
-    transformer: str = option(
-        "starter",
-        help="name or path of the transformer that draws the start; none begins with random codes",
-        group="start from",
-        live=False,
+    transformer: str = network_option(
+        "name or path of the transformer that draws the start; none begins with random codes", group="start from"
     )
     grids: int = option(
         32,

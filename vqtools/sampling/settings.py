@@ -7,29 +7,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vqtools.settings import Settings, Size, option
+from vqtools.settings import Settings, Size, network_option, option, seed_option, size_option
 
 Side = Literal["upper", "lower", "left", "right", "whole"]
 
 
 class SampleSettings(Settings):
     prompt: str = option("", help="what the picture should show, for a transformer that reads captions", live=False)
-    size: Size = option(
-        (192, 192),
-        help="width and height, multiples of the VQGAN's f",
-        unit="pixels",
-        short=("s",),
-        quick=64,
-        live=False,
-    )
-    seed: int | None = option(
-        None, help="the same seed, the same picture; empty draws one", short=("sd",), ge=0, lt=2**63, live=False
-    )
-    transformer: str = option("starter", help="name or path of the transformer that draws the codes", live=False)
-    vqgan: str = option(
-        "starter", help="name or path of the VQGAN that makes them a picture", short=("ckpt",), live=False
-    )
-    clip: str = option("starter", help="name of the CLIP that reads the prompt", short=("m",), live=False)
+    size: Size = size_option()
+    seed: int | None = seed_option()
+    transformer: str = network_option("name or path of the transformer that draws the codes")
+    vqgan: str = network_option("name or path of the VQGAN that makes them a picture", short=("ckpt",))
+    clip: str = network_option("name of the CLIP that reads the prompt", short=("m",))
     label: str = option("", help="name or number of a class, for a transformer with classes", live=False)
     temperature: float = option(
         1.0, help="below 1 likelier codes, above 1 bolder ones; 0 always takes the likeliest", ge=0, le=10
@@ -71,8 +60,8 @@ class SampleSettings(Settings):
 
 
 class ScoreSettings(Settings):
-    transformer: str = option("starter", help="name or path of the transformer that judges")
-    vqgan: str = option("starter", help="name or path of the VQGAN that makes the picture codes", short=("ckpt",))
+    transformer: str = network_option("name or path of the transformer that judges")
+    vqgan: str = network_option("name or path of the VQGAN that makes the picture codes", short=("ckpt",))
     label: str = option("", help="name or number of a class, for a transformer with classes")
     stride: int = option(
         1, help="codes for which the window stands still; 1 judges as exact sampling draws, more is faster", ge=1, le=64
