@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
+import psutil
 import torch
 from torch.overrides import TorchFunctionMode
 
@@ -85,6 +86,13 @@ def choose(device: str | None = None, precision: str | None = None, threads: int
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
     return Machine(place, _precision(place, precision), torch.get_num_threads())
+
+
+def memory_in_use() -> int:
+    """Bytes that this process holds: on the GPU where there is one, else of the machine's memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_reserved()
+    return int(psutil.Process().memory_info().rss)
 
 
 def available() -> list[str]:

@@ -1,12 +1,19 @@
-"""A job that counts and draws gradients, and one that breaks: what the runner needs and nothing more."""
+"""A job that counts and draws gradients, one that breaks, and small real networks to paint with."""
 
 from __future__ import annotations
 
+import importlib.util
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+
+from vqtools.painting.easel import Easel
+from vqtools.painting.painter import Painter
+from vqtools.painting.settings import PaintSettings
 
 
 class CountingJob:
@@ -36,3 +43,24 @@ class CountingJob:
 @pytest.fixture
 def counting_job() -> type[CountingJob]:
     return CountingJob
+
+
+def _tiny() -> Any:
+    """The small real networks that the painting's own tests have."""
+    path = Path(__file__).parents[1] / "painting" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("tiny_networks", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def make_easel() -> Callable[[PaintSettings], Easel]:
+    """An easel with small real networks, for any settings whose sizes are multiples of 2."""
+    tiny = _tiny()
+
+    def make(settings: PaintSettings) -> Easel:
+        return Easel(Painter(settings, tiny.tiny_vqgan(), [tiny.TinyCLIP()], machine=tiny.CPU))
+
+    return make

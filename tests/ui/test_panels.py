@@ -13,7 +13,7 @@ from PIL import Image
 from vqtools.media import read_record, save_png
 from vqtools.painting.settings import PRESETS, PaintSettings
 from vqtools.settings import UserError
-from vqtools.ui.panels import PaintPanel
+from vqtools.ui.painting import PaintPanel
 
 
 @pytest.fixture

@@ -211,6 +211,20 @@ class Easel:
         while self.position < position:
             self.step()
 
+    def glance(self, position: int) -> Image.Image:
+        """The picture as it was at the last remembered step up to ``position``; nothing changes by looking."""
+        way = [one for one in self.history.path() if one.position <= position]
+        if not way or position >= self.position:
+            return self.preview()
+        moment, state, settings = way[-1], self.work.state_dict(), self.work.settings
+        try:
+            self.work.settings = PaintSettings.parse(moment.settings)
+            self.work.load_state_dict(self.history.read(moment))
+            return self.work.preview()
+        finally:
+            self.work.settings = settings
+            self.work.load_state_dict(state)
+
     # How.
 
     def _stroke(self, do: str, mask: Any, act: Any, **more: Any) -> None:

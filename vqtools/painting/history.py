@@ -57,6 +57,10 @@ class History:
     def go(self, moment: Moment) -> Any:
         """Stand on a moment; its state."""
         self.now = moment
+        return self.read(moment)
+
+    def read(self, moment: Moment) -> Any:
+        """The state of a moment, without standing on it."""
         return _release(moment.state)
 
     def path(self) -> list[Moment]:

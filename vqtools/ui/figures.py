@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 _WIDTH, _HEIGHT = 210, 64
+_SPARK = (72, 16)
 
 
 def curve(name: str, points: Sequence[tuple[float, float]], *, width: int = _WIDTH, height: int = _HEIGHT) -> str:
@@ -17,14 +18,32 @@ def curve(name: str, points: Sequence[tuple[float, float]], *, width: int = _WID
     good = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     if not good:
         return ""
-    low, high = min(y for _, y in good), max(y for _, y in good)
-    first, last = good[0][0], good[-1][0]
-    spread, length = (high - low) or 1.0, (last - first) or 1.0
-    line = " ".join(
-        f"{(x - first) / length * width:.1f},{height - 3 - (y - low) / spread * (height - 6):.1f}" for x, y in good
-    )
+    line = _line(good, width, height)
     return (
         f'<figure class="vqtools-curve"><figcaption>{html.escape(name)} <b>{good[-1][1]:.3g}</b></figcaption>'
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
         f'<polyline fill="none" stroke="currentColor" stroke-width="1.5" points="{line}"/></svg></figure>'
+    )
+
+
+def spark(name: str, points: Sequence[tuple[float, float]]) -> str:
+    """A name, its last value and a line as high as the text: (x, y) pairs; nothing where there are none."""
+    good = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    if not good:
+        return ""
+    value = f"{good[-1][1]:.2f}".replace("-", "\u2212")
+    return (
+        f'<span class="vqtools-spark" title="{html.escape(name)}"><span>{html.escape(name)}</span> <b>{value}</b>'
+        f' <svg viewBox="0 0 {_SPARK[0]} {_SPARK[1]}" width="{_SPARK[0]}" height="{_SPARK[1]}"><polyline fill="none"'
+        f' stroke="currentColor" stroke-width="1.5" points="{_line(good, *_SPARK)}"/></svg></span>'
+    )
+
+
+def _line(points: Sequence[tuple[float, float]], width: int, height: int) -> str:
+    """The points of a polyline that fills width and height."""
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    first, last = points[0][0], points[-1][0]
+    spread, length = (high - low) or 1.0, (last - first) or 1.0
+    return " ".join(
+        f"{(x - first) / length * width:.1f},{height - 3 - (y - low) / spread * (height - 6):.1f}" for x, y in points
     )

@@ -16,7 +16,6 @@ import ipywidgets as widgets
 from vqtools.animation.settings import AnimateSettings
 from vqtools.jobs import Job
 from vqtools.media import check_writable, file_stem, load_picture, read_record, save_png
-from vqtools.painting.settings import PRESETS, PaintSettings
 from vqtools.sampling.settings import SampleSettings
 from vqtools.settings import Settings, UserError, quick_requested
 from vqtools.ui.form import Form
@@ -42,12 +41,15 @@ class Panel:
     """Settings, the job they make, and what comes of it. Display it; press the first button, or `await panel.run()`.
 
     The job lives here and not in the page: displayed again, or after the page was loaded anew, the panel shows the
-    same run. What it makes is saved in `folder`.
+    same run; a panel that is made anew for the same folder, as by running its cell again, takes it over. What it makes
+    is saved in `folder`.
     """
 
     verb = "Start"
     apart = "prompt"  # the field that stands above, as wide as the page
     hint = ""
+    steered = False  # whether a job that has ended can go on
+    _open: ClassVar[dict[tuple[type, Path], Panel]] = {}
     suggestions: ClassVar[dict[str, tuple[str, ...]]] = {
         "vqgan": ("starter",), "clip": ("starter",), "transformer": ("starter", "none"),
     }  # fmt: skip
@@ -57,7 +59,11 @@ class Panel:
     ) -> None:
         self.folder = Path(folder)
         self._make = make or self._job
-        self.runner = Runner(self._plan, finish=self._save, verb=self.verb)
+        self.runner = self._take_over() or Runner(
+            self._plan, finish=self._save, verb=self.verb, steered=self.steered
+        )  # fmt: skip
+        if self.runner.state != "idle" and self.runner.job is not None:
+            settings = getattr(self.runner.job, "settings", settings)
         self.form = Form(settings, apart=(self.apart,), suggestions=self.suggestions)
         self.form.on_change = self._changed
         page = widgets.HBox([self.runner.view, self.form.body])
@@ -67,7 +73,19 @@ class Panel:
         style = widgets.HTML(f"<style>{STYLE.read_text('utf-8')}</style>", layout=widgets.Layout(display="none"))
         self.view = widgets.VBox([style, self.form.row(self.apart), page, self.runner.buttons, quick])
         self.view.add_class("vqtools-panel")
-        self.runner.say(self.hint)
+        if self.runner.job is None and self.runner.state == "idle":
+            self.runner.say(self.hint)
+
+    def _take_over(self) -> Runner | None:
+        """The runner of the panel that was open for this folder before, with the job that it has."""
+        key = type(self), self.folder.absolute()
+        before, Panel._open[key] = Panel._open.get(key), self
+        if before is None:
+            return None
+        runner = before.runner
+        runner.plan, runner.finish = self._plan, self._save
+        runner.reopen()
+        return runner
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -115,7 +133,8 @@ class PicturePanel(Panel):
     def __init__(self, settings: Settings, **options: Any) -> None:
         super().__init__(settings, **options)
         self.saved: Path | None = None  # the file of the last picture
-        self._recall()
+        if self.runner.job is None:
+            self._recall()
 
     async def run(self) -> Image | None:
         """Do what the button does, in this cell: the picture, also if it was stopped; None before anything was made."""
@@ -138,25 +157,6 @@ class PicturePanel(Panel):
                 continue
             self.runner.say(f"Made before: {prompt or path.stem}. {self.hint}")
             return
-
-
-class PaintPanel(PicturePanel):
-    """A prompt, and the picture it becomes under CLIP's guidance."""
-
-    verb = "Paint"
-    hint = "Say what you want to see and press Paint; the first picture takes some seconds."
-
-    def __init__(self, settings: PaintSettings | None = None, **options: Any) -> None:
-        super().__init__(settings or PaintSettings(), **options)
-
-    def _job(self, settings: PaintSettings) -> PictureJob:
-        from vqtools import studio  # loads torch: not before it is needed
-
-        return studio.painting(settings)
-
-    def _follow(self, name: str) -> None:
-        if name == "preset":
-            self.form.set(**PRESETS[self.form.values()["preset"]])
 
 
 class SamplePanel(PicturePanel):

@@ -1,6 +1,6 @@
 """Drive a job from a notebook: buttons, the picture as it forms, one line of status.
 
-Knows jobs, widgets and how ipykernel delivers their messages; nothing about prompts, forms or files.
+Knows jobs and widgets; nothing about prompts, forms or files.
 
 The steps are always made in a worker thread, so a button is heard in the middle of a long one and an interrupt never
 cuts one in two. In the background that is all. In the foreground (`await runner.run()`) the cell stays with the job
@@ -10,7 +10,6 @@ and lets widget messages in while it waits: Colab, Run All, scripts.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import html
 import io
 import threading
@@ -18,25 +17,21 @@ import time
 import traceback
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import ipywidgets as widgets
 
 from vqtools.jobs import Job, Report, steps
 from vqtools.settings import UserError
+from vqtools.ui.pump import listening
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 State = Literal["idle", "working", "paused", "stopping"]
-USABLE: dict[State, set[str]] = {
-    "idle": {"start"},
-    "working": {"pause", "stop"},
-    "paused": {"pause", "step", "stop"},
-    "stopping": set(),
-}
 SHOW_SECONDS = 0.2
+READING_SECONDS = 4.0  # that a sentence about something done in mid-run stands
 _one_at_a_time = threading.Lock()  # two jobs in one kernel would only slow each other
 _runners: weakref.WeakSet[Runner] = weakref.WeakSet()
 
@@ -47,7 +42,8 @@ class Runner:
     `plan()` is called at the click: it checks what was asked, quickly, and returns a function that makes the job; that
     one is called in the worker and may take its time. `finish(job)` keeps what was made, by a job that ended, was
     stopped or failed after its first step, and returns the words that the status line ends with. `report(job, report)`
-    is called in the worker whenever a new picture is shown.
+    is called in the worker after every step, with a picture in the report whenever a new one is shown;
+    `going_on(job)` before a job that had ended goes on; `changed()` whenever buttons may have become usable or not.
     """
 
     def __init__(
@@ -57,17 +53,29 @@ class Runner:
         finish: Callable[[Job], str] | None = None,
         report: Callable[[Job, Report], None] | None = None,
         verb: str = "Start",
+        steered: bool = False,
     ) -> None:
-        self.plan, self.finish, self.report = plan, finish, report
+        self.plan, self.finish, self.report, self.verb = plan, finish, report, verb
+        self.steered = steered  # whether a job that has ended can go on
+        self.going_on: Callable[[Any], None] | None = None
+        self.changed: Callable[[], None] | None = None
+        self.looks: Callable[[Any], Image | None] | None = None  # what to show of a job that makes no steps just now
+        self.end: Callable[[Any], int] | None = None  # steps in all, if a job at rest went on
         self.job: Job | None = None
         self.error: BaseException | None = None
         self._state: State = "idle"
         self._turn = threading.Condition(threading.RLock())  # on ipykernel 7.1 to 7.3 clicks come from another thread
         self._allowed = 0  # steps that Step has asked for
+        self._acts: deque[Callable[[Any], str | None]] = deque()  # what a hand wants between two steps
+        self._fresh = True  # whether the job was made by this run, and not gone on with
+        self._read_until = 0.0
         self._done = threading.Event()
         self._done.set()
         self._seconds: deque[float] = deque(maxlen=30)
+        self._build()
+        _runners.add(self)
 
+    def _build(self) -> None:
         self.picture = widgets.Image(format="jpeg", layout=widgets.Layout(visibility="hidden"))
         self.view = widgets.Box([self.picture])
         self.view.add_class("vqtools-picture")
@@ -75,18 +83,33 @@ class Runner:
         self.status.add_class("vqtools-status")
         self._buttons = {
             name: widgets.Button(description=text, disabled=name != "start", layout=widgets.Layout(width="84px"))
-            for name, text in {"start": verb, "pause": "Pause", "step": "Step", "stop": "Stop"}.items()
+            for name, text in {"start": self.verb, "pause": "Pause", "step": "Step", "stop": "Stop"}.items()
         }
         self._buttons["start"].button_style = "primary"
         for name, act in {"start": self.start, "pause": self.pause, "step": self.step, "stop": self.stop}.items():
             self._buttons[name].on_click(self.guarded(act))
         self.buttons = widgets.HBox([*self._buttons.values(), self.status])
         self.buttons.add_class("vqtools-row")
-        _runners.add(self)
+
+    def reopen(self) -> None:
+        """New widgets in place of closed ones, showing what the closed ones showed."""
+        if self.view.comm is not None and self.buttons.comm is not None:
+            return
+        image, status = self.picture.value, self.status.value
+        self._build()
+        self.picture.value, self.status.value = image, status
+        if image:
+            self.picture.layout.visibility = "visible"
+        self._enter(self._state)
 
     @property
     def state(self) -> State:
         return self._state
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether there is a job that has not come to its end."""
+        return self.job is not None and self.job.position < (self.end(self.job) if self.end else self.job.total)
 
     # What the buttons do.
 
@@ -96,27 +119,26 @@ class Runner:
             if self._state != "idle":
                 raise UserError("a run is under way; stop it before starting the next")
             make = self.plan()
-            self.job, self.error, self._allowed = None, None, 0
-            self._done.clear()
-            self._enter("working")
-        for other in list(_runners):
-            if other is not self:
-                other.stop()
-        threading.Thread(target=self._work, args=(make,), daemon=True, name="vqtools job").start()
+            self.job = None
+            self._launch(make)
 
     def pause(self) -> None:
-        """Hold after the step that is being made; again: go on."""
+        """Hold after the step that is being made; again: go on, also with a job that was stopped."""
         with self._turn:
             if self._state == "working":
                 self._enter("paused")
                 self.say("Pausing …")
             elif self._state == "paused":
                 self._enter("working")
+            elif self.steered and self.job is not None:
+                self._go_on("working")
 
     def step(self) -> None:
-        """One step of a paused job."""
+        """One step of a paused job, or of one that was stopped."""
         with self._turn:
-            if self._state == "paused":
+            if self._state == "idle" and self.steered and self.job is not None:
+                self._go_on("paused", 1)
+            elif self._state == "paused":
                 self._allowed += 1
                 self._turn.notify_all()
 
@@ -127,6 +149,25 @@ class Runner:
                 self._enter("stopping")
                 self.say("Stopping …")
 
+    def do(self, act: Callable[[Any], str | None], *, go_on: bool = False) -> None:
+        """Let a hand do something to the job before its next step, at once where none is being made.
+
+        `act(job)` is called in the worker; what it returns stands in the status line. go_on: also where the job was
+        held or had ended. UserError where there is no job.
+        """
+        with self._turn:
+            if self._state == "idle" and self.job is None:
+                raise UserError(f"there is nothing yet to do this to; press {self.verb} first")
+            self._acts.append(act)
+            if go_on and self._state == "idle":
+                self._go_on("working")
+            elif go_on and self._state == "paused":
+                self._enter("working")
+            elif self._state != "idle":
+                self._turn.notify_all()
+            elif self._done.is_set():
+                self._act_at_rest()
+
     def wait(self, seconds: float | None = None) -> bool:
         """Block until no job is under way; False if that took longer than `seconds`."""
         return self._done.wait(seconds)
@@ -136,7 +177,7 @@ class Runner:
 
         Widgets stay alive meanwhile. Interrupting the cell is Stop: the job ends cleanly and is returned.
         """
-        async with _listening() as pump:
+        async with listening() as pump:
             self.stop()
             while not self._done.is_set():
                 await pump()
@@ -188,13 +229,50 @@ class Runner:
 
     # The worker.
 
+    def _launch(self, make: Callable[[], Job], state: State = "working", steps: int = 0) -> None:
+        self._turn.wait_for(self._done.is_set, 20)  # for what a hand does to a job at rest
+        self.error, self._allowed, self._fresh = None, steps, self.job is None
+        if self._fresh:
+            self._acts.clear()
+        self._done.clear()
+        self._enter(state)
+        for other in list(_runners):
+            if other is not self:
+                other.stop()
+        threading.Thread(target=self._work, args=(make,), daemon=True, name="vqtools job").start()
+
+    def _go_on(self, state: State, steps: int = 0) -> None:
+        job = self.job
+        assert job is not None
+
+        def same() -> Job:
+            if self.going_on is not None:
+                self.going_on(job)
+            return job
+
+        self._launch(same, state, steps)
+
     def _enter(self, state: State) -> None:
         with self._turn:
             self._state = state
-            for name, button in self._buttons.items():
-                button.disabled = name not in USABLE[state]
-            self._buttons["pause"].description = "Resume" if state == "paused" else "Pause"
+            self.refresh()
             self._turn.notify_all()
+
+    def refresh(self) -> None:
+        """Turn on the buttons that can be used now, and the others off."""
+        at_rest = self.steered and self.may_go_on
+        usable = {
+            "start": self._state == "idle",
+            "pause": self._state in ("working", "paused") or (self._state == "idle" and at_rest),
+            "step": self._state == "paused" or (self._state == "idle" and at_rest),
+            "stop": self._state in ("working", "paused"),
+        }
+        for name, button in self._buttons.items():
+            button.disabled = not usable[name]
+        resume = self._state == "paused" or (self._state == "idle" and at_rest)
+        self._buttons["pause"].description = "Resume" if resume else "Pause"
+        if self.changed is not None:
+            self.changed()
 
     def _work(self, make: Callable[[], Job]) -> None:
         try:
@@ -204,46 +282,100 @@ class Runner:
             self.error = error
             self.fail(error, after=self._keep() if self.job is not None and self.job.position else "")
         finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        with self._turn:
             self._enter("idle")
-            self._done.set()
+            if self._acts and self.job is not None:  # asked for while the last step was being made
+                self._act_at_rest()
+            else:
+                self._done.set()
+                self._turn.notify_all()
+
+    def _act_at_rest(self) -> None:
+        self._done.clear()
+        threading.Thread(target=self._act_idle, daemon=True, name="vqtools hand").start()
+
+    def _act_idle(self) -> None:
+        """What a hand does to a job at rest."""
+        try:
+            with _one_at_a_time:
+                assert self.job is not None
+                if words := self._act(self.job):
+                    self.say(f"{self.job.position} of {self.job.total} · {words}")
+        finally:
+            self._rest()
+
+    def _act(self, job: Job) -> str | None:
+        """Do what a hand has asked for, and show it: the words for it, or None where it could not be done."""
+        words: list[str] = []
+        try:
+            while self._acts:
+                words += [said] if (said := self._acts.popleft()(job)) else []
+            self._display(job)
+        except Exception as error:
+            self._read_until = time.monotonic() + READING_SECONDS
+            self.fail(error)
+            return None
+        self.refresh()
+        return " · ".join(words)
 
     def _drive(self, make: Callable[[], Job]) -> None:
-        self.say("Getting ready …")
+        if self._fresh:
+            self.say("Getting ready …")
         job = self.job = make()
-        begun = time.monotonic()
+        begun, first = time.monotonic(), job.position
         self._seconds.clear()
         shown = 0.0
-        if self._may_go_on(job):
+        while self._may_go_on(job) and job.position < job.total:
             for report in steps(job, show_seconds=SHOW_SECONDS):
                 self._seconds.append(time.monotonic())
                 if report.image is not None:
                     self.show(report.image)
-                    if self.report:
-                        self.report(job, report)
-                if time.monotonic() - shown > SHOW_SECONDS and self._state == "working":
-                    shown = time.monotonic()
+                if self.report:
+                    self.report(job, report)
+                now = time.monotonic()
+                if now - shown > SHOW_SECONDS and self._state == "working" and now > self._read_until:
+                    shown = now
                     self.say(self._progress(report))
                 if not self._may_go_on(job):
                     break
+            if self._state == "stopping":
+                break
         if job.position < job.total:
             outcome = f"Stopped at {job.position} of {job.total}"
         else:
-            outcome = f"Done: {job.total} in {clock(time.monotonic() - begun)}"
+            outcome = f"Done: {job.position - first} in {clock(time.monotonic() - begun)}"
         self.say(outcome + (self._keep() if job.position else ""))
 
     def _may_go_on(self, job: Job) -> bool:
-        """Between two steps: True at once, when told to, or never."""
-        with self._turn:
-            if self._state == "paused" and not self._allowed:
-                self._display(job)
-                self.say(f"Paused at {job.position} of {job.total}")
-                self._turn.wait_for(lambda: self._state != "paused" or self._allowed)
+        """Between two steps: what a hand has asked for first; then True at once, when told to, or never."""
+        words: str | None = ""
+        while True:
+            if acted := bool(self._acts):
+                words = self._act(job)
+            with self._turn:
+                if self._acts:
+                    continue
+                if self._state != "paused":
+                    if words:
+                        self._read_until = time.monotonic() + READING_SECONDS / 2
+                        self.say(f"{job.position} of {job.total} · {words}")
+                    return self._state != "stopping"
+                if self._allowed:
+                    self._allowed -= 1
+                    return True
+                if not acted:
+                    self._display(job)
+                if words is not None:
+                    self.say(f"Paused at {job.position} of {job.total}{words and f' · {words}'}")
+                self._turn.wait_for(lambda: self._state != "paused" or self._allowed or self._acts)
                 self._seconds.clear()
-            self._allowed = max(0, self._allowed - 1)
-            return self._state != "stopping"
+                words = ""
 
     def _display(self, job: Job, quality: int = 88) -> None:
-        image = job.preview()
+        image = self.looks(job) if self.looks is not None else job.preview()
         if image is not None:
             self.show(image, quality)
 
@@ -258,11 +390,14 @@ class Runner:
         return f" · {words}" if words else ""
 
     def _progress(self, report: Report) -> str:
-        """142 of 300 · 3.1 it/s · 0:51 left · loss 0.83"""
+        """142 of 300 · 3.1 it/s · 0:51 left · 2.4 GB · loss 0.83"""
+        from vqtools.device import memory_in_use  # loads torch; the job has done so already
+
         parts = [f"{report.position} of {report.total}"]
         if len(self._seconds) > 1:
             rate = (len(self._seconds) - 1) / max(self._seconds[-1] - self._seconds[0], 1e-6)
             parts += [f"{rate:.1f} it/s", f"{clock((report.total - report.position) / rate)} left"]
+        parts.append(f"{memory_in_use() / 2**30:.1f} GB")
         if "loss" in report.scalars:
             parts.append(f"loss {report.scalars['loss']:.3f}")
         return " · ".join(parts)
@@ -273,66 +408,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-# Widget messages while a cell runs. Tried on ipykernel 6.17, 6.31 and 7.4.
-
-
-@contextlib.asynccontextmanager
-async def _listening() -> AsyncIterator[Callable[[], Any]]:
-    """A pump to await: some 10 ms in which the kernel hears its widgets and nothing else."""
-    kernel = _kernel()
-    if kernel is None:
-        yield _breathe
-    elif hasattr(kernel, "msg_queue"):
-        yield lambda: _pump_queue(kernel)
-    else:
-        handlers = kernel.shell_handlers
-        handle = handlers["comm_msg"]
-
-        def handle_and_answer(stream: Any, ident: Any, message: Any) -> Any:
-            try:
-                return handle(stream, ident, message)
-            finally:  # 7.4 sends no status here, and the front end holds the widget's next change back until it comes
-                kernel._publish_status("idle", "shell", parent=message)
-
-        handlers["comm_msg"] = handle_and_answer
-        try:
-            yield _breathe
-        finally:
-            handlers["comm_msg"] = handle
-
-
-def _kernel() -> Any:
-    from IPython.core.getipython import get_ipython
-
-    return getattr(get_ipython(), "kernel", None)
-
-
-async def _breathe() -> None:
-    await asyncio.sleep(0.01)
-
-
-async def _pump_queue(kernel: Any) -> None:
-    """ipykernel 6: dispatch the widget messages that wait behind this cell, and leave the next cells waiting."""
-    waiting = []
-    while not kernel.msg_queue.empty():
-        waiting.append(kernel.msg_queue.get_nowait())
-    heard = []
-    for item in waiting:
-        _, frames = kernel.session.feed_identities(item[2][0], copy=False)
-        kind = kernel.session.unpack(frames[1].bytes)["msg_type"]
-        if kind.startswith("comm_"):
-            heard.append(item)
-        else:
-            kernel.msg_queue.put_nowait(item)
-    parent, ident = kernel._parents.get("shell"), kernel._parent_ident.get("shell")
-    handler = getattr(kernel, "saved_sigint_handler", None)
-    try:
-        for _, dispatch, args in heard:
-            await dispatch(*args)
-    finally:
-        if heard:
-            kernel.set_parent(ident, parent)
-            kernel.saved_sigint_handler = handler
-    await asyncio.sleep(0.01)

@@ -1,0 +1,71 @@
+"""Widget messages while a cell runs: tried on ipykernel 6.17, 6.31 and 7.4.
+
+Knows kernels and their queues; nothing about jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+
+@contextlib.asynccontextmanager
+async def listening() -> AsyncIterator[Callable[[], Any]]:
+    """A pump to await: some 10 ms in which the kernel hears its widgets and nothing else."""
+    kernel = _kernel()
+    if kernel is None:
+        yield _breathe
+    elif hasattr(kernel, "msg_queue"):
+        yield lambda: _pump_queue(kernel)
+    else:
+        handlers = kernel.shell_handlers
+        handle = handlers["comm_msg"]
+
+        def handle_and_answer(stream: Any, ident: Any, message: Any) -> Any:
+            try:
+                return handle(stream, ident, message)
+            finally:  # 7.4 sends no status here, and the front end holds the widget's next change back until it comes
+                kernel._publish_status("idle", "shell", parent=message)
+
+        handlers["comm_msg"] = handle_and_answer
+        try:
+            yield _breathe
+        finally:
+            handlers["comm_msg"] = handle
+
+
+def _kernel() -> Any:
+    from IPython.core.getipython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None)
+
+
+async def _breathe() -> None:
+    await asyncio.sleep(0.01)
+
+
+async def _pump_queue(kernel: Any) -> None:
+    """ipykernel 6: dispatch the widget messages that wait behind this cell, and leave the next cells waiting."""
+    waiting = []
+    while not kernel.msg_queue.empty():
+        waiting.append(kernel.msg_queue.get_nowait())
+    heard = []
+    for item in waiting:
+        _, frames = kernel.session.feed_identities(item[2][0], copy=False)
+        kind = kernel.session.unpack(frames[1].bytes)["msg_type"]
+        if kind.startswith("comm_"):
+            heard.append(item)
+        else:
+            kernel.msg_queue.put_nowait(item)
+    parent, ident = kernel._parents.get("shell"), kernel._parent_ident.get("shell")
+    handler = getattr(kernel, "saved_sigint_handler", None)
+    try:
+        for _, dispatch, args in heard:
+            await dispatch(*args)
+    finally:
+        if heard:
+            kernel.set_parent(ident, parent)
+            kernel.saved_sigint_handler = handler
+    await asyncio.sleep(0.01)

@@ -1,0 +1,146 @@
+"""The row under a picture in the making: its history as a slider, undo and redo, and the losses of each prompt.
+
+Knows a runner and what an easel offers; nothing about settings or how a picture is painted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from vqtools.jobs import Report
+from vqtools.ui.figures import spark
+from vqtools.ui.runner import Runner
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_POINTS = 240  # of a sparkline; a longer run keeps every second one
+_LONGEST_NAME = 28
+
+
+class Steering:
+    """Slider, buttons and losses of a runner whose job is an easel. ``looking``: the step that is looked back at."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        branch: Callable[[int], None],
+        undo: Callable[[], None],
+        redo: Callable[[], None],
+        save: Callable[[], None],
+    ) -> None:
+        self.runner = runner
+        self.looking: int | None = None
+        self._losses: dict[str, list[tuple[float, float]]] = {}
+        self._set = 0  # what the slider was set to by the program
+        self.slider = widgets.IntSlider(
+            0, 0, 1, description="history", readout=False, disabled=True, layout=widgets.Layout(flex="1 1 260px"),
+            style={"description_width": "52px"},
+        )  # fmt: skip
+        self.slider.add_class("vqtools-history")
+        self.buttons: dict[str, Any] = {}
+        self._button("branch", "Branch here", "go on from the step that the slider shows",
+                     lambda: branch(self.looking if self.looking is not None else self.slider.value))  # fmt: skip
+        self._button("undo", "Undo", "back to before the last edit or stroke", undo)
+        self._button("redo", "Redo", "forward again to where Undo was pressed", redo)
+        self._button("save", "Save", "keep the picture as it stands", save)
+        self.losses = widgets.HTML()
+        self.losses.add_class("vqtools-losses")
+        self.row = widgets.HBox([self.slider, *self.buttons.values()])
+        self.row.add_class("vqtools-row")
+        self.view = widgets.VBox([self.row, self.losses])
+        self.slider.observe(self._moved, names=["value"])
+        runner.report, runner.changed, runner.looks = self._report, self._refresh, self._look
+        self._follow()
+        self._refresh()
+
+    def add_button(self, name: str, text: str, help: str, act: Callable[[], None]) -> None:
+        """One more button that needs a picture in the making."""
+        self._button(name, text, help, act)
+        self.row.children = (self.slider, *self.buttons.values())
+        self._refresh()
+
+    def begin(self) -> None:
+        """Forget the last run."""
+        self.looking = None
+        self._losses.clear()
+        self.losses.value = ""
+
+    def return_to_now(self) -> None:
+        """Look back no longer."""
+        self.looking = None
+
+    def _button(self, name: str, text: str, help: str, act: Callable[[], None]) -> None:
+        button = widgets.Button(description=text, tooltip=help, disabled=True, layout=widgets.Layout(width="auto"))
+        button.on_click(self.runner.guarded(act))
+        self.buttons[name] = button
+
+    def _moved(self, change: Any) -> None:
+        def act() -> None:
+            if change["new"] == self._set or self._easel is None:
+                return
+            self._set = change["new"]
+            if self.runner.state == "working":
+                self.runner.pause()
+            self.looking = change["new"] if change["new"] < self._easel.position else None
+            self.runner.do(lambda easel: f"this was step {self.looking}" if self.looking is not None else "the present")
+
+        self.runner.guarded(act)(None)
+
+    @property
+    def _easel(self) -> Any:
+        return self.runner.job if hasattr(self.runner.job, "branch") else None
+
+    def _look(self, job: Any) -> Image | None:
+        image: Image | None = job.preview() if self.looking is None else job.glance(self.looking)
+        return image
+
+    def _report(self, job: Any, report: Report) -> None:
+        for name, value in report.scalars.items():
+            points = self._losses.setdefault(name, [])
+            points.append((report.position, value))
+            if len(points) > _POINTS:
+                del points[1:-1:2]
+        if report.image is not None:
+            self._show_losses()
+            self._refresh()
+
+    def _show_losses(self) -> None:
+        names = [name for name in self._losses if name != "loss"] or list(self._losses)
+        self.losses.value = " ".join(spark(_short(name), self._losses[name]) for name in names)
+
+    def _refresh(self) -> None:
+        if self.runner.state in ("working", "stopping"):
+            self.looking = None
+        self._follow()
+        easel, steerable = self._easel, self.runner.state != "stopping"
+        usable = {
+            "branch": self.looking is not None,
+            "undo": easel is not None and easel.can_undo,
+            "redo": easel is not None and easel.can_redo,
+        }
+        for name, button in self.buttons.items():
+            button.disabled = not (steerable and usable.get(name, easel is not None and easel.position > 0))
+
+    def _follow(self) -> None:
+        """The slider stands where the run is, or where a person looks back."""
+        easel = self._easel
+        self.slider.disabled = easel is None or easel.position == 0
+        if easel is None:
+            return
+        for points in self._losses.values():  # of a way that was left
+            while points and points[-1][0] > easel.position:
+                points.pop()
+        at = easel.position if self.looking is None else self.looking
+        self.slider.max = max(1, easel.total)
+        if self.slider.value != at:
+            self._set = at
+            self.slider.value = at
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
