@@ -18,6 +18,7 @@ from vqtools.device import choose
 from vqtools.settings import UserError
 from vqtools.training.run import Run
 from vqtools.training.settings import TrainVQGANSettings
+from vqtools.training.team import Team
 
 PICTURES = Path(__file__).parent / "pictures"
 GOLDEN = Path(__file__).parent / "golden"
@@ -177,6 +178,16 @@ def test_what_cannot_be_is_said_before_anything_is_written(fields: dict[str, Any
     assert not (tmp_path / "tiny").exists()
 
 
+def test_a_batch_that_can_not_be_dealt_to_the_processes_is_said_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Team()
+    both.size = 2
+    monkeypatch.setattr(workshop, "_team", lambda machine: both)
+    with pytest.raises(UserError, match="batch_size 5 can't be dealt to 2 processes; take 4"):
+        training(tmp_path, batch_size=5)
+
+
 def test_a_loss_that_is_no_number_stops_and_says_what_to_lower(tmp_path: Path) -> None:
     job = training(tmp_path)
     job.step()
@@ -206,6 +217,35 @@ def test_what_is_left_open_is_chosen_by_what_the_folder_holds(tmp_path: Path) ->
     assert "54 pictures to train on, 6 held out to measure by" in why
     tuned, _ = workshop.suggest({"folder": str(tmp_path / "few"), "learning_rate": 1e-5, "steps": 70}, CPU)
     assert tuned.learning_rate == 1e-5 and tuned.steps == 70
+
+
+def test_what_only_a_new_network_can_choose_makes_a_new_one_or_is_refused(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "few", 60)
+    chosen, why = workshop.suggest({"folder": folder, "codebook_size": 64}, CPU)
+    assert chosen.from_ == "none" and "a new small network with 64 codes" in why
+    with pytest.raises(UserError, match=r"codebook_size, metric: .*starter keeps its own; .*--from none"):
+        workshop.suggest({"folder": folder, "from_": "starter", "metric": "cosine", "codebook_size": 64}, CPU)
+
+
+@pytest.mark.parametrize("from_", ["none", "starter"])
+def test_the_form_of_the_codebook_s_loss_is_the_one_that_was_chosen(from_: str, tmp_path: Path) -> None:
+    """Both forms have the same value; which gradient grows with the weight tells them apart."""
+    found = {}
+    for form in ("reference", "paper"):
+        fields = {"codebook": "gradient", "commitment": form, "commitment_weight": 4.0, "from_": from_}
+        vqgan = training(tmp_path / form, **fields).stage1.vqgan
+        latents = (torch.randn(1, vqgan.config.embed_dim, 4, 4, generator=torch.manual_seed(0))).requires_grad_()
+        loss = vqgan.quantize(latents).loss
+        found[form] = loss.detach(), torch.autograd.grad(loss, latents)[0].norm()
+    torch.testing.assert_close(found["reference"][0], found["paper"][0])
+    assert found["paper"][1] == pytest.approx(4 * found["reference"][1].item(), rel=1e-4)
+
+
+def test_a_larger_patch_of_the_discriminator_needs_larger_pictures(tmp_path: Path) -> None:
+    job = training(tmp_path, disc_layers=3)
+    assert job.stage1.discriminator(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 2, 2)
+    with pytest.raises(UserError, match="disc_layers 4 need a size of at least 48, not 32"):
+        training(tmp_path / "other", disc_layers=4)
 
 
 def test_the_atlas_shows_every_code_once() -> None:

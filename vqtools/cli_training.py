@@ -5,6 +5,7 @@ Know flags and words; the work itself is the workshop's.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -46,16 +47,17 @@ def train_vqgan(folder: str | None, resume: bool, **flags: Any) -> int:
         raise UserError("there is no folder of pictures; say which: vqtools train-vqgan FOLDER")
     else:
         settings, reasons = workshop.suggest(fields)
-        for reason in reasons:
+        for reason in reasons if os.environ.get("RANK", "0") == "0" else ():
             click.echo(reason, err=True)
     started = time.monotonic()
     job = workshop.train_vqgan(settings, resume=resume)
+    agree = job.stage1.team.agree  # one Ctrl-C stops all processes, after the same step
     if not job.first:  # one process talks, all of them work
-        jobs.run(job, progress=False)
+        finished = jobs.run(job, agree=agree, progress=False)
         job.stage1.team.close()
-        return 0
+        return 0 if finished else STOPPED
     click.echo(f"{job.run.folder}: {job.describe()}", err=True)
-    finished = jobs.run(job, label="training")
+    finished = jobs.run(job, agree=agree, label="training")
     if job.position and not finished:
         job.save()
     job.stage1.team.close()

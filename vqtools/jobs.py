@@ -109,6 +109,7 @@ def run(
     show: Callable[[Image, Report], None] | None = None,
     show_seconds: float = 0.2,
     stop: Callable[[], bool] | None = None,
+    agree: Callable[[bool], bool] = bool,
     progress: bool = True,
     label: str = "",
     save: str | Path | None = None,
@@ -117,6 +118,8 @@ def run(
     """Run a job with a progress bar. True when the end was reached, False when stopped.
 
     The first Ctrl-C lets the step under way finish; the second stops at once, with the state last saved.
+    agree: is asked before every step whether to stop, with this process's wish: processes that work together must stop
+        at the same step.
     """
     from tqdm.auto import tqdm
 
@@ -125,7 +128,7 @@ def run(
             job,
             previews=show is not None,
             show_seconds=show_seconds,
-            stop=lambda: interrupted.is_set() or (stop is not None and stop()),
+            stop=lambda: agree(interrupted.is_set() or (stop is not None and stop())),
             save=save,
             save_every_seconds=save_every_seconds,
         )

@@ -5,6 +5,7 @@ Knows folders, models by name, and what suits how many pictures; nothing about h
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -45,14 +46,23 @@ NETWORKS = {
     ),
     "large": VQGANConfig(),
 }  # fmt: skip
+SHAPE = ("network", "codebook_size", "metric", "quantizer")  # what only a new network can choose
 
 
 def suggest(given: dict[str, Any], machine: Machine | None = None) -> tuple[TrainVQGANSettings, list[str]]:
     """Settings with every field that was not given chosen by what the folder holds, and why, in sentences."""
+    given = dict(given)
     asked = TrainVQGANSettings.parse(given)
     machine = machine or choose()
     sources = find_pictures(Path(asked.folder))
     count, gpu = len(split(len(sources), asked.seed)[0]), machine.device.type != "cpu"
+    if shape := [name for name in SHAPE if name in given]:
+        if given.setdefault("from_", "none") not in ("", "none"):
+            raise UserError(
+                f"{', '.join(shape)}: a network that goes on from {asked.from_} keeps its own; leave it away, or say "
+                "--from none for a new one"
+            )
+        asked = TrainVQGANSettings.parse(given)
     fresh = asked.from_ in ("", "none")
     batch = min(32 if gpu else 16, max(1, count))
     passes = 200 if count < 1000 else 100 if count < 5000 else 20
@@ -63,7 +73,8 @@ def suggest(given: dict[str, Any], machine: Machine | None = None) -> tuple[Trai
     if fresh:
         chosen |= {"network": "medium" if gpu else "small"}
         chosen |= {"codebook_size": 256 if count < 200 else 512 if count < 1000 else 1024, "learning_rate": 6e-4}
-        why.append(f"a new {chosen['network']} network with {chosen['codebook_size']} codes")
+        said = chosen | given
+        why.append(f"a new {said['network']} network with {said['codebook_size']} codes")
     else:
         chosen |= {"learning_rate": 2e-4, "warmup": 100}
         why.append(f"going on from {asked.from_}: its codebook is kept and moves with the pictures")
@@ -78,12 +89,22 @@ def suggest(given: dict[str, Any], machine: Machine | None = None) -> tuple[Trai
 
 def perceptual_distance(choice: str) -> tuple[Distance, str]:
     """The distance that training and measuring share, and its name for the log."""
+    _lend_vgg()
     if choice == "lpips" or (choice == "auto" and metrics.network_of_lpips().is_file()):
         try:
             return metrics.lpips(), "LPIPS with VGG16"
         except (OSError, RuntimeError) as error:
             raise UserError(f"VGG16 could not be fetched ({shorten(str(error))}); choose --perceptual lite0") from None
-    return files.load_perceptual(files.STARTER / "perceptual.safetensors"), "EfficientNet-Lite0, which ships"
+    return files.load_perceptual(registry.find("perceptual", "lite0").place), "EfficientNet-Lite0, which ships"
+
+
+def _lend_vgg() -> None:
+    """Let torch find the VGG16 that `weights fetch vgg16-imagenet` brought, where it looks for its own."""
+    fetched, wanted = registry.find("perceptual", "vgg16-imagenet").place, metrics.network_of_lpips()
+    if fetched.is_file() and not wanted.exists():
+        with contextlib.suppress(OSError):
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+            wanted.symlink_to(fetched)
 
 
 class VQGANTraining:
@@ -236,11 +257,17 @@ def train_vqgan(
     run = Run(Path(folder) / settings.name)
     if not settings.name or Path(settings.name).name != settings.name or settings.name.startswith("."):
         raise UserError(f"name {shorten(settings.name)} is no file name; use letters, digits and dashes")
+    team = _team(machine)
     state = None
     if resume:
-        settings = TrainVQGANSettings.parse(run.settings())
-        state = run.load()
-    team, machine = _team(machine or choose(precision=settings.precision))
+        kept, state = team.told((run.settings(), run.load()) if team.rank == 0 else None)
+        settings = TrainVQGANSettings.parse(kept)
+    machine = machine or choose(precision=settings.precision)
+    if team.accelerator:
+        machine = replace(machine, device=team.accelerator.device)
+    if settings.batch_size % team.size:
+        fitting = max(team.size, settings.batch_size // team.size * team.size)
+        raise UserError(f"batch_size {settings.batch_size} can't be dealt to {team.size} processes; take {fitting}")
     try:
         ground = ImageColor.getrgb(settings.ground)[:3]
     except ValueError:
@@ -253,7 +280,8 @@ def train_vqgan(
     )  # fmt: skip
     torch.manual_seed(settings.seed)
     vqgan = _network(settings).to(machine.device)
-    discriminator = PatchDiscriminator(32 if vqgan.config.channels < 64 else 64, layers=2, norm="group")
+    width = 32 if vqgan.config.channels < 64 else 64
+    discriminator = PatchDiscriminator(width, layers=settings.disc_layers, norm="group")
     distance, name = perceptual_distance(settings.perceptual)
     if isinstance(distance, torch.nn.Module):
         distance.to(machine.device)
@@ -275,16 +303,21 @@ def train_vqgan(
 
 
 def _network(settings: TrainVQGANSettings) -> VQGAN:
+    if settings.size < 3 * 2**settings.disc_layers:
+        least = 3 * 2**settings.disc_layers
+        raise UserError(f"disc_layers {settings.disc_layers} need a size of at least {least}, not {settings.size}")
     averages = 0.99 if settings.codebook == "averages" else None
+    beta, legacy = settings.commitment_weight, settings.commitment == "reference"
     if settings.from_ in ("", "none"):
         config = replace(NETWORKS[settings.network], codebook_size=settings.codebook_size, quantizer=settings.quantizer)
+        config = replace(config, beta=beta, legacy=legacy)
         if settings.quantizer == "nearest":
             config = replace(config, metric=settings.metric, ema_decay=averages)
         vqgan = VQGAN(config)
     else:
         known = studio.load_vqgan(settings.from_)
         averages = averages if known.config.quantizer == "nearest" else None
-        vqgan = VQGAN(replace(known.config, ema_decay=averages))
+        vqgan = VQGAN(replace(known.config, ema_decay=averages, beta=beta, legacy=legacy))
         missing = vqgan.load_state_dict(known.state_dict(), strict=False).missing_keys
         assert not set(missing) - {"quantize.cluster_size", "quantize.embed_sum"}
         if averages:
@@ -295,14 +328,13 @@ def _network(settings: TrainVQGANSettings) -> VQGAN:
     return vqgan
 
 
-def _team(machine: Machine) -> tuple[Team, Machine]:
+def _team(machine: Machine | None) -> Team:
     """Alone, or one of the processes that `accelerate launch` started."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Team(), machine
+        return Team()
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=machine.device.type == "cpu")
-    return Team(accelerator), replace(machine, device=accelerator.device)
+    return Team(Accelerator(cpu=(machine or choose()).device.type == "cpu"))
 
 
 def _tensorboard(folder: Path) -> Any:

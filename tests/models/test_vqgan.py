@@ -1,6 +1,8 @@
 """The VQGAN takes the public checkpoints' shapes and reproduces the reference's stored numbers."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,15 @@ def test_config_survives_json_and_refuses_what_it_does_not_know() -> None:
     assert VQGANConfig.from_dict(json.loads(json.dumps(TINY.to_dict()))) == TINY
     with pytest.raises(ValueError, match="colour"):
         VQGANConfig.from_dict({"colour": 1})
+
+
+def test_attention_over_many_cells_needs_no_matrix_of_all_pairs() -> None:
+    """16,384 cells: the matrix alone would be 1 GB. In a process of its own, whose peak nothing else has raised."""
+    program = (
+        "import resource, torch\nfrom vqtools.models.vqgan import AttnBlock\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20\n"
+        "block, x = AttnBlock(32, 4).requires_grad_(False), torch.randn(1, 32, 128, 128)\n"
+        "block(x[..., :32, :32])\nbefore = peak()\nblock(x)\nprint(peak() - before)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(ran.stdout) < 0.3

@@ -1,9 +1,11 @@
 """Two processes with half the batch each make the steps of one with the whole."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import load_file
 
 from vqtools.models.discriminator import PatchDiscriminator
 from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.training.run import Run
 from vqtools.training.stage1 import Stage1, Stage1Settings
 from vqtools.training.team import Team
 
@@ -37,19 +40,18 @@ def training(team: Team) -> Stage1:
     return Stage1(settings, *networks, lambda a, b: (a - b).square().mean(), batch, team=team)
 
 
-def processes(count: int, out: Path) -> dict[str, torch.Tensor]:
+def environments(count: int) -> list[dict[str, str]]:
+    """What a launcher tells each of its processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    team = [
-        subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("team_run.py")), str(out)],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(count)
-    ]  # fmt: skip
+    return [{**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+
+
+def processes(count: int, out: Path) -> dict[str, torch.Tensor]:
+    call = [sys.executable, str(Path(__file__).with_name("team_run.py")), str(out)]
+    team = [subprocess.Popen(call, env=env, stderr=subprocess.PIPE, text=True) for env in environments(count)]
     for process in team:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
@@ -83,3 +85,39 @@ def test_a_batch_that_cannot_be_dealt_evenly_is_an_error() -> None:
     team.size = 3
     with pytest.raises(ValueError, match="8 can't be dealt to 3"):
         team.share(torch.zeros(8, 1))
+
+
+PICTURES = Path(__file__).parents[1] / "pictures"
+
+
+def stopped(folders: list[Path], *arguments: str) -> int:
+    """Let two processes train, each in its folder; interrupt the second one alone; the step of the saved state."""
+    run = Run(folders[0] / "both")
+    before = len(run.read_log()[1])
+    call = [sys.executable, "-m", "vqtools", "train-vqgan", "--name=both", *arguments]
+    team = [
+        subprocess.Popen(call, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for folder, env in zip(folders, environments(2), strict=True)
+    ]
+    try:
+        end = time.monotonic() + 200
+        while len(run.read_log()[1]) < before + 2:
+            assert time.monotonic() < end and all(process.poll() is None for process in team)
+            time.sleep(0.05)
+        team[1].send_signal(signal.SIGINT)
+        for process in team:
+            _, errors = process.communicate(timeout=200)
+            assert process.returncode == 130, errors
+    finally:
+        for process in team:
+            process.kill()
+    return run.states()[-1][0]
+
+
+def test_one_interrupt_stops_all_at_the_same_step_and_they_go_on_without_a_shared_disk(tmp_path: Path) -> None:
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    first = stopped(folders, str(PICTURES), "--size=32", "--batch-size=4", "--steps=100000", "--perceptual=lite0")
+    assert not list(folders[1].iterdir())  # only the first process writes
+    assert stopped(folders, "--resume") > first > 0

@@ -95,6 +95,8 @@ class AttnBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n = self.norm(x)
         q, k, v = (conv(n).flatten(2).transpose(1, 2).unsqueeze(1) for conv in (self.q, self.k, self.v))
+        if q.shape[2] >= 4096:  # only so is the attention made in pieces: 64k cells would need a matrix of 17 GB
+            q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         h = F.scaled_dot_product_attention(q, k, v)  # (b, 1, h w, c)
         return x + self.proj_out(h.squeeze(1).transpose(1, 2).reshape(x.shape))
 

@@ -31,13 +31,19 @@ class Stage1Settings(Settings):
     )
     gan: Literal["hinge", "vanilla", "minimax"] = option(
         "hinge", group="discriminator",
-        help="the adversarial loss; minimax is the game as written down, whose generator learns nothing where the "
+        help="the adversarial loss: hinge (Lim 2017) stops pushing what is told apart already, vanilla (Goodfellow "
+        "2014) never does; minimax is the game as written down, whose generator learns nothing where the "
         "discriminator is sure: for teaching",
+    )  # fmt: skip
+    disc_layers: int = option(
+        2, help="strided layers of the discriminator: 2 judge patches of 34 pixels, 3 of 70 (Isola 2017)",
+        group="discriminator", ge=1, le=4,
     )  # fmt: skip
     disc_start: int = option(15_000, help="step from which the discriminator counts", group="discriminator", ge=0)
     disc_weight: float = option(
-        0.3, help="weight of the adversarial term, before the adaptive one; 0 for none", group="discriminator", ge=0
-    )
+        0.3, help="weight of the adversarial term, before the adaptive one (Esser 2021, 3.1); 0 for none",
+        group="discriminator", ge=0,
+    )  # fmt: skip
     disc_ramp: int = option(
         2_000, help="steps over which the adversarial term rises; the discriminator warms up for as many before",
         unit="steps", group="discriminator", ge=1,
@@ -54,12 +60,20 @@ class Stage1Settings(Settings):
         group="discriminator",
     )  # fmt: skip
     kmeans_batches: int = option(
-        8, help="batches whose latents start the codebook by k-means; 0 leaves it as it is", group="codebook", ge=0
-    )
+        8, help="batches whose latents start the codebook by k-means (Zeghidour 2021), so that codes begin where the "
+        "pictures are; 0 leaves it as it is", group="codebook", ge=0,
+    )  # fmt: skip
     revive_below: float = option(
         0.3, help="average uses a step below which a code restarts at a latent (Zeghidour 2021); 0 for never",
         group="codebook", ge=0,
     )  # fmt: skip
+    commitment: Literal["reference", "paper"] = option(
+        "reference", group="codebook",
+        help="which term of a gradient codebook's loss is weighed: the codebook's, as in the published code and "
+        "models, or the encoder's, as in the paper (van den Oord 2017, equation 3); with averages only the encoder's "
+        "is there",
+    )  # fmt: skip
+    commitment_weight: float = option(0.25, help="that weight, beta in the papers", group="codebook", ge=0)
     decoder_only: bool = option(False, help="train the decoder alone: every picture keeps its codes", group="codebook")
     seed: int = option(0, help="seed of every draw", ge=0)
 
@@ -80,16 +94,17 @@ class TrainVQGANSettings(Stage1Settings):
     )  # fmt: skip
     codebook_size: int = option(512, help="a new network's number of codes", group="network", ge=2, le=65536)
     metric: Literal["cosine", "euclidean"] = option(
-        "cosine", help="how a new network's codes are compared; cosine keeps more of them in use (Yu 2022)",
-        group="network",
+        "cosine", help="how a new network's codes are compared: cosine keeps more of them in use (Yu 2022), euclidean "
+        "is what the public models have (van den Oord 2017)", group="network",
     )  # fmt: skip
     quantizer: Literal["nearest", "gumbel"] = option(
         "nearest", help="how a new network chooses codes: the nearest one, or by a learned projection with noise that "
         "fades over the run (Jang 2017), as OpenAI's and the public f8 model", group="network",
     )  # fmt: skip
     codebook: Literal["averages", "gradient"] = option(
-        "averages", help="how codes move: towards the mean of their latents (van den Oord 2017, A.1) or by gradient",
-        group="codebook",
+        "averages", group="codebook",
+        help="how codes move: towards the mean of their latents, which is steadier (van den Oord 2017, A.1), or by "
+        "gradient, as the public models' (Esser 2021)",
     )  # fmt: skip
     smallest_crop: float = option(
         0.6, help="smallest square that is cut, as a share of the short side; 1 for whole pictures", group="pictures",

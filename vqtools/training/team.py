@@ -29,6 +29,22 @@ class Team:
         if self.accelerator is not None:
             self.accelerator.end_training()
 
+    def agree(self, wish: bool) -> bool:
+        """Whether any of the processes wishes it; all of them must ask, and all get the same answer."""
+        if self.size == 1:
+            return wish
+        wishes = torch.tensor([float(wish)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(wishes, reduction="sum").item())
+
+    def told(self, value: Any) -> Any:
+        """What the first process says, at every process, where its disk may not reach: tensors, numbers, strings."""
+        if self.size == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        (said,) = broadcast_object_list([value if self.rank == 0 else None])
+        return said
+
     def share(self, batch: Tensor) -> Tensor:
         """This process's part of a batch (b, …), b a multiple of ``size``."""
         if len(batch) % self.size:
