@@ -15,19 +15,17 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from vqtools import __version__
 from vqtools.cli_animate import animate
+from vqtools.cli_paint import out_path, paint, save
+from vqtools.cli_sheets import blocks, drafts, grid
 from vqtools.cli_training import train_vqgan
 from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
 from vqtools.settings import Settings, UserError, shorten
-
-if TYPE_CHECKING:
-    from vqtools.drawing import Drawing
-    from vqtools.painting.easel import Easel
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,111 +70,11 @@ def command(context: click.Context) -> None:
 
 
 command.add_command(animate)
+command.add_command(paint)
+command.add_command(drafts)
+command.add_command(grid)
+command.add_command(blocks)
 command.add_command(train_vqgan)
-
-
-def _paint_settings() -> type[Settings]:
-    from vqtools.painting.settings import PaintSettings
-
-    return PaintSettings
-
-
-@command.command(cls=SettingsCommand, settings=_paint_settings)
-@click.argument("prompt", nargs=-1)
-@click.option("--from", "source", metavar="PICTURE.png", help="Take all settings from a picture made by vqtools.")
-@click.option("--replay", is_flag=True, help="With --from: make it again as it was steered, whatever flags change.")
-@click.option("--trust-paths", is_flag=True, help="With --from: read the files that the picture's settings name.")
-@click.option("--out", metavar="PATH", help="File or folder to write to [default: named after prompt and seed].")
-@debug_option
-def paint(
-    prompt: tuple[str, ...], source: str | None, replay: bool, trust_paths: bool, out: str | None, **flags: Any
-) -> int:
-    """Paint a picture of PROMPT.
-
-    \b
-    vqtools paint "a red apple"
-    vqtools paint "a castle in the clouds:1.5 | blur:-0.3" --size 256x256 --seed 42
-    vqtools paint --from picture.png
-    vqtools paint --from picture.png --replay --size 384x384
-    """
-    from vqtools import records
-    from vqtools.media import check_writable, read_record
-    from vqtools.painting.settings import PaintSettings
-
-    if len(prompt) > 1:
-        raise UserError(f'the prompt is one argument; put it in quotes: vqtools paint "{" ".join(prompt)}"')
-    folder, name = _target(out)
-    check_writable(folder)
-    fields = given(flags)
-    if prompt:
-        fields["prompt"] = prompt[0]
-    record = read_record(source) if source is not None else {}
-    if "prompt" not in fields and source is None:
-        raise UserError('there is no prompt; say what to paint: vqtools paint "a red apple"')
-    same, replay = not fields, replay or not fields
-    if replay and "began" in record:  # the journal leads from these to those that the picture ended with
-        record = {**record, "settings": record["began"]}
-    settings = PaintSettings.parse({**records.restored(record, fields), **fields}).quick()
-    return _paint(settings, record, same, replay, trust_paths, folder, name)
-
-
-def _target(out: str | None) -> tuple[Path, str | None]:
-    """--out as (folder, file name), the name None where prompt and seed shall give it."""
-    if out is None:
-        return Path(), None
-    path = Path(out)
-    if not out.strip() or "\0" in out:
-        raise UserError(f"--out {shorten(out)} is no path; leave it away to name the picture after its prompt")
-    if path.is_dir() or out.endswith(("/", "\\")):
-        return path, None
-    if path.suffix.lower() not in ("", ".png"):
-        raise UserError(f"--out {shorten(out)}: pictures are written as PNG; the nearest is {path.with_suffix('.png')}")
-    return path.parent, path.name if path.suffix else path.name + ".png"
-
-
-def _paint(
-    settings: Any, record: dict[str, Any], same: bool, replay: bool, trusted: bool, folder: Path, name: str | None
-) -> int:
-    """Paint, save, say where. `same` asks for the record's very picture, stopped where that one was."""
-    from vqtools import jobs, records, studio
-    from vqtools.media import file_stem
-
-    started = time.monotonic()
-    threads = record.get("threads")
-    threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else None
-    job = studio.easel(settings, threads=threads, record=record or None, trusted=trusted, replay=replay)
-    width, height = job.settings.size
-    click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.work.machine.describe()}", err=True)
-    for note in records.differences(record, job.record()) if record else []:
-        click.echo(f"note: {note}", err=True)
-    limit = record.get("position") if record and same else None
-    at_limit = functools.partial(_reached, job, limit) if isinstance(limit, int) and 0 < limit < job.total else None
-    finished = jobs.run(job, label="painting", stop=at_limit)
-    for note in job.work.notes:
-        click.echo(f"note: {note}", err=True)
-    if job.position == 0:
-        raise KeyboardInterrupt
-    _save(job, folder / (name or file_stem(job.settings.prompt, job.settings.seed or 0) + ".png"), started)
-    if finished:
-        return 0
-    click.echo(f"stopped after {job.position} of {job.total} steps", err=True)
-    return 0 if at_limit is not None and at_limit() else STOPPED
-
-
-def _save(job: Easel | Drawing, target: Path, started: float) -> None:
-    """Write the picture with its record, and say where."""
-    from vqtools.media import save_png
-
-    try:
-        path = save_png(target, job.picture(), job.record())
-    except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror or error}); choose another with --out") from None
-    width, height = job.settings.size
-    click.echo(f"{path} ({width}x{height}, seed {job.settings.seed}, {time.monotonic() - started:.1f} s)")
-
-
-def _reached(job: Easel, limit: int) -> bool:
-    return job.position >= limit
 
 
 def _sample_settings() -> type[Settings]:
@@ -204,7 +102,7 @@ def sample(prompt: tuple[str, ...], source: str | None, out: str | None, **flags
 
     if len(prompt) > 1:
         raise UserError(f'the prompt is one argument; put it in quotes: vqtools sample "{" ".join(prompt)}"')
-    folder, name = _target(out)
+    folder, name = out_path(out)
     check_writable(folder)
     fields = given(flags) | ({"prompt": prompt[0]} if prompt else {})
     if source is not None:
@@ -219,7 +117,7 @@ def sample(prompt: tuple[str, ...], source: str | None, out: str | None, **flags
     finished = jobs.run(job, label="drawing")
     if job.position == 0 and not finished:
         raise KeyboardInterrupt
-    _save(job, folder / (name or file_stem(job.settings.prompt or "sample", job.settings.seed or 0) + ".png"), started)
+    save(job, folder / (name or file_stem(job.settings.prompt or "sample", job.settings.seed or 0) + ".png"), started)
     if not finished:
         click.echo(f"stopped after {job.position} of {job.total} steps", err=True)
     return 0 if finished else STOPPED
@@ -241,7 +139,7 @@ def score(picture: str, out: str | None, **flags: Any) -> int:
     from vqtools.media import check_writable, load_picture, save_png
     from vqtools.sampling.settings import ScoreSettings
 
-    folder, name = _target(out)
+    folder, name = out_path(out)
     check_writable(folder)
     settings = ScoreSettings.parse(given(flags))
     job = drawing.scoring(load_picture(picture), settings)

@@ -42,15 +42,17 @@ def painting(
     threads: int | None = None,
     record: Mapping[str, Any] | None = None,
     trusted: bool = False,
+    inputs: Inputs | None = None,
     kind: Callable[..., Painting] = Painting,
 ) -> Painting:
     """A painting ready to be stepped, its networks found by the settings' names.
 
     threads: of the CPU; a picture made again to the same bits needs the number it was made with.
     record: of the picture that the settings came from, if they did: the small inputs that it holds are used, and files
-        that only it names are opened if they are ``trusted``, else a UserError. kind: the class.
+        that only it names are opened if they are ``trusted``, else a UserError. inputs: instead of the record, pictures
+        that are at hand. kind: the class.
     """
-    inputs = Inputs(record, trusted=trusted)
+    inputs = inputs or Inputs(record, trusted=trusted)
     for network in ("vqgan", "clip", "transformer"):
         inputs.check_name(network, getattr(settings, network))
     machine = choose(precision=settings.precision, threads=threads)

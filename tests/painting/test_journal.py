@@ -160,7 +160,7 @@ def test_small_inputs_travel_in_the_record(tmp_path: Path) -> None:
 
 def test_large_inputs_are_known_by_their_hash(tmp_path: Path) -> None:
     file = tmp_path / "noise.png"
-    Image.effect_noise((512, 512), 90).save(file)
+    Image.effect_noise((768, 768), 90).save(file)
     inputs = Inputs()
     inputs.picture(str(file))
     assert list(inputs.record()["inputs"]) == [str(file)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from vqtools.painting import prompts
 from vqtools.painting.settings import parse_area, parse_clips, parse_regions
 from vqtools.settings import UserError, shorten
 
-_EMBEDDED = 64 * 2**10  # bytes of a file that goes into the record whole
+_EMBEDDED = 256 * 2**10  # bytes of a file that goes into the record whole
 _EMBEDDED_IN_ALL = 2**20
 _PLAIN = ("init_image", "style_image")
 _NETWORKS = ("vqgan", "clip", "transformer")
@@ -64,6 +65,12 @@ class Inputs:
                 self._embedded[name] = data
             self._pictures[name] = load_picture(data, name)
         return self._pictures[name]
+
+    def hold(self, name: str, picture: Image.Image) -> None:
+        """Take a picture that is no file yet under a name; where it is small, the record holds it."""
+        content = io.BytesIO()
+        picture.save(content, "PNG", optimize=True)
+        self._embedded[name] = content.getvalue()
 
     def check_name(self, kind: str, name: str) -> None:
         """UserError where only a stranger's record asks for a network's file, rather than for a name."""

@@ -1,0 +1,230 @@
+"""The command `vqtools paint`, and how a picture is named and saved.
+
+Knows flags, files and words; the work itself is the studio's. Imports nothing heavy before it is called.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
+from vqtools.settings import Settings, UserError, shorten
+
+if TYPE_CHECKING:
+    from vqtools.drawing import Drawing
+    from vqtools.painting.easel import Easel
+    from vqtools.sheets import Sheet
+
+
+def paint_settings() -> type[Settings]:
+    from vqtools.painting.settings import PaintSettings
+
+    return PaintSettings
+
+
+@click.command(cls=SettingsCommand, settings=paint_settings)
+@click.argument("prompt", nargs=-1)
+@click.option("--from", "source", metavar="PICTURE.png", help="Take all settings from a picture made by vqtools.")
+@click.option("--replay", is_flag=True, help="With --from: make it again as it was steered, whatever flags change.")
+@click.option("--film", is_flag=True, help="With --from: a video of how it was made.")
+@click.option(
+    "--bigger", metavar="FACTOR", type=float, help="Go on at a larger size, from --from or once it is painted [1 to 2]."
+)
+@click.option("--with", "added", metavar="BLOCK", multiple=True, help="Add a block of words; see vqtools blocks.")
+@click.option("--prompts", metavar="FILE", help="One picture for each line of a text file.")
+@click.option("--trust-paths", is_flag=True, help="With --from: read the files that the picture's settings name.")
+@click.option("--out", metavar="PATH", help="File or folder to write to [default: named after prompt and seed].")
+@debug_option
+def paint(
+    prompt: tuple[str, ...],
+    source: str | None,
+    replay: bool,
+    film: bool,
+    bigger: float | None,
+    added: tuple[str, ...],
+    prompts: str | None,
+    trust_paths: bool,
+    out: str | None,
+    **flags: Any,
+) -> int:
+    """Paint a picture of PROMPT.
+
+    \b
+    vqtools paint "a red apple"
+    vqtools paint "a castle in the clouds:1.5 | blur:-0.3" --size 256x256 --seed 42 --with watercolour
+    vqtools paint --from picture.png
+    vqtools paint --from picture.png --replay --size larger
+    vqtools paint --from picture.png --bigger 2
+    vqtools paint --from picture.png --film
+    """
+    from vqtools import blocks, records
+    from vqtools.media import check_writable, read_record
+    from vqtools.painting.settings import PaintSettings
+
+    if len(prompt) > 1:
+        raise UserError(f'the prompt is one argument; put it in quotes: vqtools paint "{" ".join(prompt)}"')
+    folder, name = out_path(out, (".png", ".mp4", ".webm", ".gif") if film else (".png",))
+    check_writable(folder)
+    fields = given(flags)
+    if prompt:
+        fields["prompt"] = prompt[0]
+    record = read_record(source) if source is not None else {}
+    asked = [*([fields["prompt"]] if "prompt" in fields else []), *(blocks.prompt_file(prompts) if prompts else [])]
+    if not asked and source is None:
+        raise UserError('there is no prompt; say what to paint: vqtools paint "a red apple"')
+    if source is None and (replay or film):
+        raise UserError(f"--{'film' if film else 'replay'} wants the picture whose making it tells: --from PICTURE.png")
+    if film:
+        return _film(str(source), fields, trust_paths, folder, name)
+    if bigger is not None and source is not None:
+        return _bigger(source, bigger, _with(fields, added, record), folder, name, trust_paths)
+    _grow(fields, record)
+    same, replay = not fields and not added, replay or not (fields or added)
+    if replay and "began" in record:  # the journal leads from these to those that the picture ended with
+        record = {**record, "settings": record["began"]}
+    code = 0
+    for one in asked or [None]:
+        wish = _with(fields if one is None else {**fields, "prompt": one}, added, record)
+        settings = PaintSettings.parse({**records.restored(record, wish), **wish}).quick()
+        code, path = _run(settings, record, same, replay, trust_paths, folder, name)
+        if not code and bigger is not None:
+            code = _bigger(str(path), bigger, {}, folder, None, True)
+        if code:
+            break
+    return code
+
+
+def _with(fields: dict[str, Any], added: tuple[str, ...], record: dict[str, Any]) -> dict[str, Any]:
+    """The fields with blocks added to their prompt, or to the record's."""
+    if not added:
+        return fields
+    from vqtools import blocks
+
+    stored = record.get("settings")
+    prompt = fields.get("prompt") or (stored.get("prompt") if isinstance(stored, dict) else None)
+    return {**fields, "prompt": blocks.add(str(prompt), added)}
+
+
+def _grow(fields: dict[str, Any], record: dict[str, Any]) -> None:
+    """`--size larger`: twice the record's sides, which suits every VQGAN that the smaller size suited."""
+    if fields.get("size") != "larger":
+        return
+    stored = record.get("settings", {}) if isinstance(record.get("settings", {}), dict) else {}
+    size = stored.get("size")
+    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size)):
+        raise UserError("size 'larger' wants a picture that it is larger than: --from PICTURE.png; or write WxH")
+    fields["size"] = f"{2 * size[0]}x{2 * size[1]}"
+
+
+def _film(source: str, fields: dict[str, Any], trusted: bool, folder: Path, name: str | None) -> int:
+    """A video of a picture's making."""
+    from vqtools import jobs, onward
+    from vqtools.media import read_record
+    from vqtools.painting.settings import PaintSettings
+
+    _grow(fields, read_record(source))
+    if wrong := set(fields) - {"size"}:
+        raise UserError(
+            f"--{min(wrong).replace('_', '-')} with --film: the picture is made as it was, only --size may differ"
+        )
+    size = PaintSettings.parse(fields).size if fields else None
+    path = folder / (name or f"{Path(source).stem}-making.mp4")
+    if path.exists():
+        raise UserError(f"{path} is there already; choose another with --out")
+    with onward.Film(onward.replay(source, size=size, trusted=trusted)) as film:
+        if not jobs.run(film, label="filming"):
+            raise KeyboardInterrupt
+        made = film.write(path)
+    click.echo(f"{made.path} ({made.size[0]}x{made.size[1]}, {made.frames} frames)")
+    return 0
+
+
+def _bigger(source: str, factor: float, fields: dict[str, Any], folder: Path, name: str | None, trusted: bool) -> int:
+    """Go on from a finished picture at a larger size."""
+    from vqtools import onward
+
+    started = time.monotonic()
+    job = onward.bigger(source, factor, trusted=trusted, **fields)
+    return finish(job, folder, name or f"{Path(source).stem}-bigger.png", started)[0]
+
+
+def out_path(out: str | None, endings: tuple[str, ...] = (".png",)) -> tuple[Path, str | None]:
+    """--out as (folder, file name), the name None where prompt and seed shall give it."""
+    if out is None:
+        return Path(), None
+    path = Path(out)
+    if not out.strip() or "\0" in out:
+        raise UserError(f"--out {shorten(out)} is no path; leave it away to name the picture after its prompt")
+    if path.is_dir() or out.endswith(("/", "\\")):
+        return path, None
+    if path.suffix.lower() not in ("", *endings):
+        raise UserError(f"--out {shorten(out)}: pictures are written as PNG; the nearest is {path.with_suffix('.png')}")
+    return path.parent, path.name if path.suffix else path.name + endings[-1 if len(endings) == 1 else 1]
+
+
+def _run(
+    settings: Any, record: dict[str, Any], same: bool, replay: bool, trusted: bool, folder: Path, name: str | None
+) -> tuple[int, Path]:
+    """Paint, save, say where. `same` asks for the record's very picture, stopped where that one was."""
+    from vqtools import records, studio
+
+    started = time.monotonic()
+    threads = record.get("threads")
+    threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else None
+    job = studio.easel(settings, threads=threads, record=record or None, trusted=trusted, replay=replay)
+    notes = records.differences(record, job.record()) if record else []
+    limit = record.get("position") if record and same else None
+    at_limit = functools.partial(_reached, job, limit) if isinstance(limit, int) and 0 < limit < job.total else None
+    return finish(job, folder, name, started, stop=at_limit, notes=notes)
+
+
+def finish(
+    job: Easel,
+    folder: Path,
+    name: str | None,
+    started: float,
+    *,
+    stop: Callable[[], bool] | None = None,
+    notes: Sequence[str] = (),
+) -> tuple[int, Path]:
+    """Run a painting to its end, or to where `stop` says; save it, say where: (exit code, file)."""
+    from vqtools import jobs
+    from vqtools.media import file_stem
+
+    width, height = job.settings.size
+    click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.work.machine.describe()}", err=True)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    finished = jobs.run(job, label="painting", stop=stop)
+    for note in job.work.notes:
+        click.echo(f"note: {note}", err=True)
+    if job.position == 0:
+        raise KeyboardInterrupt
+    path = save(job, folder / (name or file_stem(job.settings.prompt, job.settings.seed or 0) + ".png"), started)
+    if finished:
+        return 0, path
+    click.echo(f"stopped after {job.position} of {job.total} steps", err=True)
+    return 0 if stop is not None and stop() else STOPPED, path
+
+
+def save(job: Easel | Drawing | Sheet, path: Path, started: float) -> Path:
+    """Write the picture with its record, and say where."""
+    from vqtools.media import save_png
+
+    try:
+        path = save_png(path, job.picture(), job.record())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another with --out") from None
+    width, height = job.settings.size
+    click.echo(f"{path} ({width}x{height}, seed {job.settings.seed}, {time.monotonic() - started:.1f} s)")
+    return path
+
+
+def _reached(job: Easel, limit: int) -> bool:
+    return job.position >= limit

@@ -1,0 +1,255 @@
+"""Several paintings on one sheet, with labels: drafts to choose among, and grids that vary settings.
+
+Knows settings and easels; a sheet is a job as a single painting is one. Nothing about files or flags.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from vqtools import records, studio
+from vqtools.onward import Halves, begin_from, crossed
+from vqtools.painting.easel import Easel
+from vqtools.painting.settings import PaintSettings
+from vqtools.settings import UserError, near
+
+COUNT, STEPS = 16, 40  # of a draft sheet
+GRIDS = 4  # that the transformer draws for each draft: the sheet itself is the choice
+MOST = 256  # paintings on a sheet
+_LARGEST = 384  # pixels along a picture's longer side on the sheet
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One painting of a sheet. ``row`` names what it shares with its row, ``label`` what is its own."""
+
+    row: str
+    label: str
+    settings: PaintSettings
+
+
+@dataclass
+class Done:
+    """A painting that is finished: what it needs to go on, what its PNG holds."""
+
+    picture: Image.Image
+    state: dict[str, Any]
+    record: dict[str, Any]
+
+
+class Sheet:
+    """Paintings one after another, as a job; :meth:`pick` and :meth:`cross` go on from them.
+
+    cells: row by row. ``done`` holds what is finished, by the cell's number from 0.
+    """
+
+    def __init__(
+        self, cells: Sequence[Cell], *, activity: str = "grid", easel: Callable[..., Easel] = studio.easel
+    ) -> None:
+        if not 1 <= len(cells) <= MOST:
+            raise UserError(f"a sheet of {len(cells)} paintings: 1 to {MOST} are possible; vary less at once")
+        self.cells, self.activity, self._easel = list(cells), activity, easel
+        self.done: list[Done] = []
+        self.now: Easel | None = easel(cells[0].settings)  # what can't be painted is said at once
+        self.machine, self.models = self.now.work.machine, dict(self.now.record().get("models", {}))
+        self._rows = self.now.total - self.now.settings.iterations
+
+    @property
+    def settings(self) -> PaintSettings:
+        """Those of the first painting."""
+        return self.cells[0].settings
+
+    @property
+    def position(self) -> int:
+        return sum(int(done.record["position"]) for done in self.done) + (self.now.position if self.now else 0)
+
+    @property
+    def total(self) -> int:
+        """Steps in all; what other networks will need before their first step is taken to be as here."""
+        known = sum(int(done.record["total"]) for done in self.done) + (self.now.total if self.now else 0)
+        rest = self.cells[len(self.done) + (self.now is not None) :]
+        return known + sum(cell.settings.iterations + self._rows for cell in rest)
+
+    def step(self) -> dict[str, float]:
+        """One step of the painting under way."""
+        job = self._current()
+        scalars = job.step()
+        if job.position >= job.total:
+            self.done.append(Done(job.picture(), job.state_dict(), job.record()))
+            self.now = None
+        return {"painting": float(min(len(self.done) + 1, len(self.cells))), **scalars}
+
+    def _current(self) -> Easel:
+        if self.now is None:
+            self.now = self._easel(self.cells[len(self.done)].settings)
+        return self.now
+
+    def preview(self) -> Image.Image:
+        """The sheet as it stands, grey where nothing is painted yet."""
+        pictures = [done.picture for done in self.done]
+        if self.now is not None and self.now.position:
+            pictures.append(self.now.preview())
+        return labelled(self.cells, pictures)
+
+    picture = preview
+
+    def record(self) -> dict[str, Any]:
+        """For the PNG: each painting's settings, as :func:`cells_of` reads them again."""
+        cells = [{"row": one.row, "label": one.label, "settings": one.settings.model_dump(mode="json")}
+                 for one in self.cells]  # fmt: skip
+        return records.record(self, activity=self.activity, cells=cells)
+
+    def pick(self, index: int, **changes: Any) -> Easel:
+        """A painting of the sheet, by its number from 0, to go on with; ``changes`` are an edit at its end.
+
+        Its record makes it again from its beginning, the edit included.
+        """
+        done = self._finished(index)
+        job = self._easel(self.cells[index].settings)
+        job.load_state_dict(done.state)
+        if changes:
+            job.edit(changes)
+        return job
+
+    def cross(self, first: int, second: int, halves: Halves = "left-right", **changes: Any) -> Easel:
+        """A painting that begins with one half of each of two, in this order, under the first one's settings."""
+        a, b = (self._finished(index).picture for index in (first, second))
+        settings = {**self.cells[first].settings.model_dump(), **changes}
+        return begin_from(crossed(a, b, halves), f"cross-{first + 1}-{second + 1}.png", settings)
+
+    def _finished(self, index: int) -> Done:
+        if not 0 <= index < len(self.cells):
+            raise UserError(f"there is no painting {index + 1} on the sheet; there are 1 to {len(self.cells)}")
+        if index >= len(self.done):
+            raise UserError(f"painting {index + 1} is not finished; {len(self.done)} are")
+        return self.done[index]
+
+    def state_dict(self) -> dict[str, Any]:
+        done = {
+            str(i): {"picture": torch.from_numpy(np.array(one.picture)), "state": one.state, "record": one.record}
+            for i, one in enumerate(self.done)
+        }
+        return {"done": done, "now": self.now.state_dict() if self.now else None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state of a sheet with the same cells."""
+        stored = [state["done"][str(i)] for i in range(len(state["done"]))]
+        self.done = [Done(Image.fromarray(one["picture"].numpy()), one["state"], one["record"]) for one in stored]
+        self.now = None
+        if state["now"] is not None:
+            self._current().load_state_dict(state["now"])
+
+
+def drafts(settings: PaintSettings, *, count: int = COUNT, easel: Callable[..., Easel] = studio.easel) -> Sheet:
+    """A draft sheet: one prompt from so many seeds, short runs to choose among.
+
+    Iterations are forty, and the transformer's grids four a draft, unless the settings were given others.
+    """
+    given = settings.model_fields_set
+    short = {"iterations": STEPS} if not {"iterations", "preset"} & given else {}
+    short |= {"grids": GRIDS} if "grids" not in given else {}
+    seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
+    base = settings.model_copy(update=short).quick()
+    cells = [Cell("", f"{i + 1} · seed {seed + i}", base.model_copy(update={"seed": seed + i})) for i in range(count)]
+    return Sheet(cells, activity="drafts", easel=easel)
+
+
+def grid(
+    settings: PaintSettings, vary: Mapping[str, Sequence[Any]], *, easel: Callable[..., Easel] = studio.easel
+) -> Sheet:
+    """A grid of runs: every combination of the values that fields take; the last field goes from left to right.
+
+    As in ``grid(settings, {"prompt": ["a castle", "a tree"], "vqgan": ["starter", "mine"], "seed": [1, 2, 3]})``.
+    """
+    known = PaintSettings.model_fields
+    if wrong := [name for name in vary if name not in known]:
+        raise UserError(f"there is no setting {wrong[0]!r} to vary{near(wrong[0], known)}")
+    vary = {name: list(values) for name, values in vary.items() if len(values)} or {"seed": [settings.seed]}
+    names = list(vary)
+    if settings.seed is None and "seed" not in vary:  # one for all: else nothing could be compared
+        settings = settings.model_copy(update={"seed": secrets.randbelow(2**32)})
+    given = {name: getattr(settings, name) for name in settings.model_fields_set | {"seed"}}
+    cells = []
+    for values in itertools.product(*vary.values()):
+        chosen = dict(zip(names, values, strict=True))
+        one = PaintSettings.parse({**given, **chosen}).quick()
+        # a long prompt stands last, where it may be cut
+        rest = sorted(names[:-1], key=lambda name: name == "prompt")
+        row = " · ".join(_label(name, getattr(one, name)) for name in rest)
+        cells.append(Cell(row, _label(names[-1], getattr(one, names[-1])), one))
+    return Sheet(cells, easel=easel)
+
+
+def cells_of(record: Mapping[str, Any]) -> list[Cell]:
+    """The paintings of the sheet that a PNG's record tells of; UserError where it tells of none."""
+    cells = record.get("cells")
+    if record.get("activity") not in ("drafts", "grid") or not isinstance(cells, list):
+        raise UserError("this picture is no sheet; expected a PNG that vqtools drafts or vqtools grid made")
+    made = []
+    for cell in cells:
+        if not isinstance(cell, dict) or not isinstance(cell.get("settings"), dict):
+            raise UserError("the sheet's record is broken: a painting without settings")
+        settings = PaintSettings.parse(cell["settings"])
+        made.append(Cell(str(cell.get("row", "")), str(cell.get("label", "")), settings))
+    return made
+
+
+def labelled(cells: Sequence[Cell], pictures: Sequence[Image.Image], columns: int = 0) -> Image.Image:
+    """Pictures, the first of the cells', in their rows, each under its label; grey where there is none yet."""
+    rows = [list(group) for _, group in itertools.groupby(cells, key=lambda cell: cell.row)]
+    if len(rows) == 1:  # as square as it gets
+        wide = columns or int(np.ceil(np.sqrt(len(cells))))
+        rows = [rows[0][i : i + wide] for i in range(0, len(cells), wide)]
+    shown = [_shrunk(picture) for picture in pictures]
+    width, height = (max((one.size[i] for one in shown), default=128) for i in (0, 1))
+    font = ImageFont.load_default(max(10, min(16, width // 12)))
+    strip, gap = int(font.size * 1.6), max(2, width // 48)  # type: ignore[union-attr]
+    across = max(len(row) for row in rows) * (width + gap) + gap
+    tall = gap + sum(height + strip + gap + strip * bool(row[0].row) for row in rows)
+    sheet = Image.new("RGB", (across, tall), "white")
+    pen = ImageDraw.Draw(sheet)
+    y, waiting = gap, iter(shown)
+    for row in rows:
+        if row[0].row:
+            pen.text((gap, y), _fitted(row[0].row, font, across - 2 * gap), fill="black", font=font)
+            y += strip
+        for i, cell in enumerate(row):
+            x = gap + i * (width + gap)
+            pen.text((x, y), _fitted(cell.label, font, width), fill=(70, 70, 70), font=font)
+            picture = next(waiting, None)
+            if picture is None:
+                pen.rectangle((x, y + strip, x + width - 1, y + strip + height - 1), fill=(225, 225, 225))
+            else:
+                sheet.paste(picture, (x, y + strip))
+        y += height + strip + gap
+    return sheet
+
+
+def _shrunk(picture: Image.Image) -> Image.Image:
+    scale = min(1.0, _LARGEST / max(picture.size))
+    if scale == 1:
+        return picture
+    return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+
+
+def _fitted(text: str, font: Any, width: int) -> str:
+    """As much of a text as stands in a width."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _label(name: str, value: Any) -> str:
+    if name == "prompt":
+        return str(value)
+    return f"{name} {'x'.join(map(str, value)) if isinstance(value, tuple) else value}"
