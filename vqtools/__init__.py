@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vqtools.animation.settings import AnimateSettings
     from vqtools.drawing import sample, score
+    from vqtools.filming import animate
     from vqtools.painting.painter import Painter
     from vqtools.painting.settings import PaintSettings
     from vqtools.sampling.settings import SampleSettings
-    from vqtools.studio import animate, load_clip, load_transformer, load_vqgan, paint
+    from vqtools.studio import load_clip, load_transformer, load_vqgan, paint
 
 __version__ = "0.1.0"
 
@@ -23,7 +24,7 @@ _HOMES = {
     "PaintSettings": "vqtools.painting.settings",
     "Painter": "vqtools.painting.painter",
     "SampleSettings": "vqtools.sampling.settings",
-    "animate": "vqtools.studio",
+    "animate": "vqtools.filming",
     "load_clip": "vqtools.studio",
     "load_transformer": "vqtools.studio",
     "load_vqgan": "vqtools.studio",

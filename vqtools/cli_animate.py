@@ -78,10 +78,11 @@ def _run(fields: Mapping[str, Any], *, out: str | None, resume: str | None, rewi
 
 def _settings(fields: Mapping[str, Any], stored: Project | None) -> AnimateSettings:
     """The flags' settings, on top of a folder's; with a seed."""
+    from vqtools import filming
     from vqtools.animation.settings import AnimateSettings
 
     if stored is None:
-        settings = AnimateSettings.parse(fields).quick()
+        settings = filming.fitted(AnimateSettings.parse(fields), fields).quick()
         return settings.model_copy(update={"seed": secrets.randbelow(2**32)}) if settings.seed is None else settings
     before = AnimateSettings.parse(stored.record["settings"])
     settings = AnimateSettings.parse({**stored.record["settings"], **_motion(fields), **fields})
@@ -128,19 +129,19 @@ def _rewind(project: Project, settings: AnimateSettings, frames: int) -> None:
 
 def _make(settings: AnimateSettings, project: Project) -> int:
     """Frames until the end or Ctrl-C, then the video of what is there."""
-    from vqtools import jobs, studio
+    from vqtools import filming, jobs
     from vqtools.animation.project import film
 
     started = time.monotonic()
     threads = project.record.get("threads")
     try:
-        job = studio.animation(settings, project, threads=threads if isinstance(threads, int) else None)
+        job = filming.animation(settings, project, threads=threads if isinstance(threads, int) else None)
     except UserError:
         _drop_if_empty(project)
         raise
     begun = job.done
     if job.position < job.total:
-        expected = studio.estimate(job)
+        expected = filming.estimate(job)
         already = f"; {begun} are there" if begun else ""
         click.echo(f"{expected}{already}; Ctrl-C stops and keeps what is made", err=True)
         free = shutil.disk_usage(project.folder).free

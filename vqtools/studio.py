@@ -1,25 +1,17 @@
 """Puts networks, sampler and painter together: what `import vqtools` offers.
 
-Knows all rooms: networks by name, painting, animation. A single picture as a job is picture.py.
+Knows networks by name and painting; animation is put together in filming.py. A single picture as a job is picture.py.
 """
 
 from __future__ import annotations
 
-import functools
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from vqtools import media
-from vqtools.animation.animator import Animator
-from vqtools.animation.forecast import Estimate, forecast
-from vqtools.animation.octaves import Compose, OctaveZoom
-from vqtools.animation.project import Project, film
-from vqtools.animation.settings import AnimateSettings
-from vqtools.animation.track import Track
+from vqtools.animation.octaves import Compose
 from vqtools.device import choose
 from vqtools.networks import find, load_clip, load_transformer, load_vqgan, misfit
 from vqtools.painting.easel import Easel
@@ -31,8 +23,8 @@ from vqtools.settings import UserError, check_size
 from vqtools.weights import files
 
 __all__ = [
-    "AnimateSettings", "Easel", "PaintSettings", "Painter", "Painting", "animate", "animation", "easel", "estimate",
-    "find", "load_clip", "load_transformer", "load_vqgan", "paint", "painting",
+    "Easel", "PaintSettings", "Painter", "Painting", "easel", "find",
+    "load_clip", "load_transformer", "load_vqgan", "paint", "painting",
 ]  # fmt: skip
 
 
@@ -123,53 +115,3 @@ class Octave(Painting):
 
     def _begin(self, start: Image.Image | None) -> None:
         super()._begin(self.compose(start))
-
-
-def animation(settings: AnimateSettings, project: Project, *, threads: int | None = None) -> Animator | OctaveZoom:
-    """An animation ready to be stepped, its networks found by the settings' names; a folder with frames goes on.
-
-    threads: of the CPU; the same bits again need the number they were made with.
-    """
-    seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
-    settings = settings.model_copy(update={"seed": seed})
-    if settings.drawer == "pixels":
-        raise UserError("drawer 'pixels' is for single pictures; animate with 'vqgan'")
-    track = Track(settings, seed)
-    first = painting(settings.model_copy(update={"prompt": track.prompt(0)}), threads=threads)
-    project.record = {
-        **{name: value for name, value in first.record().items() if name not in ("position", "total")},
-        "settings": settings.model_dump(mode="json"),
-    }
-    project.save()
-    if not settings.octave_zoom:
-        return Animator(settings, first, project, seed=seed, track=track)
-
-    def begin(prompt: str, seed: int, compose: Compose) -> Painting:
-        wish = settings.model_copy(update={"prompt": prompt, "seed": seed})
-        return painting(wish, threads=threads, kind=functools.partial(Octave, compose=compose))
-
-    return OctaveZoom(settings, begin, project, seed=seed, track=track)
-
-
-def estimate(job: Animator | OctaveZoom) -> Estimate:
-    """What an animation will take, from a few steps of a painting that is thrown away."""
-    settings = job.settings
-    vqgan, clip = load_vqgan(settings.vqgan), load_clip(next(iter(parse_clips(settings.clip))))
-    trial = settings.model_copy(update={"prompt": job.track.prompt(0), "seed": 0})
-    return forecast(
-        job, Painter(trial, vqgan, [clip.to(choose().device)], machine=choose(precision=settings.precision))
-    )
-
-
-def animate(prompt: str, *, out: str | Path | None = None, **fields: Any) -> Path:
-    """Frames and a video from a prompt; every field of AnimateSettings is a keyword. Returns the folder."""
-    settings = AnimateSettings.parse({"prompt": prompt, **fields}).quick()
-    if settings.seed is None:
-        settings = settings.model_copy(update={"seed": secrets.randbelow(2**32)})
-    stem = media.file_stem(settings.prompt, settings.seed or 0)
-    project = Project.create(out or stem, {"settings": settings.model_dump(mode="json")})
-    job = animation(settings, project)
-    while job.position < job.total:
-        job.step()
-    film(project, settings)
-    return project.folder

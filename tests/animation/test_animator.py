@@ -257,4 +257,4 @@ def test_what_cannot_be_is_said_before_the_start(animator: Make, tmp_path: Path,
 def test_the_camera_is_the_settings(animator: Make, tmp_path: Path) -> None:
     job = animator(tmp_path, motion="spin", frames=9)
     step = camera.homography(camera.Motion(angle=2, zoom=1.005), 24, 16)
-    assert torch.allclose(job._way(0, 3), step @ step @ step)
+    assert torch.allclose(job.way.matrix([1, 2, 3]), step @ step @ step)

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vqtools import media, studio
+from vqtools import filming, media
 from vqtools.animation.animator import Animator
 from vqtools.animation.octaves import OctaveZoom
 from vqtools.animation.project import Project, film
@@ -43,7 +43,7 @@ def job_of(folder: Path, **fields: Any) -> Animator | OctaveZoom:
     settings = AnimateSettings.parse({"prompt": "a castle", "seed": 1, **fields})
     project = Project(folder, {"settings": settings.model_dump(mode="json")})
     project.save()
-    return studio.animation(settings, project)
+    return filming.animation(settings, project)
 
 
 def run(job: Animator | OctaveZoom) -> list[np.ndarray]:
@@ -76,7 +76,7 @@ def sharpness(pictures: Sequence[np.ndarray]) -> float:
 @pytest.mark.parametrize(("octave", "limit"), [(False, 360), (True, 120)])
 def test_five_seconds_of_zoom_and_the_estimate(tmp_path: Path, octave: bool, limit: int) -> None:
     job = job_of(tmp_path, size=(256, 256), frames=60, fps=12, octave_zoom=octave, iterations=100 if not octave else 60)
-    expected = studio.estimate(job).seconds
+    expected = filming.estimate(job).seconds
     started = time.perf_counter()
     run(job)
     film(job.project, job.settings)

@@ -1,4 +1,4 @@
-"""Animate: each frame is the last one, moved by the camera, then painted a little.
+"""Animate: each frame is the last one, moved by the camera or as a film moves, then painted a little.
 
 A job: the first picture's steps come first, then every :meth:`Animator.step` makes a frame and writes it to the folder.
 The state is saved with each frame, so a run that is killed goes on from the last whole frame with the same bits.
@@ -18,16 +18,18 @@ import torch
 from torch import Tensor
 
 from vqtools import media
-from vqtools.animation.camera import Outpaint, homography, move, warp, warp_state
+from vqtools.animation.camera import Outpaint
 from vqtools.animation.project import Project
 from vqtools.animation.settings import AnimateSettings
 from vqtools.animation.track import Moment, Track
+from vqtools.animation.ways import CameraWay, FilmWay, Way
 from vqtools.painting.painter import Painter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _ENDLESS = 100_000  # iterations: no frame is a painting's last quarter, in which steps are smaller
+FILM = "film"  # where in the folder the frames of ``settings.video`` lie
 _LONGEST_LOOP = 24  # frames over which the end runs into the beginning
 
 
@@ -63,7 +65,8 @@ class Animator:
     """Frames of an animation, one (with those carried between) a step.
 
     settings: may be changed between steps, as a Painter's. first: paints the first picture. project: where frames and
-    states go; one that holds states is gone on with. outpaint: fills what comes in at the sides.
+    states go; one that holds states is gone on with; for ``settings.video`` the film's frames lie in it. outpaint:
+    fills what comes in at the sides.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Animator:
         self._settings = settings
         self.track = track or Track(settings, seed)
         self.track.check(settings.size)
+        self.way = self._way()
         self.lead = min(settings.frames // 3, _LONGEST_LOOP) if settings.loop else 0
         self.made = 0  # frames, those before the first that is kept included
         self.last: Tensor | None = None  # the newest painted frame (H, W, 3) of uint8, as it was saved
@@ -103,7 +107,15 @@ class Animator:
         track = Track(settings, self.seed, self.track.sound)
         track.check(settings.size)
         self._settings, self.track = settings, track
+        self.way = self._way()
         self.plan = list(self._plan())
+
+    def _way(self) -> Way:
+        s, track = self.settings, self.track
+        if s.video:
+            return FilmWay(self.project.folder / FILM, s.anchor)
+        border: Any = "wrap" if s.seamless else "reflect" if s.border == "outpaint" else s.border
+        return CameraWay(lambda time: track(time).motion, s.size, border, self.outpaint)
 
     def _plan(self) -> Iterator[Frame]:
         """The steps: the first frame is the first picture, then every nth is painted, and the last."""
@@ -154,23 +166,29 @@ class Animator:
         """The frame's picture, and the last step's scalars."""
         painter = self._painter()
         if not frame.number:
-            picture = painter.image()[None]
+            picture = self._first_frame(painter)
             self.colours = _colours(picture)
             return {}, picture
-        moment = self.track(self._time(frame.number))
-        matrix = self._way(frame.number - frame.between - 1, frame.number)
-        moved = self._moved(frame, moment, matrix)
-        self._begin(painter, moved, matrix)
-        prompt = self.track.prompt(self._time(frame.number))
-        painter.settings = self._painter_settings(painter, prompt)
+        time = self._time(frame.number)
+        times = self._times(frame.number - frame.between - 1, frame.number)
+        moved = self._moved(frame, self.track(time), times)
+        self._begin(painter, moved, times)
+        painter.settings = self._painter_settings(painter, self.track.prompt(time))
         if self.settings.seed_behavior != "run":
-            extra = self._time(frame.number) if self.settings.seed_behavior == "iter" else 0
+            extra = time if self.settings.seed_behavior == "iter" else 0
             painter.generator.manual_seed((self.seed + extra) % 2**63)
         scalars: dict[str, float] = {}
         for _ in range(frame.iterations):
             scalars = painter.step()
         picture = torch.lerp(painter.image()[None], moved.cpu(), self.settings.hold)
         return scalars, picture
+
+    def _first_frame(self, painter: Painter) -> Tensor:
+        picture = painter.image()[None]
+        if (film := self.way.anchor(0)) is None:
+            return picture
+        # as near to the film as the frames after it will be: the look must not change in the first second
+        return torch.lerp(picture, film, self.settings.anchor)
 
     def _painter(self) -> Painter:
         assert self.first.painter is not None, "the first picture's painter is there when its steps are done"
@@ -185,27 +203,25 @@ class Animator:
             }
         )  # fmt: skip
 
-    def _way(self, begin: int, end: int) -> Tensor:
-        """The motion from one frame to another, as one homography."""
-        matrix = torch.eye(3, dtype=torch.float64)
-        for number in range(begin + 1, end + 1):
-            matrix = homography(self.track(self._time(number)).motion, *self.settings.size) @ matrix
-        return matrix
+    def _times(self, begin: int, end: int) -> list[int]:
+        """The frames on the way from one to another, as curves count them, the last included."""
+        return [self._time(number) for number in range(begin + 1, end + 1)]
 
-    def _moved(self, frame: Frame, moment: Moment, matrix: Tensor) -> Tensor:
+    def _moved(self, frame: Frame, moment: Moment, times: list[int]) -> Tensor:
         """Where the frame's painting begins: the last one moved; its colours, noise and edges seen to."""
         settings, device = self.settings, self._painter().machine.device
-        if (path := self.track.pictures.get(self._time(frame.number))) is not None:
+        if (path := self.track.pictures.get(times[-1])) is not None:
             return media.to_tensor(media.fit(media.load_picture(path), settings.size)).to(device)
         assert self.last is not None
-        moved = move(_as_image(self.last).to(device), matrix, border=settings.border, outpaint=self.outpaint)
+        moved = self.way.picture(_as_image(self.last).to(device), times)
         if settings.color_coherence == "LAB" and self.colours is not None:
             moved = match_colours(moved, self.colours.to(device))
         if moment.antiblur:
             # what stays is sharpened again with the next frame: more than this would grow without end
             most = 0.8 / settings.hold - 1 if settings.hold else math.inf
-            moved = sharpen(moved, max(0.0, min(moment.antiblur, most)))
-        self._move_noise(matrix)
+            moved = sharpen(moved, max(0.0, min(moment.antiblur, most)), settings.seamless)
+        if self.noise is not None:
+            self.noise = self.way.noise(self.noise, times)
         if moment.noise:
             moved = (moved + moment.noise * self._world_noise().to(device)).clamp(-1, 1)
         return moved
@@ -217,25 +233,34 @@ class Animator:
             self.noise = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(self.seed))
         return self.noise
 
-    def _move_noise(self, matrix: Tensor) -> None:
-        if self.noise is not None:  # nearest: any mean of its neighbours would be weaker noise
-            self.noise = warp(self.noise, matrix, border="wrap", mode="nearest")
-
     @torch.no_grad()
-    def _begin(self, painter: Painter, moved: Tensor, matrix: Tensor) -> None:
+    def _begin(self, painter: Painter, moved: Tensor, times: list[int]) -> None:
         """Hand the painter the moved picture's latents; Adam's memory moves along."""
-        state = painter.state_dict()
-        if self.settings.carry and state["adam"]:
-            state = warp_state(state, matrix, painter.vqgan.f, self.settings.border)
-        else:
-            state = {**state, "adam": {}}
-        with painter.machine.autocast():
-            latents = painter.vqgan.latents_of(painter.vqgan.encode(moved)).float().cpu()
+        before = painter.state_dict()
+        state = self.way.state(before, times, painter.vqgan.f)
+        if not self.settings.carry:
+            state["adam"] = {}
+        fresh = times[-1] in self.track.pictures
+        latents = state["latents"] if self.settings.moves == "latents" and not fresh else self._latents(painter, moved)
+        anchor = self.way.anchor(times[-1]) if self.settings.init_weight else None
+        start = latents if anchor is None else self._latents(painter, anchor.to(moved))
         # far from the painter's first steps, in which the average is short, and from its limit
-        position = min(state["position"], 1000)
+        position = min(before["position"], 1000)
         painter.load_state_dict(
-            {**state, "latents": latents, "average": latents, "start": latents, "position": position}
+            {**state, "latents": latents, "average": latents, "start": start, "position": position}
         )
+
+    def _latents(self, painter: Painter, image: Tensor) -> Tensor:
+        """A picture's latents, on the CPU; those of a seamless one as if it went on at its edges."""
+        f, vqgan = painter.vqgan.f, painter.vqgan
+        margin = 4 if self.settings.seamless else 0  # cells
+        if margin:
+            rows, columns = (_around(side, margin * f).to(image.device) for side in image.shape[-2:])
+            image = image[:, :, rows][:, :, :, columns]
+        with painter.machine.autocast():
+            codes = vqgan.encode(image)
+            inner = codes[:, margin : codes.shape[1] - margin, margin : codes.shape[2] - margin]
+            return vqgan.latents_of(inner).float().cpu()
 
     def _keep(self, frame: Frame, picture: Tensor) -> None:
         """Write the frame and those between it and the one before."""
@@ -244,21 +269,21 @@ class Animator:
         for step in range(1, frame.between + 1):
             number = frame.number - frame.between - 1 + step
             assert before is not None
-            self._save(number, self._between(before, now, number, frame, step / (frame.between + 1)))
+            self._save(number, self._between(before, now, number, frame))
         self._save(frame.number, now)
         self.last = now
 
-    def _between(self, before: Tensor, after: Tensor, number: int, frame: Frame, share: float) -> Tensor:
-        """A frame that is not painted: both its neighbours carried to it along the motion, and blended."""
-        border = self.settings.border
-        there = warp(_as_image(before), self._way(frame.number - frame.between - 1, number), border=border)
-        back = warp(_as_image(after), torch.linalg.inv(self._way(number, frame.number)), border=border)
-        return _as_pixels(torch.lerp(there, back, share))
+    def _between(self, before: Tensor, after: Tensor, number: int, frame: Frame) -> Tensor:
+        """A frame that is not painted: both its neighbours carried to it, and blended."""
+        begin = frame.number - frame.between - 1
+        times = self._times(begin, frame.number)
+        return _as_pixels(self.way.between(_as_image(before), _as_image(after), times, number - begin))
 
     def _save(self, number: int, pixels: Tensor) -> None:
         kept = number - self.lead
-        moment = self.track(self._time(number))
-        about = {"motion": moment.motion._asdict(), "shown": self.track.prompt(self._time(number))}
+        about: dict[str, Any] = {"shown": self.track.prompt(self._time(number))}
+        if not self.settings.video:
+            about["motion"] = self.track(self._time(number)).motion._asdict()
         if kept < 0:
             self.project.save_frame(number, _as_picture(pixels), about, "lead")
             return
@@ -269,7 +294,7 @@ class Animator:
             mixed = torch.lerp(_as_image(pixels), media.to_tensor(lead), share * share * (3 - 2 * share))
             pixels = _as_pixels(mixed)
         if self.settings.clarity:
-            pixels = _as_pixels(sharpen(_as_image(pixels), self.settings.clarity))
+            pixels = _as_pixels(sharpen(_as_image(pixels), self.settings.clarity, self.settings.seamless))
         self.project.save_frame(kept, _as_picture(pixels), about)
 
     def preview(self) -> Image:
@@ -339,9 +364,15 @@ def match_colours(image: Tensor, colours: Tensor) -> Tensor:
     return out
 
 
-def sharpen(image: Tensor, amount: float) -> Tensor:
-    """Unsharp masking with a radius of one pixel; 0 leaves the picture as it is."""
+def sharpen(image: Tensor, amount: float, closed: bool = False) -> Tensor:
+    """Unsharp masking with a radius of one pixel; 0 leaves the picture as it is. closed: its edges join."""
     from kornia.filters import gaussian_blur2d
 
-    out: Tensor = (image + amount * (image - gaussian_blur2d(image, 5, (1.0, 1.0)))).clamp(-1, 1)
+    soft = gaussian_blur2d(image, 5, (1.0, 1.0), "circular" if closed else "reflect")
+    out: Tensor = (image + amount * (image - soft)).clamp(-1, 1)
     return out
+
+
+def _around(side: int, margin: int) -> Tensor:
+    """Indices of a row that goes on at both ends where it began."""
+    return torch.arange(-margin, side + margin) % side

@@ -18,7 +18,7 @@ from typing import Any
 from PIL.Image import Image
 
 from vqtools import jobs, media
-from vqtools.animation import video
+from vqtools.animation import clips, video
 from vqtools.animation.settings import AnimateSettings
 from vqtools.settings import UserError
 
@@ -131,9 +131,10 @@ class Project:
 def film(project: Project, settings: AnimateSettings) -> video.Made:
     """The video of the frames that are there, named after the folder; also of a run that was stopped."""
     path = project.folder / f"{project.folder.resolve().name}.{settings.format}"
+    own = settings.video if settings.video and not settings.audio and clips.look(settings.video).sound else ""
     return video.write(
         video.frames_in(project.frames), path, fps=settings.fps, out_fps=settings.out_fps, between=settings.between,
-        sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or None,
+        sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or own or None, closed=settings.loop,
     )  # fmt: skip
 
 

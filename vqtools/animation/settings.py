@@ -56,6 +56,14 @@ class AnimateSettings(PaintSettings):
         100, help="steps of guidance for the first picture, and each of an octave zoom", short=("i",), quick=3, ge=1,
         le=100_000, live=False,
     )  # fmt: skip
+    video: str = option(
+        "", help="your own film, painted over frame by frame: it moves instead of the camera, and its sound is kept",
+        group="your film", live=False,
+    )  # fmt: skip
+    anchor: float = option(
+        0.2, help="share of the film's own frame that each frame begins with; the rest follows what moved in it",
+        group="your film", ge=0, le=1,
+    )  # fmt: skip
     audio: str = option("", help="a sound file: curves may use its variables, the video gets its sound", group="sound")
     iterations_per_frame: str = _curve("10", help="steps of guidance on each painted frame", group="basic")
     prompts_at: str = option(
@@ -82,8 +90,11 @@ class AnimateSettings(PaintSettings):
     interpolation: Literal["linear", "smooth", "step"] = option(
         "linear", help="between the numbers of a curve", group="motion"
     )
-    border: Literal["reflect", "replicate", "wrap", "zeros"] = option(
-        "reflect", help="what comes in at the sides", group="motion"
+    border: Literal["reflect", "replicate", "wrap", "zeros", "outpaint"] = option(
+        "reflect", help="what comes in at the sides; outpaint has the transformer draw it", group="motion"
+    )
+    moves: Literal["picture", "latents"] = option(
+        "picture", help="what the camera moves: the picture, encoded again, or the grid of latents", group="motion"
     )
     cadence: int = option(
         1, help="paints every nth frame; those between are carried along and blended", group="steadiness", ge=1, le=100
@@ -162,6 +173,13 @@ class AnimateSettings(PaintSettings):
             raise UserError(f"out_fps {self.out_fps:g}: must be more than fps {self.fps:g}")
         if self.octave_zoom and self.loop:
             raise UserError("octave_zoom and loop at once: an octave zoom ends where it has come to")
+        if self.octave_zoom and self.seamless:
+            raise UserError("octave_zoom and seamless at once: a picture within a picture is no tile")
+        if self.video and (self.octave_zoom or self.loop or self.seamless):
+            other = "octave_zoom" if self.octave_zoom else "loop" if self.loop else "seamless"
+            raise UserError(f"video and {other} at once: a film of yours moves and ends as it does")
+        if self.seamless and self.border == "outpaint":
+            raise UserError("seamless and border outpaint at once: what leaves a tile comes in on its other side")
         return self
 
     def quick(self) -> Self:

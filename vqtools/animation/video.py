@@ -71,12 +71,14 @@ def write(
     crf: int = 17,
     audio: str | Path | None = None,
     loops: int = 0,
+    closed: bool = False,
 ) -> Made:
     """Make a video of pictures of one size; the ending of ``path`` says which kind. Whole or not at all.
 
     fps: frames a second. out_fps: with more of them between, by ``between``: blended, or moved along the optical flow.
     sides: an odd side gets a row more (the edge's own pixels), or loses one. crf: less is better and larger.
-    audio: a file whose sound goes along, as long as the video. loops: of a gif, 0 for endless.
+    audio: a file whose sound goes along, as long as the video. loops: of a gif, 0 for endless. closed: the end runs
+    into the beginning, so that there are frames between the last and the first too.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -88,18 +90,23 @@ def write(
     size = (width + added[0], height + added[1])
     if min(size) < 2:
         raise UserError(f"frames of {width}x{height} are too small for a video; at least 2x2 are needed")
+    rate = fps if between == "none" or out_fps is None else out_fps
     temporary = path.with_name(f".{uuid.uuid4().hex}{kind}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    arguments = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", f"{fps:g}", "-i", "-"]
+    arguments = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", f"{rate:.6g}", "-i", "-"]
     if audio is not None and kind in _AUDIO:
         arguments += ["-i", str(audio), "-map", "0:v", "-map", "1:a:0", *_AUDIO[kind]]
-    arguments += [*_filters(kind, out_fps if between != "none" else None, between), *FORMATS[kind]]
+    arguments += [*_filters(kind), *FORMATS[kind]]
     if kind != ".gif":
         arguments += ["-crf", str(min(63, crf + _CRF_MORE.get(kind, 0)))]
     else:
         arguments += ["-loop", str(loops)]
     try:
-        _encode([*arguments, "-t", f"{len(frames) / fps:.6f}", str(temporary)], _pixels(frames, (width, height), added))
+        pictures = _pictures(frames, (width, height))
+        if rate != fps:
+            pictures = _filled(pictures, len(frames), rate / fps, between, closed)
+        ends = ["-t", f"{len(frames) / fps:.6f}", str(temporary)]
+        _encode([*arguments, *ends], (_even(picture, added) for picture in pictures))
         if not temporary.is_file() or not temporary.stat().st_size:
             raise UserError(f"ffmpeg left {path.name} empty; the frames are kept in {str(frames[0].parent)!r}")
         os.replace(temporary, path)
@@ -125,22 +132,16 @@ def _check(
         raise UserError(f"audio {str(audio)!r} is not there")
 
 
-def _filters(kind: str, out_fps: float | None, between: str) -> list[str]:
-    steps = []
-    if out_fps is not None:
-        mode = "blend" if between == "blend" else "mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
-        # the last frame is held a little, or what lies between it and the one before would be lost
-        steps.append(f"tpad=stop_mode=clone:stop=2,minterpolate=fps={out_fps:g}:mi_mode={mode}:scd=none")
+def _filters(kind: str) -> list[str]:
     if kind == ".gif":
-        steps.append("split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=sierra2_4a")
-    else:
-        # the pixels are full-range RGB: said, so that every player shows the same colours
-        steps.append("scale=out_color_matrix=bt709:out_range=tv,setparams=color_primaries=bt709:color_trc=bt709")
-    return ["-filter_complex" if kind == ".gif" else "-vf", ",".join(steps)]
+        steps = "split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=sierra2_4a"
+        return ["-filter_complex", steps]
+    # the pixels are full-range RGB: said, so that every player shows the same colours
+    return ["-vf", "scale=out_color_matrix=bt709:out_range=tv,setparams=color_primaries=bt709:color_trc=bt709"]
 
 
-def _pixels(frames: Sequence[Path], size: tuple[int, int], added: tuple[int, int]) -> Iterator[bytes]:
-    """Each frame's RGB, one at a time; an odd side padded with its own edge, or cropped."""
+def _pictures(frames: Sequence[Path], size: tuple[int, int]) -> Iterator[Any]:
+    """Each frame as an array (H, W, 3), one at a time."""
     import numpy as np
 
     for path in frames:
@@ -150,10 +151,58 @@ def _pixels(frames: Sequence[Path], size: tuple[int, int], added: tuple[int, int
                 f"{path.name} is {picture.width}x{picture.height}, the first frame {size[0]}x{size[1]};"
                 " a video wants one size"
             )
-        yield _even(np.asarray(picture), added)
+        yield np.asarray(picture)
+
+
+def _filled(pictures: Iterator[Any], count: int, more: float, between: Between, closed: bool) -> Iterator[Any]:
+    """``more`` times as many pictures: those that are there, and between them what they are blended or moved to.
+
+    The last one is held, or runs into the first where the film is closed.
+    """
+    first = before = next(pictures)
+    after, ways = next(pictures, None), None
+    index = 0  # of the picture before
+    for number in range(round(count * more)):
+        time = number / more
+        while time >= index + 1 and after is not None:
+            before, after, ways, index = after, next(pictures, None), None, index + 1
+        target = after if after is not None else first if closed else None
+        if target is None or time - index < 1e-6:
+            yield before
+            continue
+        if between == "flow" and ways is None:
+            ways = _flows(before, target)
+        yield _between(before, target, min(1.0, time - index), ways)
+
+
+def _flows(before: Any, after: Any) -> Any:
+    from vqtools.animation import flow
+
+    a, b = _tensor(before), _tensor(after)
+    return flow.flow(a, b), flow.flow(b, a)
+
+
+def _between(before: Any, after: Any, share: float, ways: Any) -> Any:
+    import numpy as np
+
+    if ways is None:
+        mixed = before.astype(np.float32) * (1 - share) + after.astype(np.float32) * share
+        return mixed.round().astype(np.uint8)
+    from vqtools.animation import flow
+
+    image = flow.between(_tensor(before), _tensor(after), share, ways)
+    pixels: Any = image[0].permute(1, 2, 0).add(1).mul(127.5).round().byte().numpy()
+    return pixels
+
+
+def _tensor(pixels: Any) -> Any:
+    import torch
+
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 def _even(pixels: Any, added: tuple[int, int]) -> bytes:
+    """A picture's RGB, an odd side padded with its own edge, or cropped."""
     import numpy as np
 
     columns, rows = added

@@ -196,15 +196,15 @@ class AnimatePanel(Panel):
         return self.film if job is not None and job.position else None
 
     def _job(self, settings: AnimateSettings) -> Job:
-        from vqtools import studio
+        from vqtools import filming
         from vqtools.animation.project import Project
 
         if settings.seed is None:
             settings = settings.model_copy(update={"seed": secrets.randbelow(2**32)})
         stem = file_stem(settings.prompt, settings.seed or 0)
         project = Project.create(self.folder / stem, {"settings": settings.model_dump(mode="json")})
-        job = studio.animation(settings, project)
-        self.note.value = html.escape(str(studio.estimate(job)))
+        job = filming.animation(settings, project)
+        self.note.value = html.escape(str(filming.estimate(job)))
         return job
 
     def _save(self, job: Any) -> str:
