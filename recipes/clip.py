@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,11 @@ class ClipTraining:
         self.rates = [2e-4, 1e-3]
         self.bank = text(sorted({p.name for p in self.pictures if p.source in ICONS | {"flowers", "pomological"}}))
 
+    def begin_from(self, weights: dict[str, Tensor]) -> None:
+        """Go on from trained weights whose optimiser's moments are gone."""
+        self.tower.load_state_dict(weights)
+        self.averaged.load_state_dict(weights)
+
     def step(self) -> dict[str, float]:
         rng = random.Random(f"{self.seed} clip {self.position}")
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
@@ -227,6 +233,19 @@ def export(folder: Path, out: Path) -> None:
     rounded = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in tensors.items()}
     save_file(rounded, out / "open_clip_model.safetensors")
     (out / "open_clip_model.safetensors").chmod(0o644)
+
+
+def unpack(shipped: Path, folder: Path) -> None:
+    """The opposite of ``export``: a shipped open_clip folder as the two towers that the trainings go on from."""
+    tensors = {k: v.float() for k, v in load_file(shipped / "open_clip_model.safetensors").items()}
+    save_file({k[5:]: v for k, v in tensors.items() if k.startswith("text.")}, folder / "text.safetensors")
+    plain = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0).eval()
+    trunk = {k[13:]: v for k, v in tensors.items() if k.startswith("visual.trunk.")}
+    plain.load_state_dict(trunk, strict=False)  # the norms' step counters are not shipped
+    fold_batch_norms(plain)
+    tower = {f"trunk.{k}": v.contiguous() for k, v in plain.state_dict().items()}
+    save_file(tower | {"head.weight": tensors["visual.head.proj.weight"]}, folder / "clip.safetensors")
+    shutil.copy(shipped / "tokenizer.json", folder)
 
 
 def unfolded(trunk: nn.Module) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recipes import clip, text, transformer, vqgan
@@ -93,6 +93,8 @@ class Starter:
     def clip(self) -> None:
         tower = clip.TextTower(self.folder)
         job = clip.ClipTraining(read(self.data), tower, seed=self.seed, steps=self.steps["clip"])
+        if (before := self.folder / "clip.safetensors").exists():
+            job.begin_from(load_file(before))
         held_out = read(self.data, "val-*.tar.gz")
 
         def finish() -> None:
@@ -101,6 +103,13 @@ class Starter:
             self.say("recall among held-out names @1 {:.3f} @5 {:.3f}".format(*clip.recall(job, held_out)))
 
         train(job, self.folder / "clip.state", finish, say=self.say)
+
+    def unpack(self) -> None:
+        """Where the states of earlier trainings are gone: the shipped models as where the next ones begin."""
+        for name in ("vqgan", "transformer"):
+            shutil.copy(files.STARTER / f"{name}.safetensors", self.folder)
+        shutil.copy(files.STARTER / "vqgan.safetensors", self.folder / "vqgan-tuned.safetensors")
+        clip.unpack(files.STARTER / "clip", self.folder)
 
     def transformer(self) -> None:
         drawer = files.load_vqgan(self.folder / "vqgan.safetensors")
@@ -112,6 +121,8 @@ class Starter:
         job = transformer.TransformerTraining(
             codes, clip.TextTower(self.folder), seed=self.seed, steps=self.steps["transformer"]
         )
+        if (before := self.folder / "transformer.safetensors").exists():
+            job.begin_from(files.load_transformer(before).state_dict())
 
         def finish() -> None:
             config, tensors = transformer.CONFIG.to_dict(), job.averaged.state_dict()
@@ -149,7 +160,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0 leaves torch's choice")
     stages = ["vqgan", "decoder", "text", "clip", "transformer", "export"]
-    parser.add_argument("--only", choices=stages, help="one stage instead of all")
+    parser.add_argument("--only", choices=[*stages, "unpack"], help="one stage instead of all")
     for stage, count in STEPS.items():
         parser.add_argument(f"--{stage}-steps", type=int, default=count)
     options = parser.parse_args()

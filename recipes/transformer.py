@@ -142,6 +142,11 @@ class TransformerTraining:
         self.muon = torch.optim.Muon(matrices, lr=0.02, weight_decay=0.01)
         self.adam = torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.95), weight_decay=0.0)
 
+    def begin_from(self, weights: dict[str, Tensor]) -> None:
+        """Go on from trained weights whose optimisers' moments are gone."""
+        self.gpt.load_state_dict(weights)
+        self.averaged.load_state_dict(weights)
+
     def rate(self) -> float:
         """Warm-up, then a fall over the second half."""
         left = (self.total - self.position) / (0.5 * self.total)
