@@ -9,6 +9,7 @@ import copy
 import json
 import random
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ from recipes.pictures import (
 from recipes.text import DIM, TEXT_CFG, article, tokenize
 from recipes.vqgan import pretrained_tower
 from vqtools.models.clip import fold_batch_norms
+from vqtools.models.vqgan import VQGAN
 
-SIDE, BATCH = 112, 96
+SIDE, BATCH, FAKES = 112, 96, 24
 TOO_CLOSE = 0.75  # texts nearer than this are not counted as wrong answers
 
 
@@ -125,11 +127,65 @@ def spoil(picture: Image.Image, rng: random.Random) -> Image.Image:
     return picture
 
 
+@dataclass
+class Fakes:
+    """Pictures that guidance alone made of random codes: textures that a tower took for a thing.
+
+    images (n, 3, 96, 96) of int8, [-1, 1] times 127; texts what they were made for.
+    """
+
+    images: Tensor
+    texts: list[str]
+
+    @classmethod
+    def make(cls, tower: PictureTower, text: TextTower, vqgan: VQGAN, names: list[str], seed: int) -> Fakes:
+        """Forty steps of unanchored guidance by the tower on three scales of cutouts, eight pictures at once."""
+        generator = torch.Generator().manual_seed(seed)
+        tower.eval().requires_grad_(False)
+        out = []
+        for start in range(0, len(names), 8):
+            meant = text(names[start : start + 8])
+            codes = torch.randint(vqgan.config.codebook_size, (len(meant), 12, 12), generator=generator)
+            z = vqgan.latents_of(codes).clone().requires_grad_(True)
+            adam = torch.optim.Adam([z], lr=0.15)
+            for _ in range(40):
+                image = vqgan.decode_latents(z + (vqgan.quantize(z.detach()).latents - z.detach())).clamp(-1, 1)
+                cuts = [image]
+                for side in (80, 64):
+                    y, x = (int(torch.randint(97 - side, (), generator=generator)) for _ in "yx")
+                    cuts.append(image[..., y : y + side, x : x + side])
+                seen = torch.stack([F.normalize(tower(resized(c)), dim=1) for c in cuts])
+                loss = 1 - (seen * meant).sum(-1).mean(0).sum()
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
+            out.append(image.detach().mul(127).round().to(torch.int8))
+        tower.requires_grad_(True)
+        return cls(torch.cat(out), names)
+
+    def some(self, rng: random.Random, count: int) -> tuple[Tensor, list[str]]:
+        """Images (count, 3, 112, 112) in [-1, 1], whole or cropped, and their texts."""
+        rows, images = rng.choices(range(len(self.texts)), k=count), []
+        for row in rows:
+            side = rng.choice([96, 96, rng.randint(56, 96)])
+            x, y = rng.randint(0, 96 - side), rng.randint(0, 96 - side)
+            image = self.images[row : row + 1, :, y : y + side, x : x + side].float() / 127
+            images.append(resized(image.flip(3) if rng.random() < 0.5 else image))
+        return torch.cat(images), [self.texts[row] for row in rows]
+
+
+def resized(images: Tensor) -> Tensor:
+    return F.interpolate(images, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+
+
 class ClipTraining:
     """The picture tower's training as a job."""
 
-    def __init__(self, pictures: list[Picture], text: TextTower, *, seed: int, steps: int) -> None:
+    def __init__(
+        self, pictures: list[Picture], text: TextTower, *, seed: int, steps: int, fakes: Fakes | None = None
+    ) -> None:
         torch.manual_seed(seed)
+        self.fakes = fakes
         self.seed, self.total, self.position = seed, steps, 0
         self.pictures, self.text = by_source(pictures, cap=40), text
         self.tower = PictureTower().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -157,7 +213,12 @@ class ClipTraining:
         noise = torch.Generator().manual_seed(rng.randrange(2**60))
         strength = torch.rand(BATCH, 1, 1, 1, generator=noise) * 0.15
         images = images + torch.randn(images.shape, generator=noise) * strength
+        fake_texts: list[str] = []
+        if self.fakes:
+            fake_images, fake_texts = self.fakes.some(rng, FAKES)
+            images = torch.cat([images, fake_images])
         out = F.normalize(self.tower(images.contiguous(memory_format=torch.channels_last)), dim=1)
+        out, fooled = out[:BATCH], out[BATCH:]
         meant = self.text([s[1] for s in shots])
         wrong = self.text([w for s in shots for w in s[2]] or ["nothing"])
         owner = torch.tensor([i for i, s in enumerate(shots) for _ in s[2]] or [-1])
@@ -170,19 +231,24 @@ class ClipTraining:
         hard = (scale * out @ wrong.T).masked_fill(owner != torch.arange(BATCH)[:, None], -torch.inf)
         target = torch.arange(BATCH)
         to_text = F.cross_entropy(torch.cat([logits, hard], 1), target)
-        to_image = F.cross_entropy(logits[:, :BATCH].T, target)
+        # a text's wrong answers: the batch's other pictures, and all textures, its own above all
+        to_image = F.cross_entropy(torch.cat([logits[:, :BATCH].T, scale * meant @ fooled.T], 1), target)
         # being near the text, not only nearer than to others, is what carries over to names never seen
         near = 1 - (out * meant).sum(1).mean()
         loss = to_text + 0.5 * to_image + 8 * near
+        if fake_texts:
+            own = (fooled * self.text(fake_texts)).sum(1)
+            loss = loss + 2 * F.relu(own - 0.1).mean()
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.tower.parameters(), 1.0)
         self.optimiser.step()
         with torch.no_grad():
             for mean, now in zip(self.averaged.parameters(), self.tower.parameters(), strict=True):
-                mean.lerp_(now, 1 - min(0.99, (self.position + 1) / (self.position + 10)))
+                mean.lerp_(now, 1 - min(0.998, (self.position + 1) / (self.position + 10)))
         self.position += 1
-        return {"loss": loss.item(), "scale": scale.item()}
+        return {"loss": loss.item(), "scale": scale.item(), "near": 1 - near.item(),
+                "fooled": own.mean().item() if fake_texts else 0.0}  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position, "tower": self.tower.state_dict(), "scale": self.scale.data,

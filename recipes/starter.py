@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
 import time
 from collections.abc import Callable
@@ -92,7 +93,10 @@ class Starter:
 
     def clip(self) -> None:
         tower = clip.TextTower(self.folder)
-        job = clip.ClipTraining(read(self.data), tower, seed=self.seed, steps=self.steps["clip"])
+        fakes = None
+        if (textures := self.folder / "fakes.state").exists():
+            fakes = clip.Fakes(**load_state(textures))
+        job = clip.ClipTraining(read(self.data), tower, seed=self.seed, steps=self.steps["clip"], fakes=fakes)
         if (before := self.folder / "clip.safetensors").exists():
             job.begin_from(load_file(before))
         held_out = read(self.data, "val-*.tar.gz")
@@ -103,6 +107,17 @@ class Starter:
             self.say("recall among held-out names @1 {:.3f} @5 {:.3f}".format(*clip.recall(job, held_out)))
 
         train(job, self.folder / "clip.state", finish, say=self.say)
+
+    def fakes(self) -> None:
+        """Textures that fool the CLIP of now, as wrong answers for the one that is trained next."""
+        text, tower = clip.TextTower(self.folder), clip.PictureTower().eval()
+        tower.load_state_dict(load_file(self.folder / "clip.safetensors"))
+        drawer = files.load_vqgan(self.folder / "vqgan-tuned.safetensors")
+        names = sorted({p.name for p in transformer.things(read(self.data)) if transformer.common(p)})
+        chosen = random.Random(f"{self.seed} fakes").sample(names, min(400, len(names)))
+        made = clip.Fakes.make(tower, text, drawer, chosen, self.seed)
+        save_state(self.folder / "fakes.state", {"images": made.images, "texts": made.texts})
+        self.say(f"{len(made.texts)} textures")
 
     def unpack(self) -> None:
         """Where the states of earlier trainings are gone: the shipped models as where the next ones begin."""
@@ -160,7 +175,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0 leaves torch's choice")
     stages = ["vqgan", "decoder", "text", "clip", "transformer", "export"]
-    parser.add_argument("--only", choices=[*stages, "unpack"], help="one stage instead of all")
+    parser.add_argument("--only", choices=[*stages, "unpack", "fakes"], help="one stage instead of all")
     for stage, count in STEPS.items():
         parser.add_argument(f"--{stage}-steps", type=int, default=count)
     options = parser.parse_args()

@@ -83,8 +83,8 @@ class Codes:
             self.make(vqgan, variants, random.Random(f"{seed} codes"))
         if cache and not cache.exists():
             save_state(cache, {"rows": [list(row) for row in self.rows], "codes": self.codes})
-        # what people ask for comes five times as often
-        self.often = [5 if common(pictures[i]) else 1 for i, _, _ in self.rows]
+        # what people ask for comes ten times as often
+        self.often = [10 if common(pictures[i]) else 1 for i, _, _ in self.rows]
 
     def make(self, vqgan: VQGAN, variants: int, rng: random.Random) -> None:
         out: list[Tensor] = []
@@ -133,7 +133,7 @@ class TransformerTraining:
     def __init__(self, codes: Codes, text: TextTower, *, seed: int, steps: int, config: GPTConfig = CONFIG) -> None:
         torch.manual_seed(seed)
         self.codes, self.text, self.seed, self.total, self.position = codes, text, seed, steps, 0
-        self.often = list(accumulate(codes.often))
+        self.often, self.further = list(accumulate(codes.often)), False
         self.gpt = GPT(config)
         self.averaged = GPT(config).requires_grad_(False).eval()
         matrices = [p for n, p in self.gpt.blocks.named_parameters() if p.ndim == 2]
@@ -146,11 +146,13 @@ class TransformerTraining:
         """Go on from trained weights whose optimisers' moments are gone."""
         self.gpt.load_state_dict(weights)
         self.averaged.load_state_dict(weights)
+        self.further = True
 
     def rate(self) -> float:
-        """Warm-up, then a fall over the second half."""
+        """Warm-up, then a fall over the second half; from trained weights half of it, falling all the way."""
         left = (self.total - self.position) / (0.5 * self.total)
-        return min(1.0, (self.position + 1) / 200, max(0.02, left))
+        most = 0.25 * left if self.further else 1.0
+        return min(most, (self.position + 1) / 200, max(0.02, left))
 
     def batch(self) -> tuple[Tensor, Caption, Tensor]:
         rng = random.Random(f"{self.seed} transformer {self.position}")
@@ -201,9 +203,9 @@ class TransformerTraining:
 
     def state_dict(self) -> dict[str, Any]:
         parts = {k: getattr(self, k).state_dict() for k in ("gpt", "averaged", "muon", "adam")}
-        return {"position": self.position, **parts}
+        return {"position": self.position, "further": self.further, **parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.position = state["position"]
+        self.position, self.further = state["position"], state.get("further", False)
         for k in ("gpt", "averaged", "muon", "adam"):
             getattr(self, k).load_state_dict(state[k])
