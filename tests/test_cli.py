@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtools import cli, media, studio
+from vqtools import cli, media, pages, studio
 from vqtools.device import Machine
 from vqtools.painting.settings import PaintSettings
 from vqtools.settings import UserError
@@ -251,11 +251,11 @@ def test_notebooks_are_copied_and_never_overwritten(tmp_path: Path, monkeypatch:
     (source / ".ipynb_checkpoints" / "a.ipynb").touch()
     (source / "a.ipynb").write_text("new")
     (source / "b.ipynb").write_text("new")
-    monkeypatch.setattr(cli, "notebooks", lambda: source)
+    monkeypatch.setattr(pages, "notebooks", lambda: source)
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "a.ipynb").write_text("my own")
-    assert cli.copy_notebooks(folder) == (1, 1)
+    assert pages.copy_notebooks(folder) == (1, 1)
     assert (folder / "a.ipynb").read_text() == "my own"
     assert sorted(one.name for one in folder.iterdir()) == ["a.ipynb", "b.ipynb"]
 

@@ -166,6 +166,7 @@ def lab(arguments: tuple[str, ...]) -> int:
     import subprocess
 
     from vqtools.media import check_writable
+    from vqtools.pages import copy_notebooks
 
     named = bool(arguments) and not arguments[0].startswith("-")
     folder = Path(arguments[0] if named else "vqtools-notebooks")
@@ -180,33 +181,6 @@ def lab(arguments: tuple[str, ...]) -> int:
         return subprocess.call([sys.executable, "-m", "jupyterlab", *arguments[named:]], cwd=folder)
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def notebooks() -> Path:
-    """Where the notebooks lie: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).resolve().parent
-    for folder in (here / "notebooks", here.parent / "notebooks"):
-        if folder.is_dir():
-            return folder
-    raise UserError("the notebooks are missing from this installation; install vqtools again")
-
-
-def copy_notebooks(folder: Path) -> tuple[int, int]:
-    """Copy what is not there yet; (copied, kept)."""
-    copied = kept = 0
-    origin = notebooks()
-    for source in sorted(origin.rglob("*")):
-        inside = source.relative_to(origin)
-        if not source.is_file() or any(part.startswith((".", "__")) for part in inside.parts):
-            continue
-        target = folder / inside
-        if target.exists():
-            kept += 1
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        copied += 1
-    return copied, kept
 
 
 @command.group(invoke_without_command=True)
@@ -290,6 +264,7 @@ def info() -> None:
     import platform
 
     from vqtools.device import choose
+    from vqtools.pages import notebooks
     from vqtools.weights import registry
 
     rows = [("vqtools", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]

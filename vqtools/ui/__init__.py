@@ -1,9 +1,42 @@
-"""Widgets over the library: forms made from settings, jobs driven by buttons, one panel a notebook."""
+"""Widgets over the library: forms made from settings, jobs driven by buttons, one panel a notebook.
 
-from vqtools.ui.form import Form
-from vqtools.ui.painting import PaintPanel
-from vqtools.ui.panels import AnimatePanel, SamplePanel, test_card
-from vqtools.ui.runner import Runner
-from vqtools.ui.training import TrainPanel
+Each name is loaded when it is first used: a page asks `vqtools.ui.colab` for what is missing before anything else.
+"""
 
-__all__ = ["AnimatePanel", "Form", "PaintPanel", "Runner", "SamplePanel", "TrainPanel", "test_card"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vqtools.ui.form import Form
+    from vqtools.ui.models import Models
+    from vqtools.ui.painting import PaintPanel
+    from vqtools.ui.panels import AnimatePanel, SamplePanel, test_card
+    from vqtools.ui.runner import Runner
+    from vqtools.ui.training import TrainPanel
+
+_HOMES = {
+    "AnimatePanel": "vqtools.ui.panels",
+    "Form": "vqtools.ui.form",
+    "Models": "vqtools.ui.models",
+    "PaintPanel": "vqtools.ui.painting",
+    "Runner": "vqtools.ui.runner",
+    "SamplePanel": "vqtools.ui.panels",
+    "TrainPanel": "vqtools.ui.training",
+    "test_card": "vqtools.ui.panels",
+}
+
+__all__ = ["AnimatePanel", "Form", "Models", "PaintPanel", "Runner", "SamplePanel", "TrainPanel", "test_card"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vqtools.ui' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

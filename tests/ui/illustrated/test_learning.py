@@ -31,7 +31,7 @@ def test_all_lessons_begin_alike_and_leave_torchs_own_draws_alone(oranges: Tenso
 def test_without_the_codebook_term_the_codes_stay_where_they_were(lessons: dict[str, learning.Lesson]) -> None:
     still = lessons["no codebook term"]
     assert torch.equal(still.codebook, still.start)
-    for name in ("all terms", "no reconstruction", "no commitment"):
+    for name in ("all terms", "no reconstruction", "no commitment", "no sg"):
         assert not torch.equal(lessons[name].codebook, lessons[name].start), name
 
 
@@ -43,6 +43,11 @@ def test_without_reconstruction_the_decoder_learns_nothing(lessons: dict[str, le
 
 def test_without_commitment_the_encoder_runs_away_from_its_codes(lessons: dict[str, learning.Lesson]) -> None:
     assert lessons["no commitment"].distance > 5 * lessons["all terms"].distance
+
+
+def test_without_sg_the_encoder_is_pulled_to_fewer_codes(lessons: dict[str, learning.Lesson]) -> None:
+    pulled, free = lessons["no sg"], lessons["all terms"]
+    assert pulled.distance < free.distance and pulled.used < free.used
 
 
 def test_spoiled_pictures_are_equally_wrong_in_pixels_and_not_to_a_network(oranges: Tensor) -> None:

@@ -218,7 +218,8 @@ class Attention:
         last.set_axis_on()
         last.bar(range(1, layers + 1), self.reach.tolist(), color=ORANGE, width=0.6)
         last.set_title("cells away, on average", fontsize=9)
-        last.set_xlabel("layer")
+        last.set_xlabel("layer", fontsize=8)
+        last.set_box_aspect(1)
         show(grid[-2], total, "all layers", cmap="YlOrRd")
         outline(grid[-2], row, column, 1, 1, BLUE)
         return figure

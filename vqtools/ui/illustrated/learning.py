@@ -21,7 +21,7 @@ from vqtools.training.settings import Stage1Settings
 from vqtools.training.stage1 import Stage1
 from vqtools.ui.illustrated.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, drawn, paper, show
 
-TERMS = ("all terms", "no reconstruction", "no codebook term", "no commitment")
+TERMS = ("all terms", "no reconstruction", "no codebook term", "no commitment", "no sg")
 
 
 class Lesson(NamedTuple):
@@ -34,13 +34,15 @@ class Lesson(NamedTuple):
     picture: Tensor  # (3, H, W) rebuilt
     errors: list[float]  # mean squared error at each step
     distance: float  # mean ‖ẑ − z_q‖
+    used: int  # how many of the codes stand for a patch
     decoder_moved: bool
 
 
 def tiny_training(image: Tensor, without: str, steps: int = 300, k: int = 16, f: int = 4, seed: int = 0) -> Lesson:
     """Train 192 → 2 → 192 numbers a patch on one image (1, 3, H, W), with one term of L_VQ turned off.
 
-    L_VQ = ‖x − x̂‖² + ‖sg[E(x)] − z_q‖² + β ‖E(x) − sg[z_q]‖², β 0.25.
+    L_VQ = ‖x − x̂‖² + ‖sg[E(x)] − z_q‖² + β ‖E(x) − sg[z_q]‖², β 0.25. Without sg the last two are one,
+    (1 + β) ‖E(x) − z_q‖², which pulls codes and encoder towards each other equally hard.
     """
     if without not in TERMS:
         raise ValueError(f"{without!r}: must be one of {', '.join(TERMS)}")
@@ -50,7 +52,7 @@ def tiny_training(image: Tensor, without: str, steps: int = 300, k: int = 16, f:
     encoder = nn.Sequential(nn.Linear(n, 64), nn.Tanh(), nn.Linear(64, 2))
     decoder = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, n))
     # with legacy, β weighs the codebook term: so each term can be weighed by 0 with the library's own quantiser
-    quantizer = VectorQuantizer(k, 2, beta=0.0 if without in TERMS[2:] else 0.25, legacy=without == "no codebook term")
+    quantizer = VectorQuantizer(k, 2, beta=0.0 if without in TERMS[2:4] else 0.25, legacy=without == "no codebook term")
     nn.init.normal_(quantizer.embedding.weight, std=0.7)
     torch.set_rng_state(torch_state)
     vectors = F.unfold(image, f, stride=f)[0].T
@@ -60,10 +62,15 @@ def tiny_training(image: Tensor, without: str, steps: int = 300, k: int = 16, f:
     errors = []
     with torch.enable_grad():
         for _ in range(steps):
-            out = quantizer(encoder(vectors).T.reshape(1, 2, -1, 1))
+            z = encoder(vectors)
+            out = quantizer(z.T.reshape(1, 2, -1, 1))
+            if without == "no sg":
+                pulled = 1.25 * (z - quantizer.embedding(out.codes.flatten())).square().mean()
+            else:
+                pulled = out.loss
             rebuilt = decoder(out.latents[0, :, :, 0].T)
             error = (rebuilt - vectors).square().mean()
-            loss = out.loss + (0 if without == "no reconstruction" else error)
+            loss = pulled + (0 if without == "no reconstruction" else error)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -75,14 +82,15 @@ def tiny_training(image: Tensor, without: str, steps: int = 300, k: int = 16, f:
         picture = F.fold(decoder(z_q).T[None], image.shape[2:], f, stride=f)[0]
     far = float((latents - z_q).norm(dim=1).mean())
     moved = not torch.equal(first, nn.utils.parameters_to_vector(decoder.parameters()))
-    return Lesson(without, start, quantizer.codebook.detach(), latents, picture, errors, far, moved)
+    used = out.codes.unique().numel()
+    return Lesson(without, start, quantizer.codebook.detach(), latents, picture, errors, far, used, moved)
 
 
 @drawn
 def terms_off(image: Tensor, steps: int = 300) -> Figure:
-    """The same toy trained four times: with every term of L_VQ, and with each of them turned off."""
-    figure = paper(10.4, 5.6)
-    grid = figure.subplots(2, 4, gridspec_kw={"height_ratios": [1, 1.15]})
+    """The same toy trained five times: with every term of L_VQ, and with each of them, and sg, turned off."""
+    figure = paper(10.4, 4.9)
+    grid = figure.subplots(2, len(TERMS), gridspec_kw={"height_ratios": [1, 1.15]})
     for upper, lower, name in zip(*grid, TERMS, strict=True):
         lesson = tiny_training(image, name, steps)
         show(upper, lesson.picture, f"{name}\nerror {lesson.errors[-1]:.3f}")
@@ -91,10 +99,11 @@ def terms_off(image: Tensor, steps: int = 300) -> Figure:
             lower.plot(*zip(before, after, strict=True), color=GREY, linewidth=0.7)
         lower.plot(*lesson.start.T.tolist(), "x", color=GREY, markersize=5, label="codes, before")
         lower.plot(*lesson.codebook.T.tolist(), "s", color=RED, markersize=5, label="codes, after")
-        lower.set_title(f"mean distance to the code {lesson.distance:.2f}")
+        words = f"{lesson.used} of {len(lesson.codebook)} codes used"
+        lower.set_title(f"distance to the code {lesson.distance:.2f}\n{words}")
         lower.set_xticks([])
         lower.set_yticks([])
-    grid[1][0].legend(loc="best", fontsize=7)
+    figure.legend(*grid[1][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -217,7 +226,7 @@ def patch_opinions(image: Tensor, images: Tensor, vqgan: VQGAN, steps: int = 60)
     apart = maps[0] - maps[1]
     far = float(apart.abs().max())
     show(
-        axes[4], apart, "the difference (blue): where\nthe made one gives itself away", cmap="RdBu", vmin=-far, vmax=far
+        axes[4], apart, "difference (blue): where\nit gives itself away", cmap="RdBu", vmin=-far, vmax=far
     )
     return figure
 

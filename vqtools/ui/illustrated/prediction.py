@@ -161,7 +161,7 @@ def surprise(image: Tensor, vqgan: VQGAN, gpt: GPT) -> Figure:
         plane = lower.imshow(one.nats.numpy(), cmap="inferno", vmin=0, vmax=most)
         lower.set_axis_off()
         lower.set_title(f"{one.bits:.1f} bits a code")
-    figure.colorbar(plane, ax=grid[1][2], label="nats", shrink=0.8)
+    figure.colorbar(plane, ax=grid[1][:3], label="nats", location="bottom", shrink=0.4, aspect=30)
     for ax in grid[:, 3]:
         ax.remove()
     side = figure.add_subplot(grid[0][3].get_gridspec()[:, 3])

@@ -146,7 +146,8 @@ def convolution(image: Tensor, vqgan: VQGAN, count: int = 6) -> Figure:
         show(ax, plane, f"{name} edges\nby hand", cmap="RdBu", vmin=-4, vmax=4)
     words = "red above, blue below a map's mean;\nleft: the pixels that the answer in\n"
     words += "the middle of each layer depends on"
-    grid[0, 4].text(-0.3, 0.5, words, transform=grid[0, 4].transAxes, va="center", fontsize=9)
+    note = grid[0, 3].text(0.0, 0.5, words, transform=grid[0, 3].transAxes, va="center", fontsize=9)
+    note.set_in_layout(False)  # it runs over empty cells: the columns stay as wide as the others
     for axes, layer in zip(grid[1:], layers, strict=True):
         height, width = layer.maps.shape[1:]
         share = (layer.reach / layer.reach.max()).clamp(0, 1).sqrt()

@@ -1,0 +1,96 @@
+"""Which networks a page works with: those that ship, or the public ones, fetched when they are first wanted.
+
+Knows names, sizes and whether there is a GPU and a network; nothing about what is made with them.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+from urllib.request import Request, urlopen
+
+import ipywidgets as widgets
+
+from vqtools.settings import UserError, quick_requested
+from vqtools.weights import registry
+
+VQGAN, CLIP = "vqgan-imagenet-f16-16384", "ViT-B-32-quickgelu/openai"
+# what a T4's 15 GB hold with room to spare, and a few minutes there
+PUBLIC = {
+    "vqgan": VQGAN, "clip": CLIP, "transformer": "none", "size": (384, 384), "iterations": 300, "cutouts": 32,
+}  # fmt: skip
+PATIENCE = 3.0  # seconds in which a host answers, or there is no network
+STARTER_LABEL, PUBLIC_LABEL = "starter", "public models"
+
+
+class Models:
+    """A menu: the starters, at once, or the public models. Display it; `fields` go into the page's settings.
+
+    Where there is a GPU and the public ones are here or can be fetched, they are the default; elsewhere the starters.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = [registry.find("vqgan", VQGAN), registry.find("clip", CLIP)]
+        self.note = widgets.HTML()
+        self.choice = widgets.ToggleButtons(
+            options=[STARTER_LABEL, PUBLIC_LABEL], value=PUBLIC_LABEL if self._public_is_better() else STARTER_LABEL,
+            style={"button_width": "140px"},
+        )  # fmt: skip
+        self.choice.observe(lambda _: self._explain(), "value")
+        self.view = widgets.VBox([self.choice, self.note])
+        self._explain()
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.view)  # type: ignore[no-untyped-call]
+
+    @property
+    def missing(self) -> int:
+        """Bytes of the public models that are not here yet."""
+        return sum(one.bytes or 0 for one in self.wanted if not one.place.exists())
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the choice means for the settings of painting and animating: none of them changed for the starters.
+
+        The public models are fetched now where they are not here. Where that fails it is said, and the starters serve.
+        """
+        if quick_requested() or self.choice.value == STARTER_LABEL:
+            return {}
+        from vqtools.weights.fetch import fetch
+
+        try:
+            for one in self.wanted:
+                fetch(one)
+        except UserError as error:
+            self.choice.value = STARTER_LABEL
+            self.note.value = html.escape(f"The public models can't be had: {error}. The starters serve instead.")
+            return {}
+        self._explain()
+        return dict(PUBLIC)
+
+    def _public_is_better(self) -> bool:
+        from vqtools.device import available
+
+        return not quick_requested() and available()[0] == "cuda" and (not self.missing or self._answers())
+
+    def _answers(self) -> bool:
+        for url in self.wanted[0].urls:
+            try:
+                with urlopen(Request(url, method="HEAD"), timeout=PATIENCE):
+                    return True
+            except OSError:
+                continue
+            except ValueError:  # an address of the person's own list that is none
+                continue
+        return False
+
+    def _explain(self) -> None:
+        if self.choice.value == STARTER_LABEL:
+            words = "The models that ship: icons and emoji, now, on any machine."
+        elif self.missing:
+            words = f"{VQGAN} and {CLIP}: {registry.amount(self.missing)}, about two minutes on Colab, once."
+        else:
+            words = f"{VQGAN} and {CLIP}: here already."
+        self.note.value = html.escape(words + " After a change run the cells below again.")
