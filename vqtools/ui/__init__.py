@@ -9,22 +9,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vqtools.ui.animation import AnimatePanel, test_card
     from vqtools.ui.form import Form
     from vqtools.ui.models import Models
     from vqtools.ui.painting import PaintPanel
-    from vqtools.ui.panels import AnimatePanel, SamplePanel, test_card
+    from vqtools.ui.panels import SamplePanel
     from vqtools.ui.runner import Runner
     from vqtools.ui.training import TrainPanel
 
 _HOMES = {
-    "AnimatePanel": "vqtools.ui.panels",
+    "AnimatePanel": "vqtools.ui.animation",
     "Form": "vqtools.ui.form",
     "Models": "vqtools.ui.models",
     "PaintPanel": "vqtools.ui.painting",
     "Runner": "vqtools.ui.runner",
     "SamplePanel": "vqtools.ui.panels",
     "TrainPanel": "vqtools.ui.training",
-    "test_card": "vqtools.ui.panels",
+    "test_card": "vqtools.ui.animation",
 }
 
 __all__ = ["AnimatePanel", "Form", "Models", "PaintPanel", "Runner", "SamplePanel", "TrainPanel", "test_card"]
