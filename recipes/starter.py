@@ -12,6 +12,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,9 +160,15 @@ class Starter:
         clip.export(self.folder, out / "clip")
         shutil.copy(self.folder / "tokenizer.json", out / "clip" / "tokenizer.json")
         gpt = files.load_transformer(self.folder / "transformer.safetensors")
+        drawn = tuple("" if style in transformer.UNDRAWN else style for style in gpt.config.styles)
+        gpt.config = replace(gpt.config, styles=drawn)
         about |= {"vqgan": files.sha256(out / "vqgan.safetensors"), "clip": files.sha256(out / "clip")}
         files.save_model(
-            out / "transformer.safetensors", "transformer", gpt.config.to_dict(), half(gpt.state_dict()), **about
+            out / "transformer.safetensors",
+            "transformer",
+            gpt.config.to_dict(),
+            files.compact(gpt.state_dict()),
+            **about,
         )
         total = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
         self.say(f"exported {json.dumps({f.name: f.stat().st_size for f in sorted(out.rglob('*.safetensors'))})}")

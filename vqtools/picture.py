@@ -198,7 +198,8 @@ class Painting:
         text = asked[0].text if asked else ""
         n = settings.grids
         # every style has its turn: the CLIP chooses among them
-        styles = torch.arange(n) % len(config.styles)
+        drawn = torch.tensor(config.drawn_styles or [0])
+        styles = drawn[torch.arange(n) % len(drawn)]
         caption = Caption(
             self.clip.embed_text([text]).expand(n, -1),
             self.clip.embed_words([text], config.words).expand(n, -1, -1),

@@ -1,6 +1,7 @@
 """The GPT: the references' stored logits, key lists, the cache, readings in one pass, and captions."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -271,3 +272,7 @@ def test_a_foreign_file_that_is_no_transformer_is_named() -> None:
         from_llamagen({"encoder.weight": torch.zeros(1)}, 4, 6)
     with pytest.raises(UserError, match=r"no 'tok_emb\.weight'"):
         from_minigpt({"encoder.weight": torch.zeros(1)}, 4)
+
+
+def test_a_style_without_a_name_is_not_drawn() -> None:
+    assert replace(TINY, styles=("any", "oil", "", "ink")).drawn_styles == [0, 1, 3]

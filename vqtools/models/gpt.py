@@ -51,7 +51,7 @@ class GPTConfig:
     text_tokens: int = 2  # tokens made from that embedding
     word_dim: int = 0  # of a word piece's embedding
     words: int = 0  # word pieces that are read
-    styles: tuple[str, ...] = ()  # names of styles; the first stands for "any"
+    styles: tuple[str, ...] = ()  # names of styles; the first stands for "any", "" for one that is not to be drawn
 
     @property
     def prefix(self) -> int:
@@ -62,6 +62,11 @@ class GPTConfig:
     def caption_tokens(self) -> int:
         """Tokens of a caption."""
         return (1 if self.styles else 0) + (self.text_tokens if self.text_dim else 0) + self.words
+
+    @property
+    def drawn_styles(self) -> list[int]:
+        """Indices of the styles that drafts take in turn."""
+        return [i for i, name in enumerate(self.styles) if name]
 
     @property
     def own_class(self) -> bool:
