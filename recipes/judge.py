@@ -2,8 +2,8 @@
 
     python -m recipes.judge --data FOLDER            # may it be believed? real pictures, textures, the rounds' sheets
 
-EfficientNet-Lite2's features, and a linear layer that tells the prompts' things apart, and all else from them, fitted to
-real icons. What it says is quoted as quality only while icon sets it was not fitted to pass, textures fail, and the
+EfficientNet-Lite2's features, and a linear layer that tells the prompts' things apart, and all else from them, fitted
+to real icons. What it says is quoted as quality only while icon sets it was not fitted to pass, textures fail, and the
 rounds of blind naming stand in the eyes' order.
 """
 
