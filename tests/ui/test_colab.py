@@ -171,7 +171,7 @@ def test_pip_brings_what_is_absent_and_would_rather_fail_than_change_what_is_the
         colab.install(colab.absent(["packaging>=20", "platformdirs>=4"], colab.installed()))
         import platformdirs
         try:
-            colab.install(["black>=26"])  # asks for a packaging that is newer than 23
+            colab.install(["hatchling>=1.26"])  # asks for a packaging that is newer than 23
         except RuntimeError as error:
             print("refused")
         print(metadata.version("packaging"))
@@ -180,4 +180,4 @@ def test_pip_brings_what_is_absent_and_would_rather_fail_than_change_what_is_the
         [python, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     said = [line.partition(";")[0] for line in ran.stdout.splitlines()]
-    assert said == ["installing platformdirs", "installing black", "refused", "23.0"], ran.stderr
+    assert said == ["installing platformdirs", "installing hatchling", "refused", "23.0"], ran.stderr
