@@ -52,3 +52,14 @@ def test_environment_yml_installs_what_pyproject_names() -> None:
     for requirement in project["dependencies"]:
         name = re.match(r"[\w-]+", requirement).group()
         assert re.search(rf"\b{re.escape(name)}\b", environment) or "-e ." in environment, name
+
+
+def test_every_test_that_the_table_of_hostile_input_names_is_there() -> None:
+    table = (ROOT / "docs/hostile.md").read_text("utf-8")
+    named = re.findall(r"`((?:tests|vqtools)/[\w/]+\.py)?(?:…)?(?:::(\w+))?`", table)
+    file = ""
+    assert len(named) > 30
+    for path, test in named:
+        file = path or file
+        assert (ROOT / file).is_file(), file
+        assert not test or f"def {test}(" in (ROOT / file).read_text("utf-8"), f"{file}::{test}"

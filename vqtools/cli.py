@@ -86,9 +86,10 @@ def _sample_settings() -> type[Settings]:
 @command.command(cls=SettingsCommand, settings=_sample_settings)
 @click.argument("prompt", nargs=-1)
 @click.option("--from", "source", metavar="PICTURE.png", help="Take all settings from a picture that sample made.")
+@click.option("--trust-paths", is_flag=True, help="Read the files that the settings inside --from's picture name.")
 @click.option("--out", metavar="PATH", help="File or folder to write to [default: named after prompt and seed].")
 @debug_option
-def sample(prompt: tuple[str, ...], source: str | None, out: str | None, **flags: Any) -> int:
+def sample(prompt: tuple[str, ...], source: str | None, trust_paths: bool, out: str | None, **flags: Any) -> int:
     """Draw a picture of any size with a transformer, of PROMPT where it reads captions.
 
     \b
@@ -98,6 +99,7 @@ def sample(prompt: tuple[str, ...], source: str | None, out: str | None, **flags
     """
     from vqtools import drawing, jobs
     from vqtools.media import check_writable, file_stem, read_record
+    from vqtools.painting.inputs import refuse_paths
     from vqtools.sampling.settings import SampleSettings
 
     if len(prompt) > 1:
@@ -109,6 +111,8 @@ def sample(prompt: tuple[str, ...], source: str | None, out: str | None, **flags
         record = read_record(source)
         if record.get("activity") != "sample" or not isinstance(record.get("settings"), dict):
             raise UserError(f"{source} was not made by vqtools sample; leave --from away")
+        if not trust_paths:
+            refuse_paths({name: value for name, value in record["settings"].items() if name not in fields})
         fields = record["settings"] | fields
     started = time.monotonic()
     job = drawing.drawing(SampleSettings.parse(fields).quick())

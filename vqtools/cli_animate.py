@@ -134,8 +134,9 @@ def _make(settings: AnimateSettings, project: Project) -> int:
 
     started = time.monotonic()
     threads = project.record.get("threads")
+    threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else None
     try:
-        job = filming.animation(settings, project, threads=threads if isinstance(threads, int) else None)
+        job = filming.animation(settings, project, threads=threads)
     except UserError:
         _drop_if_empty(project)
         raise

@@ -60,7 +60,7 @@ class Project:
             record = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             raise UserError(f"folder {str(folder)!r} holds no animation; expected a settings.json in it") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path} cannot be read ({jobs.shorten_error(error)})") from None
         if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
             raise UserError(f"{path} holds no settings of an animation")

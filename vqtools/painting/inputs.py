@@ -23,7 +23,7 @@ from vqtools.settings import UserError, shorten
 
 _EMBEDDED = 256 * 2**10  # bytes of a file that goes into the record whole
 _EMBEDDED_IN_ALL = 2**20
-_PLAIN = ("init_image", "style_image")
+_PLAIN = ("init_image", "style_image", "complete", "mask")
 _NETWORKS = ("vqgan", "clip", "transformer")
 
 
@@ -36,6 +36,16 @@ def named_files(settings: Mapping[str, Any]) -> Iterator[str]:
     yield from (area for area in areas if isinstance(area, str))
     if isinstance(settings.get("prompt"), str):
         yield from (one.picture for one in prompts.parse(settings["prompt"]) if one.picture)
+
+
+def refuse_paths(settings: Mapping[str, Any]) -> None:
+    """UserError where settings out of a picture name a file to read, a picture's or a network's."""
+    foreign = Inputs({"settings": settings})
+    for kind in _NETWORKS:
+        foreign.check_name(kind, str(settings.get(kind, "")))
+    for field in _PLAIN:
+        if settings.get(field):
+            raise foreign.refusal(str(settings[field]))
 
 
 class Inputs:
@@ -79,9 +89,10 @@ class Inputs:
         for one in parse_clips(name) if kind == "clip" else (name,):
             public = kind == "clip" and re.fullmatch(r"[\w-]+/[\w-]+", one) and not Path(one).exists()
             if not public and any(mark in one for mark in "/\\."):
-                raise self._refusal(one)
+                raise self.refusal(one)
 
-    def _refusal(self, name: str) -> UserError:
+    def refusal(self, name: str) -> UserError:
+        """That a stranger's record asks for a file, and how to agree."""
         return UserError(
             f"the picture whose settings these are wants to read {shorten(name)};"
             " say --trust-paths if that file is meant"
@@ -98,7 +109,7 @@ class Inputs:
 
     def _read(self, name: str) -> bytes:
         if name in self._foreign:
-            raise self._refusal(name)
+            raise self.refusal(name)
         if not Path(name).is_file():
             load_picture(name)  # says in its own words what is there instead
         try:
