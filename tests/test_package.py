@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 import vqtools
+from vqtools import cli
 
 ROOT = Path(vqtools.__file__).parent.parent
 
@@ -19,6 +23,33 @@ def test_importing_costs_nothing() -> None:
     program = "import sys, vqtools; dir(vqtools); print([n for n in ('torch', 'pydantic') if n in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
+
+
+def processor_seconds(*arguments: str) -> float:
+    """What a Python process costs: processor time, which other work on the machine lengthens little; the least of 5."""
+    costs = []
+    for _ in range(5):
+        before = os.times()
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        after = os.times()
+        costs.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    return min(costs)
+
+
+def test_importing_takes_less_than_a_fifth_of_a_second() -> None:
+    assert processor_seconds("-c", "import vqtools") < 0.2
+
+
+def commands(group: click.Group = cli.command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command and the commands in it, as words to type."""
+    yield path
+    for name, one in sorted(group.commands.items()):
+        yield from commands(one, (*path, name)) if isinstance(one, click.Group) else [(*path, name)]
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=lambda words: " ".join(words) or "vqtools")
+def test_help_takes_less_than_half_a_second(words: tuple[str, ...]) -> None:
+    assert processor_seconds("-m", "vqtools", *words, "--help") < 0.5
 
 
 def test_every_name_on_offer_is_there() -> None:
@@ -36,14 +67,23 @@ def test_python_m_vqtools_is_the_command() -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     ran = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     (path,) = folder.glob("*.whl")
-    with zipfile.ZipFile(path) as archive:
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> set[str]:
+    with zipfile.ZipFile(built) as archive:
         return set(archive.namelist())
+
+
+def test_the_wheel_is_small(built: Path) -> None:
+    assert built.stat().st_size < 45e6
 
 
 def test_the_wheel_carries_notebooks_weights_and_licence(wheel: set[str]) -> None:
