@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vqtools.animation.settings import AnimateSettings
 from vqtools.painting.settings import PaintSettings
@@ -46,12 +47,12 @@ def test_the_two_commands_are_those_that_are_tested() -> None:
     assert 'pip install --quiet --disable-pip-version-check -e ".[test]"' in ci and 'check "pytest" pytest' in ci
 
 
-def test_environment_yml_installs_what_pyproject_names() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    environment = (ROOT / "environment.yml").read_text()
-    for requirement in project["dependencies"]:
-        name = re.match(r"[\w-]+", requirement).group()
-        assert re.search(rf"\b{re.escape(name)}\b", environment) or "-e ." in environment, name
+def test_environment_yml_names_what_pyproject_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    (listed,) = [one["pip"] for one in environment["dependencies"] if isinstance(one, dict)]
+    assert listed == [*project["dependencies"], "-e ."]
+    assert "python=3.12" in environment["dependencies"] and project["requires-python"] == ">=3.11"
 
 
 def test_every_test_that_the_table_of_hostile_input_names_is_there() -> None:
