@@ -1,4 +1,4 @@
-"""Make every notebook fit to be committed: badge, first and last cells, metadata, no outputs.
+"""Make every notebook fit to be committed: badge, first and last cells, metadata, no outputs; and the README's badge.
 
     python -m recipes.pages            # write them
     python -m recipes.pages --check    # say which are not as they should be
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -93,6 +94,12 @@ def normal(page: dict[str, Any], name: str, address: str) -> dict[str, Any]:
     return {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
 
 
+def readme(text: str, address: str) -> str:
+    """The README with the badge that opens page 04, in the line after its mark."""
+    badge = f"[![Open in Colab](docs/pictures/colab.svg)]({colab_address('04_paint.ipynb', address)})"
+    return re.sub(r"(?<=<!-- badge -->\n).*", badge, text)
+
+
 def written(page: dict[str, Any]) -> str:
     """A notebook as text, as Jupyter writes it."""
     return json.dumps(page, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
@@ -103,13 +110,14 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; 1 where something would change")
     check = parser.parse_args().check
     changed = []
+    wanted = {ROOT / "README.md": readme((ROOT / "README.md").read_text("utf-8"), repository())}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        before = path.read_text("utf-8")
-        after = written(normal(json.loads(before), path.name, repository()))
-        if after != before:
+        wanted[path] = written(normal(json.loads(path.read_text("utf-8")), path.name, repository()))
+    for path, text in wanted.items():
+        if path.read_text("utf-8") != text:
             changed.append(path.name)
             if not check:
-                path.write_text(after, "utf-8")
+                path.write_text(text, "utf-8")
     print(f"{'not as they should be' if check else 'written'}: {', '.join(changed) or 'none'}")
     return 1 if check and changed else 0
 

@@ -1,0 +1,30 @@
+"""What every notebook takes as shipped, small: VQTOOLS_QUICK=1, one thread, kernel and imports included."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_runs_in_two_minutes(notebook: Path, tmp_path: Path) -> None:
+    shutil.copytree(notebook.parent, tmp_path / "pages")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
+    command += ["--nbval-cell-timeout=600", "--rootdir", ".", "-c", os.devnull, notebook.name]
+    home = {"VQTOOLS_QUICK": "1", "VQTOOLS_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    before, started = os.times(), time.perf_counter()
+    ran = subprocess.run(command, cwd=tmp_path / "pages", env={**os.environ, **home}, capture_output=True, text=True)
+    after, wall = os.times(), time.perf_counter() - started
+    assert ran.returncode == 0, ran.stdout
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    print(f"{notebook.name}: {wall:.0f} s, {spent:.0f} s of processor time")
+    assert spent < 120
