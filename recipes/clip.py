@@ -9,6 +9,7 @@ import copy
 import json
 import random
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -299,6 +300,37 @@ def export(folder: Path, out: Path) -> None:
     rounded = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in tensors.items()}
     save_file(rounded, out / "open_clip_model.safetensors")
     (out / "open_clip_model.safetensors").chmod(0o644)
+
+
+@torch.no_grad()
+def steadied(tower: PictureTower, pictures: list[Picture], text: TextTower, seed: int = 0) -> PictureTower:
+    """The tower with half of its head replaced by a ridge regression from its features to the texts of all names.
+
+    The closed form sees every picture at once and knows no batch: it reads names that no training held better, and
+    the mean of both heads better than either. The ridge was chosen on 300 names of the training set left out.
+    """
+    rng, tower, seen = random.Random(seed), tower.eval(), by_source(pictures, cap=20)
+    names = sorted({p.name for p in seen})
+    meant = dict(zip(names, text(names), strict=True))
+    counts = Counter(p.name for p in seen)
+    weights = torch.tensor([(1.2 if p.source in ICONS else 0.2) * counts[p.name] ** -0.5 for p in seen])[:, None]
+    product: Any = 0
+    answer: Any = 0
+    for colour in ((255, 255, 255), None):
+        for start in range(0, len(seen), 96):
+            part = slice(start, start + 96)
+            flats = [square(composite(p.pixels, colour or ground(rng)[1]), SIDE, 1.0, rng) for p in seen[part]]
+            features = tower.trunk(to_tensor(flats).contiguous(memory_format=torch.channels_last))
+            weighted = features * weights[part]
+            product = product + weighted.T @ features
+            answer = answer + weighted.T @ torch.stack([meant[p.name] for p in seen[part]])
+    ridge = 0.03 * product.diag().mean() * torch.eye(len(product))
+    regressed = torch.linalg.solve(product + ridge, answer).T
+    # both heads count alike: each is divided by the length of its answers
+    tower.head.weight.data = sum(
+        head / ((head @ product) * head).sum().sqrt() for head in (tower.head.weight, regressed)
+    )
+    return tower
 
 
 def unpack(shipped: Path, folder: Path) -> None:
