@@ -73,13 +73,13 @@ def normal(page: dict[str, Any], name: str, address: str) -> dict[str, Any]:
         if "attachments" in one and one is not old[0]:
             kept["attachments"] = one["attachments"]
         cells.append(kept)
-    badge = f"[![Open in Colab](attachment:colab.svg)]({colab_address(name, address)})"
-    lines = [line for line in "".join(cells[0]["source"]).splitlines() if "attachment:colab.svg" not in line]
+    badge = f"[![Open in Colab](attachment:colab.png)]({colab_address(name, address)})"
+    lines = [line for line in "".join(cells[0]["source"]).splitlines() if not line.startswith("[![Open in Colab]")]
     text = "\n".join(lines).replace("\n\n\n", "\n\n")
     title, _, rest = text.partition("\n")
-    drawing = base64.b64encode((ROOT / "docs/pictures/colab.svg").read_bytes()).decode()
+    drawing = base64.b64encode((ROOT / "docs/pictures/colab.png").read_bytes()).decode()
     first = cell("markdown", cells[0]["id"], f"{title}\n\n{badge}\n\n{rest.strip()}")
-    first = {"attachments": {"colab.svg": {"image/svg+xml": drawing}}} | first
+    first = {"attachments": {"colab.png": {"image/png": drawing}}} | first
     at = next(i for i, one in enumerate(cells) if one["cell_type"] == "code")
     while at > 1 and cells[at - 1]["cell_type"] == "markdown":  # before the prose of the first cell, after the promise
         at -= 1
@@ -96,7 +96,7 @@ def normal(page: dict[str, Any], name: str, address: str) -> dict[str, Any]:
 
 def readme(text: str, address: str) -> str:
     """The README with the badge that opens page 04, in the line after its mark."""
-    badge = f"[![Open in Colab](docs/pictures/colab.svg)]({colab_address('04_paint.ipynb', address)})"
+    badge = f"[![Open in Colab](docs/pictures/colab.png)]({colab_address('04_paint.ipynb', address)})"
     return re.sub(r"(?<=<!-- badge -->\n).*", badge, text)
 
 
