@@ -20,14 +20,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recipes import clip, text, transformer, vqgan
+from recipes import clip, large, text, transformer, vqgan
 from recipes.pictures import read
 from vqtools.device import choose
 from vqtools.jobs import load_state, save_state
 from vqtools.models.vqgan import VQGAN
 from vqtools.weights import files
 
-STEPS = {"vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 4_800}
+STEPS = {"vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 4_800, "large": 700}
 VARIANTS = 24  # of every icon, as codes: with six of them the transformer learned these by heart
 
 
@@ -158,6 +158,24 @@ class Starter:
 
         train(job, self.folder / "transformer.state", finish, say=self.say)
 
+    def large(self) -> None:
+        drawer = files.load_vqgan(self.folder / "vqgan.safetensors")
+        rng = random.Random(f"{self.seed} large")
+        squares = large.Squares(large.scenes(read(self.data)), drawer, rng, self.folder / "squares.state")
+        held = large.Squares(large.scenes(read(self.data, "val-*.tar.gz")), drawer, rng)
+        self.say(f"{len(squares.codes)} windows to train on, {len(held.codes)} held out")
+        tower = clip.TextTower(self.folder)
+        icons = files.load_transformer(self.folder / "transformer.safetensors")
+        job, measure = large.training(squares, held, tower, icons, seed=self.seed, steps=self.steps["large"])
+
+        def finish() -> None:
+            files.save_model(
+                self.folder / "large.safetensors", "transformer", large.config(), job.averaged.state_dict()
+            )
+            self.say("held-out " + ", ".join(f"{k} {v:.3f} nats a code" for k, v in measure().items()))
+
+        train(job, self.folder / "large.state", finish, say=self.say)
+
     def export(self) -> None:
         """Round to fp16, put the CLIP into open_clip's form, and write all of it where the package looks."""
         out = files.STARTER
@@ -192,7 +210,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("checkpoints"), help="where states are kept")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0 leaves torch's choice")
-    stages = ["vqgan", "decoder", "text", "clip", "head", "transformer", "export"]
+    stages = ["vqgan", "decoder", "text", "clip", "head", "transformer", "large", "export"]
     parser.add_argument("--only", choices=[*stages, "unpack", "fakes"], help="one stage instead of all")
     for stage, count in STEPS.items():
         parser.add_argument(f"--{stage}-steps", type=int, default=count)

@@ -246,9 +246,7 @@ class Animator:
         start = latents if anchor is None else self._latents(painter, anchor.to(moved))
         # far from the painter's first steps, in which the average is short, and from its limit
         position = min(before["position"], 1000)
-        painter.load_state_dict(
-            {**state, "latents": latents, "average": latents, "start": start, "position": position}
-        )
+        painter.load_state_dict({**state, "latents": latents, "average": latents, "start": start, "position": position})
 
     def _latents(self, painter: Painter, image: Tensor) -> Tensor:
         """A picture's latents, on the CPU; those of a seamless one as if it went on at its edges."""

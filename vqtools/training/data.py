@@ -10,7 +10,7 @@ import math
 import random
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -216,7 +216,7 @@ class Batches:
             )
         self.pictures, self.numbers, self.batch_size, self.side, self.seed = pictures, numbers, batch_size, side, seed
         self.smallest, self.flip, self.rank, self.size = smallest, flip, rank, size
-        self._orders: dict[int, list[int]] = {}
+        self.number = epoch_order(numbers, seed)  # of the picture that is shown n-th
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._ahead: tuple[int, Future[Tensor]] | None = None
 
@@ -238,14 +238,21 @@ class Batches:
             out.append(np.asarray(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else picture))
         return to_images(out)
 
-    def number(self, n: int) -> int:
-        """The number of the picture that is shown n-th."""
-        epoch, place = divmod(n, len(self.numbers))
-        if epoch not in self._orders:
-            order = list(self.numbers)
-            random.Random(f"{self.seed} epoch {epoch}").shuffle(order)
-            self._orders = {epoch: order, **{e: o for e, o in self._orders.items() if e == epoch - 1}}
-        return self._orders[epoch][place]
+
+def epoch_order(numbers: Sequence[int], seed: int) -> Callable[[int], int]:
+    """n -> the number that comes n-th: each once before any comes again, in a new order every time."""
+    orders: dict[int, list[int]] = {}
+
+    def at(n: int) -> int:
+        epoch, place = divmod(n, len(numbers))
+        if epoch not in orders:
+            for old in [e for e in orders if e != epoch - 1]:
+                del orders[old]
+            orders[epoch] = list(numbers)
+            random.Random(f"{seed} epoch {epoch}").shuffle(orders[epoch])
+        return orders[epoch][place]
+
+    return at
 
 
 def squares(pictures: Pictures, numbers: Sequence[int], side: int) -> Tensor:

@@ -124,3 +124,33 @@ class TrainVQGANSettings(Stage1Settings):
         "auto", help="number format of the networks; auto takes the fastest that is safe here", group="advanced"
     )
     tensorboard: bool = option(False, help="write TensorBoard's event files too", group="advanced")
+
+
+class Stage2Settings(Settings):
+    """What a transformer's training may choose."""
+
+    steps: int = option(10_000, help="training steps", ge=1, quick=4)
+    learning_rate: float = option(1e-3, help="the step size at its highest: AdamW's; Muon's is ten times it", gt=0)
+    optimiser: Literal["adamw", "muon"] = option(
+        "adamw", group="advanced",
+        help="AdamW (Loshchilov 2019), or Muon for the blocks' matrices (Jordan 2024): fewer steps, needs torch 2.9",
+    )  # fmt: skip
+    warmup: int = option(200, help="steps over which the rate rises", unit="steps", group="advanced", ge=0)
+    weight_decay: float = option(0.05, help="pull of the matrices towards zero", group="advanced", ge=0)
+    accumulate: int = option(
+        1, help="parts in which a batch is worked through, where the whole does not fit the memory", group="advanced",
+        ge=1,
+    )  # fmt: skip
+    clip_gradient: float = option(1.0, help="longest gradient; longer ones are shortened", group="advanced", gt=0)
+    compile: bool = option(False, help="compile the network: minutes at the start, faster steps", group="advanced")
+    ema: float = option(
+        0.998, help="decay of the averaged weights, which are the ones that are kept", group="advanced", ge=0, lt=1
+    )
+    pkeep: float = option(
+        1.0, help="share of the codes that are read as they are; the others are replaced by any, so that the "
+        "transformer learns to go on from mistakes (Esser 2021)", group="advanced", gt=0, le=1,
+    )  # fmt: skip
+    drop_condition: float = option(
+        0.1, help="share of the classes or captions that are withheld, which guidance needs (Ho 2022)", ge=0, le=1
+    )
+    seed: int = option(0, help="seed of every draw", ge=0)

@@ -225,9 +225,7 @@ def patch_opinions(image: Tensor, images: Tensor, vqgan: VQGAN, steps: int = 60)
         show(ax, one, name if one.ndim > 2 else f"{name}\nmean {float(one.mean()):+.2f}", **how)
     apart = maps[0] - maps[1]
     far = float(apart.abs().max())
-    show(
-        axes[4], apart, "difference (blue): where\nit gives itself away", cmap="RdBu", vmin=-far, vmax=far
-    )
+    show(axes[4], apart, "difference (blue): where\nit gives itself away", cmap="RdBu", vmin=-far, vmax=far)
     return figure
 
 
