@@ -41,7 +41,7 @@ def train(job: Any, state: Path, finish: Callable[[], Any], *, minutes: float = 
     while job.position < job.total:
         report = job.step()
         now = time.monotonic()
-        if job.position % 50 == 0:
+        if job.position % 25 == 0:
             pace = (now - began) / (job.position - first)
             numbers = ", ".join(f"{k} {v:.3f}" for k, v in report.items())
             say(f"{job.position}/{job.total}, {pace:.2f} s a step: {numbers}")
@@ -170,7 +170,7 @@ class Starter:
 
         def finish() -> None:
             files.save_model(
-                self.folder / "large.safetensors", "transformer", large.config(), job.averaged.state_dict()
+                self.folder / "large.safetensors", "transformer", large.CONFIG.to_dict(), job.averaged.state_dict()
             )
             self.say("held-out " + ", ".join(f"{k} {v:.3f} nats a code" for k, v in measure().items()))
 

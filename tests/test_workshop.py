@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtools import media, studio, workshop
+from vqtools import media, studio, trainings, workshop
 from vqtools.device import choose
 from vqtools.settings import UserError
 from vqtools.training.run import Run
@@ -183,7 +183,7 @@ def test_a_batch_that_can_not_be_dealt_to_the_processes_is_said_at_the_start(
 ) -> None:
     both = Team()
     both.size = 2
-    monkeypatch.setattr(workshop, "_team", lambda machine: both)
+    monkeypatch.setattr(trainings, "team_of", lambda machine: both)
     with pytest.raises(UserError, match="batch_size 5 can't be dealt to 2 processes; take 4"):
         training(tmp_path, batch_size=5)
 

@@ -23,7 +23,7 @@ from vqtools import __version__
 from vqtools.cli_animate import animate
 from vqtools.cli_paint import out_path, paint, save
 from vqtools.cli_sheets import blocks, drafts, grid
-from vqtools.cli_training import train_vqgan
+from vqtools.cli_training import train_transformer, train_vqgan
 from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
 from vqtools.settings import Settings, UserError, shorten
 
@@ -75,6 +75,7 @@ command.add_command(drafts)
 command.add_command(grid)
 command.add_command(blocks)
 command.add_command(train_vqgan)
+command.add_command(train_transformer)
 
 
 def _sample_settings() -> type[Settings]:

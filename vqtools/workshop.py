@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +27,7 @@ from vqtools.training.data import Batches, Pictures, find_pictures, split, squar
 from vqtools.training.run import Run
 from vqtools.training.settings import TrainVQGANSettings
 from vqtools.training.stage1 import Stage1
-from vqtools.training.team import Team
+from vqtools.trainings import Training, begin
 from vqtools.weights import files, registry
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -107,11 +105,13 @@ def _lend_vgg() -> None:
             wanted.symlink_to(fetched)
 
 
-class VQGANTraining:
+class VQGANTraining(Training[Stage1]):
     """A VQGAN's training with its folder, as a job: trains, measures, logs, saves.
 
-    The weights that are measured and kept are the averaged ones. Only the team's first process writes.
+    The weights that are measured and kept are the averaged ones.
     """
+
+    key = "stage1"
 
     def __init__(
         self,
@@ -122,46 +122,9 @@ class VQGANTraining:
         held: Tensor,
         distance: Distance,
     ) -> None:
-        self.settings, self.stage1, self.run, self.pictures = settings, stage1, run, pictures
+        super().__init__(settings, stage1, run)
+        self.settings, self.stage1, self.pictures = settings, stage1, pictures
         self.held, self.distance = held, distance
-        self.measured: dict[str, float] = {}
-        self.best = math.inf
-        self.model: Path | None = None  # where the model lies when it is finished
-        self._saved = time.monotonic()
-        self._board = _tensorboard(run.folder) if settings.tensorboard and stage1.team.rank == 0 else None
-
-    @property
-    def position(self) -> int:
-        return self.stage1.position
-
-    @property
-    def total(self) -> int:
-        return self.stage1.total
-
-    @property
-    def first(self) -> bool:
-        return self.stage1.team.rank == 0
-
-    def step(self) -> dict[str, float]:
-        """One batch; now and then a measurement, a row of the log, a saved state."""
-        report = self.stage1.step()
-        if not math.isfinite(report["loss"]):
-            raise UserError(
-                f"the loss is {report['loss']} after step {self.position}; go on from the last state with a lower "
-                f"--learning-rate than {self.settings.learning_rate:g}"
-            )
-        last = self.position == self.total
-        due = last or self.position % self.settings.measure_every == 0
-        if due and self.first:
-            report = report | self.measure()
-        if self.first and (due or self.position % 10 == 0 or self.position == 1):
-            self.run.log(self.position, report)
-            if self._board:
-                for name, value in report.items():
-                    self._board.add_scalar(name, value, self.position)
-        if last or time.monotonic() - self._saved > 60 * self.settings.save_minutes:
-            self.save()
-        return report
 
     def measure(self) -> dict[str, float]:
         """Measure the averaged weights on the held-out pictures; write what they make of them, and the best so far."""
@@ -186,16 +149,6 @@ class VQGANTraining:
         files.save_model(path, "vqgan", replace(network.config, ema_decay=None).to_dict(), tensors, **about)
         return path
 
-    def save(self) -> None:
-        """Write the state; at the end also the model, where `paint --vqgan NAME` finds it."""
-        if not self.first:
-            return
-        self.run.save(self.position, self.state_dict())
-        self._saved = time.monotonic()
-        if self.position == self.total:
-            registry.home().mkdir(parents=True, exist_ok=True)
-            self.model = self.export(registry.home() / f"{self.settings.name}.safetensors")
-
     def preview(self) -> Image.Image:
         """Held-out pictures, and below each what the VQGAN makes of it."""
         if not len(self.held):
@@ -213,13 +166,6 @@ class VQGANTraining:
 
     def atlas(self) -> Image.Image:
         return atlas(self.stage1.averaged)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"stage1": self.stage1.state_dict(), "best": self.best, "measured": self.measured}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.stage1.load_state_dict(state["stage1"])
-        self.best, self.measured = state["best"], state["measured"]
 
 
 @torch.no_grad()
@@ -254,20 +200,8 @@ def train_vqgan(
 
     UserError where there are too few pictures, no such model, or a run of that name already.
     """
-    run = Run(Path(folder) / settings.name)
-    if not settings.name or Path(settings.name).name != settings.name or settings.name.startswith("."):
-        raise UserError(f"name {shorten(settings.name)} is no file name; use letters, digits and dashes")
-    team = _team(machine)
-    state = None
-    if resume:
-        kept, state = team.told((run.settings(), run.load()) if team.rank == 0 else None)
-        settings = TrainVQGANSettings.parse(kept)
-    machine = machine or choose(precision=settings.precision)
-    if team.accelerator:
-        machine = replace(machine, device=team.accelerator.device)
-    if settings.batch_size % team.size:
-        fitting = max(team.size, settings.batch_size // team.size * team.size)
-        raise UserError(f"batch_size {settings.batch_size} can't be dealt to {team.size} processes; take {fitting}")
+    begun = begin(settings, folder=folder, resume=resume, machine=machine)
+    settings, team, machine = begun.settings, begun.team, begun.machine
     try:
         ground = ImageColor.getrgb(settings.ground)[:3]
     except ValueError:
@@ -290,15 +224,8 @@ def train_vqgan(
     stage1 = Stage1(
         settings.model_copy(update=kept), vqgan, discriminator, distance, batches, precision=precision, team=team
     )
-    job = VQGANTraining(settings, stage1, run, pictures, squares(pictures, held, settings.size), distance)
-    if state is not None:
-        job.load_state_dict(state)
-        run.rewind(job.position)
-        if job.position == job.total:  # nothing left to do but to write the model, which may have been deleted
-            job.save()
-    elif team.rank == 0 and not resume:
-        run.begin({**settings.model_dump(mode="json")})
-        run.write("about.txt", f"perceptual distance: {name}\ndevice: {machine.describe()}\n")
+    job = VQGANTraining(settings, stage1, begun.run, pictures, squares(pictures, held, settings.size), distance)
+    job.begin(begun, f"perceptual distance: {name}")
     return job
 
 
@@ -326,20 +253,3 @@ def _network(settings: TrainVQGANSettings) -> VQGAN:
         nearest = max(vqgan.f, round(settings.size / vqgan.f) * vqgan.f)
         raise UserError(f"size {settings.size} is not a multiple of {vqgan.f}; the nearest is {nearest}")
     return vqgan
-
-
-def _team(machine: Machine | None) -> Team:
-    """Alone, or one of the processes that `accelerate launch` started."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Team()
-    from accelerate import Accelerator
-
-    return Team(Accelerator(cpu=(machine or choose()).device.type == "cpu"))
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError("TensorBoard is not installed; pip install tensorboard, or leave --tensorboard away") from None
-    return SummaryWriter(folder)

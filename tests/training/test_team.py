@@ -49,8 +49,8 @@ def environments(count: int) -> list[dict[str, str]]:
     return [{**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
-def processes(count: int, out: Path) -> dict[str, torch.Tensor]:
-    call = [sys.executable, str(Path(__file__).with_name("team_run.py")), str(out)]
+def processes(count: int, out: Path, script: str = "team_run.py") -> dict[str, torch.Tensor]:
+    call = [sys.executable, str(Path(__file__).with_name(script)), str(out)]
     team = [subprocess.Popen(call, env=env, stderr=subprocess.PIPE, text=True) for env in environments(count)]
     for process in team:
         _, errors = process.communicate(timeout=300)

@@ -50,12 +50,19 @@ class CLIP(nn.Module):
         tokens = self.tokenizer(texts).to(self.mean.device)
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)  # type: ignore[operator]
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether :meth:`embed_words` can tell the words of a text from what stands around them."""
+        return hasattr(getattr(self.model, "text", self.model), "eos_id")
+
     @torch.no_grad()
     def embed_words(self, texts: list[str], count: int) -> Tensor:
         """Texts -> the embeddings (n, count, d) of their first word pieces, zeros after the last.
 
         For CLIPs whose tokens stand between one first and one last special token, as our own.
         """
+        if not count:
+            return self.mean.new_zeros(len(texts), 0, 0)
         tower: Any = getattr(self.model, "text", self.model)
         tokens = self.tokenizer(texts).to(self.mean.device)[:, 1 : count + 1]
         word = (tokens != tower.pad_id) & (tokens != tower.eos_id)

@@ -6,6 +6,7 @@ unpacked to disk, and a file that can't be read is skipped, named and counted.
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import tarfile
@@ -26,6 +27,8 @@ from vqtools.settings import UserError
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _LARGEST_FILE = 256 * 2**20  # bytes of one picture inside an archive
 _LARGEST_SHARDS = 4 * 2**30  # bytes of compressed shards, which have to be held in memory
+_LARGEST_TEXT = 2**16  # bytes of one caption's file
+_TEXTS = {".txt", ".json"}
 _LARGEST_CACHE = 2**30  # bytes of decoded pictures that are kept
 
 
@@ -124,6 +127,55 @@ def _in_tar(path: Path) -> Iterator[Source]:
 
 def _is_picture(member: tarfile.TarInfo) -> bool:
     return member.isfile() and Path(member.name).suffix.lower() in SUFFIXES and member.size <= _LARGEST_FILE
+
+
+def find_captions(path: Path, sources: Sequence[Source]) -> list[list[str]]:
+    """What is written of each picture: the lines of a .txt of its name, or "caption" or "text" in such a .json.
+
+    They lie beside the pictures, or are members of the same archives as webdataset has them; none is an empty list.
+    """
+    wanted = {source.name.rpartition(".")[0] for source in sources}
+    found: dict[str, list[str]] = {}
+    for stem, kind, content in _texts(path):
+        if stem in wanted and (lines := _captions(kind, content)):
+            found.setdefault(stem, []).extend(lines)
+    return [found.get(source.name.rpartition(".")[0], []) for source in sources]
+
+
+def _texts(path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Stem, kind and content of each small text in a folder, a zip or tars."""
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        for file in files:
+            if file.suffix in _TEXTS and file.stat().st_size <= _LARGEST_TEXT:
+                yield str(file.relative_to(path).with_suffix("")), file.suffix, file.read_bytes()
+        shards = [p for p in files if p.name.endswith((".tar", ".tar.gz", ".tgz"))]
+    elif zipfile.is_zipfile(path):
+        shards = []
+        with zipfile.ZipFile(path) as archive:
+            for one in archive.infolist():
+                if Path(one.filename).suffix in _TEXTS and one.file_size <= _LARGEST_TEXT:
+                    yield one.filename.rpartition(".")[0], Path(one.filename).suffix, archive.read(one)
+    else:
+        shards = [path]
+    for shard in shards:
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                small = member.isfile() and member.size <= _LARGEST_TEXT
+                if small and Path(member.name).suffix in _TEXTS and (content := tar.extractfile(member)):
+                    yield member.name.rpartition(".")[0], Path(member.name).suffix, content.read()
+
+
+def _captions(kind: str, content: bytes) -> list[str]:
+    text = content.decode("utf-8", "replace")
+    if kind == ".json":
+        try:
+            told = json.loads(text)
+        except (ValueError, RecursionError):
+            return []
+        texts = [told[key] for key in ("caption", "text") if key in told] if isinstance(told, dict) else []
+        text = "\n".join(one for one in texts if isinstance(one, str))
+    return [line for line in (" ".join(line.split())[:500] for line in text.splitlines()) if line]
 
 
 class Pictures:

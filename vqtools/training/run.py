@@ -64,6 +64,18 @@ class Run:
         finally:
             temporary.unlink(missing_ok=True)
 
+    @property
+    def finished(self) -> bool:
+        """Whether all steps were made, or all that were any good."""
+        if (self.folder / "finished.txt").is_file():
+            return True
+        states = self.states()  # a run of a version that wrote no such file
+        return self.exists and bool(states) and states[-1][0] == self.settings().get("steps")
+
+    def finish(self, step: int) -> None:
+        """Note that nothing is left to do."""
+        self.write("finished.txt", f"after step {step}\n")
+
     # -- states
 
     def states(self) -> list[tuple[int, Path]]:

@@ -154,3 +154,57 @@ class Stage2Settings(Settings):
         0.1, help="share of the classes or captions that are withheld, which guidance needs (Ho 2022)", ge=0, le=1
     )
     seed: int = option(0, help="seed of every draw", ge=0)
+
+
+class TrainTransformerSettings(Stage2Settings):
+    """What `vqtools train-transformer` may be told; `workshop_transformer.suggest` chooses what is left open."""
+
+    folder: str = option("pictures", help="a folder, a zip, or tar shards of pictures")
+    name: str = option("my-transformer", help="what the model is called afterwards, and the folder of the run")
+    vqgan: str = option("starter", help="name or path of the VQGAN whose codes are learned")
+    condition: Literal["none", "class", "caption", "codes"] = option(
+        "none",
+        help="what is told beforehand: nothing, the folder that a picture lies in, its caption (a .txt or .json of its "
+        "name), or the codes of another picture (see --others)",
+    )  # fmt: skip
+    holes: bool = option(
+        True, help="also learn to fill holes and to grow a picture in every direction, from its known parts"
+    )
+    others: str = option(
+        "", help="a second folder with a picture of the same name for each: depth, edges, a coarser one",
+        group="pictures",
+    )  # fmt: skip
+    clip: str = option("starter", help="the CLIP that reads captions, a name or a folder", group="network")
+    grid: int = option(
+        12, help="side of the window in codes: what the transformer sees at once", group="network", ge=2, le=64, quick=4
+    )
+    batch_size: int = option(32, help="pictures a step", ge=1, quick=4)
+    layers: int = option(6, help="blocks of the transformer", group="network", ge=1, quick=2)
+    heads: int = option(4, help="attention heads of each block", group="network", ge=1)
+    width: int = option(288, help="numbers a token, a multiple of the heads", group="network", ge=8, quick=64)
+    dropout: float = option(0.1, help="share of the numbers that are withheld in training", group="network", ge=0, lt=1)
+    rotary: bool = option(
+        False, help="tell positions by turning (Su 2021), by rows and columns; more exact, a little slower",
+        group="network",
+    )  # fmt: skip
+    views: int = option(
+        8, help="squares that are cut from each picture, once and for all", group="pictures", ge=1, quick=2
+    )
+    smallest_crop: float = option(
+        0.6, help="smallest square that is cut, as a share of the short side; 1 for whole pictures", group="pictures",
+        gt=0, le=1,
+    )  # fmt: skip
+    flip: bool = option(True, help="mirror every other square", group="pictures")
+    ground: str = option("white", help="colour behind transparent pictures: a name or #rrggbb", group="pictures")
+    measure_every: int = option(
+        100, help="steps between two measurements on held-out pictures", group="advanced", ge=1, quick=2
+    )
+    patience: int = option(
+        6, help="measurements without a better one after which the training ends, before it learns the pictures by "
+        "heart; 0 for never", group="advanced", ge=0,
+    )  # fmt: skip
+    save_minutes: float = option(3.0, help="minutes between two saved states", group="advanced", ge=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
+        "auto", help="number format of the network; auto takes the fastest that is safe here", group="advanced"
+    )
+    tensorboard: bool = option(False, help="write TensorBoard's event files too", group="advanced")

@@ -74,7 +74,7 @@ class TrainPanel:
     def unfinished(self) -> bool:
         """Whether the run of the form's name is still to be made, or to be ended."""
         run = Run(self.where / str(self.form.values()["name"]))
-        return not (run.exists and finished(run))
+        return not run.finished
 
     async def run(self) -> Path | None:
         """Do what Train does, in this cell: the finished model's file, or None if it was stopped."""
@@ -87,7 +87,7 @@ class TrainPanel:
         self.form.forget_notes()
         settings = self.form.settings().quick()
         run = Run(self.where / settings.name)
-        resume = run.exists and not finished(run)
+        resume = run.exists and not run.finished
 
         def make() -> Job:
             job = workshop.train_vqgan(settings, folder=self.where, resume=resume)
@@ -143,9 +143,3 @@ class TrainPanel:
                 self.form.note(name, "from the next run")
 
         self.runner.guarded(act)(None)
-
-
-def finished(run: Run) -> bool:
-    """Whether a run has made all its steps."""
-    states, total = run.states(), run.settings().get("steps")
-    return bool(states) and states[-1][0] == total
