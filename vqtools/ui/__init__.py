@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vqtools.ui.painting import PaintPanel
     from vqtools.ui.panels import SamplePanel
     from vqtools.ui.runner import Runner
-    from vqtools.ui.training import TrainPanel
+    from vqtools.ui.training import TrainPanel, TransformerPanel
 
 _HOMES = {
     "AnimatePanel": "vqtools.ui.animation",
@@ -25,10 +25,21 @@ _HOMES = {
     "Runner": "vqtools.ui.runner",
     "SamplePanel": "vqtools.ui.panels",
     "TrainPanel": "vqtools.ui.training",
+    "TransformerPanel": "vqtools.ui.training",
     "test_card": "vqtools.ui.animation",
 }
 
-__all__ = ["AnimatePanel", "Form", "Models", "PaintPanel", "Runner", "SamplePanel", "TrainPanel", "test_card"]
+__all__ = [
+    "AnimatePanel",
+    "Form",
+    "Models",
+    "PaintPanel",
+    "Runner",
+    "SamplePanel",
+    "TrainPanel",
+    "TransformerPanel",
+    "test_card",
+]
 
 
 def __getattr__(name: str) -> Any:

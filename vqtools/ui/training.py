@@ -1,4 +1,4 @@
-"""The panel of notebook 01: pictures in, a VQGAN out, and everything to watch in between.
+"""The panels of notebooks 01 and 02: pictures in, a VQGAN or a transformer out, and everything to watch in between.
 
 Knows which settings, job and run belong together; nothing about how a network learns.
 """
@@ -9,36 +9,55 @@ import html
 import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import ipywidgets as widgets
 
 from vqtools.jobs import Job
-from vqtools.settings import UserError, quick_requested
+from vqtools.settings import Settings, UserError, quick_requested
 from vqtools.training.run import Run
-from vqtools.training.settings import TrainVQGANSettings
+from vqtools.training.settings import TrainTransformerSettings, TrainVQGANSettings
 from vqtools.ui.figures import curve
 from vqtools.ui.form import Form
 from vqtools.ui.panels import STYLE
 from vqtools.ui.runner import Runner
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from vqtools.workshop import VQGANTraining
+    from vqtools.workshop_transformer import TransformerTraining
 
-CURVES = ("loss", "held-out psnr", "held-out perceptual", "usage", "perplexity", "disc")
+S = TypeVar("S", bound=Settings)
 
 
-class TrainPanel:
-    """A folder of pictures, and the VQGAN that learns from it. Display it; press Train, or `await panel.run()`.
+class TrainingPanel(Generic[S]):
+    """A folder of pictures, and what learns from it. Display it; press Train, or `await panel.run()`.
 
     What `settings` leaves open is chosen by what the folder holds, and stands in the form. A run that was stopped, or
-    whose kernel died, goes on where its last state was saved when Train is pressed again.
+    whose kernel died, goes on where its last state was saved when Train is pressed again. Each kind of training says
+    what it suggests, how it is made, which curves it draws and what it shows beside them.
     """
 
-    def __init__(self, settings: TrainVQGANSettings | None = None, *, where: str | Path = ".") -> None:
-        from vqtools.workshop import suggest
+    curves_of: tuple[str, ...] = ()
+    suggestions: ClassVar[dict[str, tuple[str, ...]]] = {}
+    about: tuple[str, ...] = ("folder", "name")  # what stays when another folder is chosen
 
-        settings = settings or TrainVQGANSettings()
+    def suggest(self, given: dict[str, Any]) -> tuple[S, list[str]]:
+        raise NotImplementedError
+
+    def make(self, settings: S, resume: bool) -> Any:
+        """The training as a job."""
+        raise NotImplementedError
+
+    def beside(self, job: Any) -> Image | None:
+        """A picture to stand beside the curves."""
+
+    def ready(self, job: Any) -> str:
+        """What to do with the finished model."""
+        raise NotImplementedError
+
+    def __init__(self, settings: S, *, where: str | Path = ".") -> None:
         self.where = Path(where)
         self.runner = Runner(self._plan, finish=self._finish, report=self._show_curves, verb="Train")
         self.reasons = widgets.HTML()
@@ -48,11 +67,11 @@ class TrainPanel:
         self.codebook = widgets.Image(format="png", layout=widgets.Layout(width="256px", visibility="hidden"))
         problem = None
         try:
-            settings, why = suggest(settings.model_dump(exclude_unset=True))
+            settings, why = self.suggest(settings.model_dump(exclude_unset=True))
             self._explain(why)
         except UserError as error:
             problem = error
-        self.form = Form(settings, apart=("folder",), suggestions={"from_": ("starter", "none")})
+        self.form = Form(settings, apart=("folder",), suggestions=self.suggestions)
         self.form.on_change = self._changed
         page = widgets.HBox([self.runner.view, self.form.body])
         page.add_class("vqtools-page")
@@ -82,15 +101,13 @@ class TrainPanel:
         return job.model if job is not None else None
 
     def _plan(self) -> Callable[[], Job]:
-        from vqtools import workshop
-
         self.form.forget_notes()
-        settings = self.form.settings().quick()
+        settings: Any = self.form.settings().quick()
         run = Run(self.where / settings.name)
         resume = run.exists and not run.finished
 
         def make() -> Job:
-            job = workshop.train_vqgan(settings, folder=self.where, resume=resume)
+            job = self.make(settings, resume)
             if resume:
                 self.form.load(job.settings)
                 self.runner.say(
@@ -102,27 +119,30 @@ class TrainPanel:
 
     def _finish(self, job: Any) -> str:
         self._show_curves(job)
-        self._show_codebook(job)
+        self._show_beside(job)
         if job.position < job.total:
             job.save()
             return f"saved in {job.run.folder}; Train goes on from here"
         skipped = f" · skipped {len(job.pictures.broken)} broken pictures" if job.pictures.broken else ""
-        return f"{job.settings.name} is ready: choose it as VQGAN in 04_paint{skipped}"
+        return f"{self.ready(job)}{skipped}"
 
     def _show_curves(self, job: Any, report: Any = None) -> None:
         """The log as curves; called after every step that is shown, cheap where nothing new was logged."""
         _, rows = job.run.read_log()
         drawn = [
-            curve(name, [(float(row["step"]), float(row[name])) for row in rows if row.get(name)]) for name in CURVES
+            curve(name, [(float(row["step"]), float(row[name])) for row in rows if row.get(name)])
+            for name in self.curves_of
         ]
         value = "".join(drawn)
         if value != self.curves.value:
             self.curves.value = value
-            self._show_codebook(job)
+            self._show_beside(job)
 
-    def _show_codebook(self, job: VQGANTraining) -> None:
+    def _show_beside(self, job: Any) -> None:
+        if (picture := self.beside(job)) is None:
+            return
         data = io.BytesIO()
-        job.atlas().save(data, "PNG")
+        picture.save(data, "PNG")
         self.codebook.value = data.getvalue()
         self.codebook.layout.visibility = "visible"
 
@@ -134,12 +154,62 @@ class TrainPanel:
     def _changed(self, name: str) -> None:
         def act() -> None:
             if name == "folder":
-                from vqtools.workshop import suggest
-
-                settings, why = suggest({"folder": self.form.values()["folder"], "name": self.form.values()["name"]})
+                settings, why = self.suggest({name: self.form.values()[name] for name in self.about})
                 self.form.load(settings)
                 self._explain(why)
             if self.runner.state != "idle":
                 self.form.note(name, "from the next run")
 
         self.runner.guarded(act)(None)
+
+
+class TrainPanel(TrainingPanel[TrainVQGANSettings]):
+    """The panel of notebook 01: a folder of pictures, and the VQGAN that learns from it."""
+
+    curves_of = ("loss", "held-out psnr", "held-out perceptual", "usage", "perplexity", "disc")
+    suggestions: ClassVar[dict[str, tuple[str, ...]]] = {"from_": ("starter", "none")}
+
+    def __init__(self, settings: TrainVQGANSettings | None = None, *, where: str | Path = ".") -> None:
+        super().__init__(settings or TrainVQGANSettings(), where=where)
+
+    def suggest(self, given: dict[str, Any]) -> tuple[TrainVQGANSettings, list[str]]:
+        from vqtools.workshop import suggest
+
+        return suggest(given)
+
+    def make(self, settings: TrainVQGANSettings, resume: bool) -> VQGANTraining:
+        from vqtools.workshop import train_vqgan
+
+        return train_vqgan(settings, folder=self.where, resume=resume)
+
+    def beside(self, job: VQGANTraining) -> Image:
+        return job.atlas()
+
+    def ready(self, job: VQGANTraining) -> str:
+        return f"{job.settings.name} is ready: choose it as VQGAN in 04_paint"
+
+
+class TransformerPanel(TrainingPanel[TrainTransformerSettings]):
+    """The panel of notebook 02: a folder of pictures, a VQGAN, and the transformer that learns its codes."""
+
+    curves_of = ("bits", "held-out bits", "held-out nll in holes", "gradient")
+    about = ("folder", "name", "vqgan")
+
+    def __init__(self, settings: TrainTransformerSettings | None = None, *, where: str | Path = ".") -> None:
+        super().__init__(settings or TrainTransformerSettings(), where=where)
+
+    def suggest(self, given: dict[str, Any]) -> tuple[TrainTransformerSettings, list[str]]:
+        from vqtools.workshop_transformer import suggest
+
+        return suggest(given)
+
+    def make(self, settings: TrainTransformerSettings, resume: bool) -> TransformerTraining:
+        from vqtools.workshop_transformer import train_transformer
+
+        return train_transformer(settings, folder=self.where, resume=resume)
+
+    def ready(self, job: TransformerTraining) -> str:
+        early = (
+            f" (it stopped at step {job.position}, before it knew the pictures by heart)" if job.stopped_early else ""
+        )
+        return f"{job.settings.name} is ready{early}: choose it as transformer in 03_sample, with {job.settings.vqgan}"
