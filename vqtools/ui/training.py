@@ -107,9 +107,10 @@ class TrainingPanel(Generic[S]):
         resume = run.exists and not run.finished
 
         def make() -> Job:
-            job = self.make(settings, resume)
+            made = self.make(settings, resume)
+            job: Job = made
             if resume:
-                self.form.load(job.settings)
+                self.form.load(made.settings)
                 self.runner.say(
                     f"Going on with {settings.name} at step {job.position}, with the settings it began with"
                 )
