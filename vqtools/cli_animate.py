@@ -145,12 +145,7 @@ def _make(settings: AnimateSettings, project: Project) -> int:
         expected = filming.estimate(job)
         already = f"; {begun} are there" if begun else ""
         click.echo(f"{expected}{already}; Ctrl-C stops and keeps what is made", err=True)
-        free = shutil.disk_usage(project.folder).free
-        if expected.bytes > free:
-            raise UserError(
-                f"{expected.bytes / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free on the disk of"
-                f" {str(project.folder)!r}; take fewer frames or another folder with --out"
-            )
+        project.check_room(expected.bytes)
     finished = jobs.run(job, label="animating")
     way_on = f"vqtools animate --resume {project.folder}"
     if not job.done:

@@ -18,6 +18,7 @@ from PIL import Image
 from vqtools import media
 from vqtools.animation import camera
 from vqtools.animation.animator import Animator, match_colours, sharpen
+from vqtools.animation.project import Project
 from vqtools.settings import UserError
 
 Make = Callable[..., Any]
@@ -122,6 +123,20 @@ def test_the_last_frames_thrown_away_and_another_path_taken(animator: Make, tmp_
     run(animator(tmp_path, frames=6, prompt="the blue sea", frame_learning_rate=1.0))
     other = frames(tmp_path)
     assert same(other[:3], expected[:3]) and not np.array_equal(other[-1], expected[-1])
+
+
+def test_a_job_goes_back_some_frames_and_on_another_way(animator: Make, tmp_path: Path) -> None:
+    job = run(animator(tmp_path, frames=8), until=6)
+    before = frames(tmp_path)
+    assert job.rewind(3) == job.done == 3 and len(frames(tmp_path)) == 3
+    job.steer({"prompt": "the blue sea", "frame_learning_rate": 1.0})
+    run(job)
+    after = frames(tmp_path)
+    assert len(after) == 8 and same(after[:3], before[:3]) and not np.array_equal(after[4], before[4])
+    again = Project.open(tmp_path).record["settings"]
+    assert (again["prompt"], again["frame_learning_rate"]) == ("the blue sea", 1.0)
+    with pytest.raises(UserError, match="at most 7 can"):
+        job.rewind(8)
 
 
 def test_states_of_long_runs_are_thinned(animator: Make, tmp_path: Path) -> None:

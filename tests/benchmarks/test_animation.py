@@ -5,9 +5,11 @@ pytest -m benchmark -s tests/benchmarks/test_animation.py
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 
 from vqtools import filming, media
+from vqtools.animation import forecast
 from vqtools.animation.animator import Animator
 from vqtools.animation.octaves import OctaveZoom
 from vqtools.animation.project import Project, film
@@ -73,17 +76,28 @@ def sharpness(pictures: Sequence[np.ndarray]) -> float:
     return float(np.mean([cv2.Laplacian(grey(picture), cv2.CV_64F).var() for picture in pictures]))
 
 
+def processor() -> float:
+    """Seconds of processor time, ffmpeg's included: what a core of its own would take, also on a busy machine."""
+    return sum(os.times()[:4])
+
+
 @pytest.mark.parametrize(("octave", "limit"), [(False, 360), (True, 120)])
-def test_five_seconds_of_zoom_and_the_estimate(tmp_path: Path, octave: bool, limit: int) -> None:
+def test_five_seconds_of_zoom_and_the_estimate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, octave: bool, limit: int
+) -> None:
     job = job_of(tmp_path, size=(256, 256), frames=60, fps=12, octave_zoom=octave, iterations=100 if not octave else 60)
+    monkeypatch.setattr(forecast, "time", types.SimpleNamespace(perf_counter=processor))
     expected = filming.estimate(job).seconds
-    started = time.perf_counter()
+    started, used = time.perf_counter(), processor()
     run(job)
     film(job.project, job.settings)
-    took = time.perf_counter() - started
-    print(f"{'octave zoom' if octave else 'zoom'}, 60 frames of 256x256: {took:.0f} s, {expected:.0f} s foretold")
-    assert abs(took - expected) <= 0.25 * took
-    assert took <= limit
+    took, used = time.perf_counter() - started, processor() - used
+    print(
+        f"{'octave zoom' if octave else 'zoom'}, 60 frames of 256x256: {used:.0f} s of processor time,"
+        f" {expected:.0f} foretold; {took:.0f} s by the clock at a load of {os.getloadavg()[1]:.1f}"
+    )
+    assert abs(used - expected) <= 0.25 * used
+    assert used <= limit
 
 
 def test_what_a_frame_costs_beside_its_guidance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -24,6 +24,7 @@ from vqtools.animation.settings import AnimateSettings
 from vqtools.animation.track import Moment, Track
 from vqtools.animation.ways import CameraWay, FilmWay, Way
 from vqtools.painting.painter import Painter
+from vqtools.settings import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -109,6 +110,28 @@ class Animator:
         self._settings, self.track = settings, track
         self.way = self._way()
         self.plan = list(self._plan())
+
+    def rewind(self, frames: int) -> int:
+        """Throw the last frames away and stand where they began, to take another path; how many frames are left.
+
+        UserError where no state is kept so far back: the last sixty frames and every thirtieth before have one.
+        """
+        positions = self.project.positions()
+        if not any(position <= self.made - frames for position in positions):
+            most = self.made - min(positions, default=self.made)
+            raise UserError(f"{frames} frames can't be thrown away; at most {most} can, or start anew")
+        self.project.rewind(frames)
+        state = self.project.load_state()
+        assert state is not None
+        self.load_state_dict(state)
+        self.project.trim_log(self.done)
+        return self.done
+
+    def steer(self, changes: Mapping[str, Any]) -> None:
+        """Other settings from the next frame on, in the folder too, so that a resumed run has them."""
+        self.settings = type(self.settings).parse({**self.settings.model_dump(), **changes})
+        self.project.record["settings"] = self.settings.model_dump(mode="json")
+        self.project.save()
 
     def _way(self) -> Way:
         s, track = self.settings, self.track

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,6 +72,15 @@ class Project:
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.record, indent=1, ensure_ascii=True, allow_nan=False)
         _replace(self.folder / "settings.json", text + "\n")
+
+    def check_room(self, wanted: int) -> None:
+        """UserError where the disk has less room than that many bytes."""
+        free = shutil.disk_usage(self.folder).free
+        if wanted > free:
+            raise UserError(
+                f"{wanted / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free on the disk of"
+                f" {str(self.folder)!r}; take fewer frames or another folder"
+            )
 
     def save_frame(self, number: int, picture: Image, about: Mapping[str, Any], folder: str = "frames") -> Path:
         path = self.folder / folder / video.PATTERN.format(number)

@@ -6,22 +6,37 @@ Knows which settings, job and folder belong together; nothing about how a frame 
 from __future__ import annotations
 
 import html
+import io
 import secrets
+import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 
-from vqtools.animation.settings import AnimateSettings
+from vqtools.animation.settings import CURVES, MOTIONS, STILL, AnimateSettings
 from vqtools.jobs import Job
 from vqtools.media import file_stem
+from vqtools.settings import UserError
+from vqtools.ui.curves import Curves
 from vqtools.ui.panels import Panel
+
+MIME = {"mp4": "video/mp4", "webm": "video/webm", "gif": "image/gif"}
+_FOR_A_NEW_RUN = {"size", "frames", "fps", "seed", "vqgan", "clip", "transformer", "grids", "precision",
+                  "clip_precision", "compile", "iterations", "preset", "format"}  # fmt: skip
 
 
 class AnimatePanel(Panel):
-    """Prompts and a motion, frames on disk, a video at the end; what it will take is said before the first frame."""
+    """Prompts and a motion, frames on disk, a video at the end; what it will take is said before the first frame.
+
+    *Dry run* plays the motion on a test card, *Forecast* says what it will take and waits, *Throw away* goes back some
+    frames: what is changed in the form then counts from there. Everything the buttons do can be called from a cell.
+    """
 
     verb = "Animate"
+    steered = True
     hint = "Say what you want to see, choose a motion, and press Animate."
 
     def __init__(
@@ -31,47 +46,207 @@ class AnimatePanel(Panel):
         self.note = widgets.HTML()
         self.note.add_class("vqtools-note")
         self.video = widgets.Output()
+        self.video.add_class("vqtools-films")
+        self.waveform = widgets.Image(format="png", layout=widgets.Layout(display="none", max_width="640px"))
         super().__init__(settings or AnimateSettings(), folder=folder, **options)
-        self.view.children = (*self.view.children, self.note, self.video)
+        self._held: set[str] = set()  # fields changed while no frame was being made: they count when it goes on
+        self.curves = Curves(AnimateSettings.parse(self.form.values()), self._draw)
+        self.runner.going_on = self._let_go
+        self.view.children = (*self.view.children, self._tools(), self.note, self._folded(), self.waveform, self.video)
+
+    def _tools(self) -> Any:
+        self.back = widgets.BoundedIntText(30, min=1, max=10_000, layout=widgets.Layout(width="70px"))
+        self.tools = {
+            name: widgets.Button(description=text, tooltip=tip, layout=widgets.Layout(width=width))
+            for name, text, tip, width in (
+                ("dry", "Dry run", "the motion on a test card, in seconds", "84px"),
+                ("forecast", "Forecast", "time, frames and disk; Resume then begins", "84px"),
+                ("back", "Throw away", "the last frames go; then change something and resume", "96px"),
+            )
+        }
+        for name, act in {"dry": self.dry_run, "forecast": self.forecast, "back": self._back}.items():
+            self.tools[name].on_click(self.runner.guarded(act))
+        row = widgets.HBox([*self.tools.values(), self.back, widgets.Label("frames")])
+        row.add_class("vqtools-row")
+        return row
+
+    def _folded(self) -> Any:
+        folded = widgets.Accordion(children=[self.curves.view], selected_index=0)
+        folded.set_title(0, "curves: drag a point, double-click for a new one or to take one away")
+        folded.add_class("vqtools-folded")
+        return folded
 
     async def run(self) -> Path | None:
         """Do what Animate does, in this cell: the video's file, also of the frames that were made before a stop."""
         job = await self.runner.run()
         return self.film if job is not None and job.position else None
 
+    # What the buttons do.
+
+    def dry_run(self) -> threading.Thread:
+        """Play the motion on a test card, under the sound that it follows; returns the thread that makes it."""
+        settings: Any = self.form.settings()
+
+        def make() -> None:
+            try:
+                if settings.audio:
+                    self._hear(settings)
+                self._show_film(test_card(settings))
+            except Exception as error:
+                self.runner.fail(error)
+            else:
+                self.note.value = f"The motion alone, {settings.frames} frames on a test card."
+
+        thread = threading.Thread(target=make, daemon=True, name="vqtools dry run")
+        thread.start()
+        return thread
+
+    def forecast(self) -> None:
+        """Say what it will take, and wait: Resume begins, Stop forgets it."""
+        self.runner.start(held=True)
+
+    def throw_away(self, frames: int) -> None:
+        """Go back by the last frames; the form's settings count from there, when it goes on."""
+
+        def act(job: Any) -> str:
+            if not hasattr(job, "rewind"):
+                raise UserError("an octave zoom has no frames to go back by: they are cut from its pictures")
+            return f"{job.rewind(frames)} frames are left; change something, and Resume"
+
+        self.runner.do(act)
+
+    def edit(self, **changes: Any) -> None:
+        """Change settings from the next frame on, in the form too."""
+        self.form.set(**changes)
+        for name in changes:
+            self._changed(name)
+
+    # How.
+
+    def _back(self) -> None:
+        self.throw_away(self.back.value)
+
     def _job(self, settings: AnimateSettings) -> Job:
         from vqtools import filming
         from vqtools.animation.project import Project
 
+        settings = filming.fitted(settings, () if settings.video else ("fps", "frames"))
         if settings.seed is None:
             settings = settings.model_copy(update={"seed": secrets.randbelow(2**32)})
         stem = file_stem(settings.prompt, settings.seed or 0)
         project = Project.create(self.folder / stem, {"settings": settings.model_dump(mode="json")})
-        job = filming.animation(settings, project)
-        self.note.value = html.escape(str(filming.estimate(job)))
+        try:
+            job = filming.animation(settings, project)
+            expected = filming.estimate(job)
+            project.check_room(expected.bytes)
+        except UserError:
+            shutil.rmtree(project.folder)  # of a wish that could not be met nothing is left behind
+            raise
+        self.note.value = html.escape(str(expected))
         return job
 
     def _save(self, job: Any) -> str:
-        from IPython.display import Video
-
         from vqtools.animation.project import film
+        from vqtools.animation.video import cell
 
         if not job.done:
             return f"no frame was finished; {job.project.folder} can be gone on with by vqtools animate --resume"
         self.film = film(job.project, job.settings).path
-        self.video.outputs = ()
-        self.video.append_display_data(Video(str(self.film), embed=True))  # type: ignore[no-untyped-call]
+        self._show_film(cell(self.film))
         return f"saved as {self.film}"
+
+    def _show_film(self, shown: Any) -> None:
+        self.video.outputs = ()
+        self.video.append_display_data(shown)
+
+    def _hear(self, settings: AnimateSettings) -> None:
+        """The waveform, and the curves that formulas can use, from the sound's file."""
+        from vqtools.animation.sound import listen, picture
+
+        sound = listen(settings.audio, settings.fps)
+        data = io.BytesIO()
+        picture(settings.audio, sound).save(data, "PNG")
+        self.waveform.value, self.waveform.layout.display = data.getvalue(), ""
+        self.curves.heard = sound.curves
+        self.curves.show(settings)
+
+    def _draw(self, name: str, text: str) -> None:
+        """A curve that was changed by hand stands in its field."""
+        self.form.set(**{name: text})
+        self._changed(name)
+
+    def _follow(self, name: str) -> None:
+        if name == "motion":
+            self.form.set(**{**STILL, **MOTIONS[self.form.values()["motion"]]})
+        values = self.form.values()
+        if name in {"motion", "frames", "size", "seed", "interpolation", *CURVES} and not (
+            AnimateSettings.problems(values)
+        ):
+            self.curves.show(AnimateSettings.parse(values))
+
+    def _changed(self, name: str) -> None:
+        def act() -> None:
+            self._follow(name)
+            job: Any = self.runner.job
+            idle = self.runner.state == "idle"
+            if job is None and idle:
+                return
+            if not self._is_live(name) or (job is not None and not hasattr(job, "steer")):
+                if not idle:
+                    self.form.note(name, "from the next run")
+            elif self.runner.state == "working" and job is not None:
+                changes = self._with_curves(name)
+                self.form.note(name, "from the next frame on")
+                self.runner.do(self._steering(changes))
+            else:
+                self._held.add(name)
+                self.form.note(name, "when it goes on")
+
+        self.runner.guarded(act)(None)
+
+    def _is_live(self, name: str) -> bool:
+        return name not in _FOR_A_NEW_RUN and next(o.live for o in AnimateSettings.options() if o.name == name)
+
+    def _with_curves(self, name: str) -> dict[str, Any]:
+        """A field as it stands in the form; the motion with its curves."""
+        values = self.form.values()
+        return {one: values[one] for one in ((name, *STILL) if name == "motion" else (name,))}
+
+    def _steering(self, changes: dict[str, Any]) -> Callable[[Any], str]:
+        def act(job: Any) -> str:
+            job.steer(changes)
+            return f"{', '.join(name.replace('_', ' ') for name in changes)} changed from frame {job.done} on"
+
+        return act
+
+    def _let_go(self, job: Any) -> None:
+        """Give a job that goes on what was changed in the form while it was at rest."""
+        changes: dict[str, Any] = {}
+        for name in sorted(self._held):
+            changes |= self._with_curves(name)
+        self._held.clear()
+        if changes and hasattr(job, "steer"):
+            job.steer(changes)
+            self.form.forget_notes()
+
+    def _plan(self) -> Callable[[], Job]:
+        self._held = set()
+        return super()._plan()
 
 
 def test_card(settings: AnimateSettings) -> Any:
     """The motion alone on a test card, as a video for a cell's output; seconds, and no network."""
     import tempfile
 
-    from IPython.display import Video
+    from IPython.display import Image, Video
 
     from vqtools.animation.forecast import film_test_card
 
     with tempfile.TemporaryDirectory() as folder:
         made = film_test_card(settings.quick(), Path(folder) / f"card.{settings.format}")
-        return Video(data=made.path.read_bytes(), embed=True, mimetype="video/mp4")  # type: ignore[no-untyped-call]
+        data = made.path.read_bytes()
+    if settings.format == "gif":
+        return Image(data=data, format="gif")  # type: ignore[no-untyped-call]
+    return Video(  # type: ignore[no-untyped-call]
+        data=data, embed=True, mimetype=MIME[settings.format], html_attributes="controls loop autoplay muted"
+    )

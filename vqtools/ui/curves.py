@@ -250,9 +250,7 @@ def _span(values: list[float]) -> tuple[float, float]:
     return low - 0.15 * (high - low), high + 0.15 * (high - low)
 
 
-def _drawing(
-    last: int, span: tuple[float, float], line: list[tuple[float, float]], found: list[points.Point]
-) -> str:
+def _drawing(last: int, span: tuple[float, float], line: list[tuple[float, float]], found: list[points.Point]) -> str:
     """The large curve where nothing can be dragged."""
 
     def at(frame: float, value: float) -> tuple[float, float]:

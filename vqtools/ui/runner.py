@@ -113,14 +113,17 @@ class Runner:
 
     # What the buttons do.
 
-    def start(self) -> None:
-        """Begin in the background. UserError if the plan is impossible or a job is under way."""
+    def start(self, *, held: bool = False) -> None:
+        """Begin in the background. UserError if the plan is impossible or a job is under way.
+
+        held: make the job, but no step of it before `pause()` or `step()`.
+        """
         with self._turn:
             if self._state != "idle":
                 raise UserError("a run is under way; stop it before starting the next")
             make = self.plan()
             self.job = None
-            self._launch(make)
+            self._launch(make, "paused" if held else "working")
 
     def pause(self) -> None:
         """Hold after the step that is being made; again: go on, also with a job that was stopped."""
