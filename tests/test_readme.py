@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from vqtools.animation.settings import AnimateSettings
+from vqtools.animation.still_settings import FlySettings, MorphSettings
 from vqtools.painting.settings import PaintSettings
 from vqtools.sampling.settings import SampleSettings
 from vqtools.settings import Settings, table
@@ -24,6 +25,8 @@ README = (ROOT / "README.md").read_text("utf-8")
         ("docs/training.md", TrainVQGANSettings, "folder"),
         ("docs/sampling.md", SampleSettings, "prompt"),
         ("docs/animation.md", AnimateSettings, "prompt"),
+        ("docs/animation.md", MorphSettings, ""),
+        ("docs/animation.md", FlySettings, ""),
     ],
 )
 def test_the_settings_table_is_the_generated_one(page: str, activity: type[Settings], argument: str) -> None:

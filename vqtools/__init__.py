@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vqtools.filming import animate
     from vqtools.painting.painter import Painter
     from vqtools.painting.settings import PaintSettings
+    from vqtools.rendering import fly, morph
     from vqtools.sampling.settings import SampleSettings
     from vqtools.studio import load_clip, load_transformer, load_vqgan, paint
 
@@ -25,17 +26,19 @@ _HOMES = {
     "Painter": "vqtools.painting.painter",
     "SampleSettings": "vqtools.sampling.settings",
     "animate": "vqtools.filming",
+    "fly": "vqtools.rendering",
     "load_clip": "vqtools.studio",
     "load_transformer": "vqtools.studio",
     "load_vqgan": "vqtools.studio",
+    "morph": "vqtools.rendering",
     "paint": "vqtools.studio",
     "sample": "vqtools.drawing",
     "score": "vqtools.drawing",
 }
 
 __all__ = [
-    "AnimateSettings", "PaintSettings", "Painter", "SampleSettings", "__version__", "animate", "load_clip",
-    "load_transformer", "load_vqgan", "paint", "sample", "score",
+    "AnimateSettings", "PaintSettings", "Painter", "SampleSettings", "__version__", "animate", "fly",
+    "load_clip", "load_transformer", "load_vqgan", "morph", "paint", "sample", "score",
 ]  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from vqtools import __version__
 from vqtools.cli_animate import animate
 from vqtools.cli_paint import out_path, paint, save
 from vqtools.cli_sheets import blocks, drafts, grid
+from vqtools.cli_stills import fly, morph
 from vqtools.cli_training import train_transformer, train_vqgan
 from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
 from vqtools.settings import Settings, UserError, shorten
@@ -70,6 +71,8 @@ def command(context: click.Context) -> None:
 
 
 command.add_command(animate)
+command.add_command(morph)
+command.add_command(fly)
 command.add_command(paint)
 command.add_command(drafts)
 command.add_command(grid)
@@ -89,8 +92,11 @@ def _sample_settings() -> type[Settings]:
 @click.option("--from", "source", metavar="PICTURE.png", help="Take all settings from a picture that sample made.")
 @click.option("--trust-paths", is_flag=True, help="Read the files that the settings inside --from's picture name.")
 @click.option("--out", metavar="PATH", help="File or folder to write to [default: named after prompt and seed].")
+@click.option("--film", is_flag=True, help="Also a video of the window walking.")
 @debug_option
-def sample(prompt: tuple[str, ...], source: str | None, trust_paths: bool, out: str | None, **flags: Any) -> int:
+def sample(
+    prompt: tuple[str, ...], source: str | None, trust_paths: bool, out: str | None, film: bool, **flags: Any
+) -> int:
     """Draw a picture of any size with a transformer, of PROMPT where it reads captions.
 
     \b
@@ -119,10 +125,19 @@ def sample(prompt: tuple[str, ...], source: str | None, trust_paths: bool, out: 
     job = drawing.drawing(SampleSettings.parse(fields).quick())
     width, height = job.settings.size
     click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.machine.describe()}", err=True)
-    finished = jobs.run(job, label="drawing")
+    target = folder / (name or file_stem(job.settings.prompt or "sample", job.settings.seed or 0) + ".png")
+    if film:
+        from vqtools import onward
+
+        with onward.Film(job) as filmed:
+            finished = jobs.run(filmed, label="drawing")
+            if job.position:
+                click.echo(str(filmed.write(target.with_name(f"{target.stem}-window.mp4")).path))
+    else:
+        finished = jobs.run(job, label="drawing")
     if job.position == 0 and not finished:
         raise KeyboardInterrupt
-    save(job, folder / (name or file_stem(job.settings.prompt or "sample", job.settings.seed or 0) + ".png"), started)
+    save(job, target, started)
     if not finished:
         click.echo(f"stopped after {job.position} of {job.total} steps", err=True)
     return 0 if finished else STOPPED

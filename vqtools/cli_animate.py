@@ -36,9 +36,10 @@ def _animate_settings() -> type[Settings]:
 @click.option("--resume", metavar="FOLDER", help="Go on in a folder made before; other flags count from here.")
 @click.option("--rewind", metavar="NUMBER", type=click.IntRange(0), default=0, help="Throw so many last frames away.")
 @click.option("--dry-run", is_flag=True, help="Only the motion, on a test card, in seconds.")
+@click.option("--apart", is_flag=True, help="Each scene of ^ by itself: accelerate launch shares them.")
 @debug_option
 def animate(
-    prompt: tuple[str, ...], out: str | None, resume: str | None, rewind: int, dry_run: bool, **flags: Any
+    prompt: tuple[str, ...], out: str | None, resume: str | None, rewind: int, dry_run: bool, apart: bool, **flags: Any
 ) -> int:
     """Frames and a video of PROMPT: zooms, journeys, loops.
 
@@ -47,12 +48,17 @@ def animate(
     vqtools animate "a forest" --motion tunnel --frames 120 --dry-run
     vqtools animate --prompts-at '{"0": "a forest", "60": "a city"}' --zoom "0:(1.02), 60:(1.0+0.05*sin(t/9))"
     vqtools animate --resume a-forest-42 --rewind 30 --angle 2
+    accelerate launch -m vqtools animate "a forest ^ a sea ^ a city" --apart --seed 1 --out journey
     """
     if len(prompt) > 1:
         raise UserError(f'the prompt is one argument; put it in quotes: vqtools animate "{" ".join(prompt)}"')
     fields = given(flags)
     if prompt:
         fields["prompt"] = prompt[0]
+    if apart:
+        if resume or rewind or dry_run:
+            raise UserError("--apart goes on by itself when it is said again with the same --out")
+        return _apart(fields, out)
     return _run(fields, out=out, resume=resume, rewind=rewind, dry_run=dry_run)
 
 
@@ -118,6 +124,37 @@ def _new(settings: AnimateSettings, out: str | None) -> Project:
         raise UserError(f"--out {shorten(out)} is no folder that can be made; without it the prompt gives the name")
     name = out or media.file_stem(settings.prompt, settings.seed or 0)
     return Project.create(name, {"settings": settings.model_dump(mode="json")})
+
+
+def _apart(fields: Mapping[str, Any], out: str | None) -> int:
+    """Scenes as films of their own, shared by the processes that accelerate started, cut together by the first."""
+    from vqtools import device, jobs, sharing
+    from vqtools.animation import video
+    from vqtools.animation.settings import AnimateSettings
+    from vqtools.training.team import joined
+
+    settings = AnimateSettings.parse(fields).quick()
+    if settings.seed is None or not out:
+        raise UserError("--apart wants --seed and --out, so that every process makes scenes of the same film")
+    sharing.scenes(settings)
+    team = joined(device.choose)
+    try:
+        folder = Path(out)
+        frames = sharing.share_scenes(settings, folder, team, run=lambda job: jobs.run(job, label="animating"))
+        if team.rank:
+            return 0
+        if frames is None:
+            click.echo(f"scenes are missing in {out!r}; say the same again to go on", err=True)
+            return STOPPED
+        target = folder / f"{folder.resolve().name}.{settings.format}"
+        made = video.write(
+            frames, target, fps=settings.fps, out_fps=settings.out_fps, between=settings.between,
+            sides=settings.odd_sides, crf=settings.crf,
+        )  # fmt: skip
+        click.echo(f"{made.path} ({made.frames} frames, {made.size[0]}x{made.size[1]})")
+        return 0
+    finally:
+        team.close()
 
 
 def _rewind(project: Project, settings: AnimateSettings, frames: int) -> None:

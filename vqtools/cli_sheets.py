@@ -5,6 +5,7 @@ Knows flags, files and words; the work itself is sheets.py's. Imports nothing he
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,11 +173,38 @@ def _values(text: str) -> tuple[str, list[Any]]:
     return field.strip().replace("-", "_"), found
 
 
+def _shared(sheet: Sheet, folder: Path, name: str) -> int:
+    """Paint a sheet's pictures together with the processes that accelerate started; the first puts them on a sheet."""
+    from vqtools import device, jobs, media, sharing
+    from vqtools.sheets import labelled
+    from vqtools.training.team import joined
+
+    team = joined(device.choose)
+    try:
+        paths = sharing.share_cells(
+            sheet.cells, folder, Path(name).stem, team, run=lambda job: jobs.run(job, label="painting")
+        )
+        if team.rank:
+            return 0
+        if paths is None:
+            click.echo(f"pictures are missing in {str(folder)!r}; say the same again to go on", err=True)
+            return STOPPED
+        whole = labelled(sheet.cells, [media.load_picture(path) for path in paths])
+        click.echo(f"{media.save_png(folder / name, whole, sheet.record())} ({len(paths)} pictures)")
+        return 0
+    finally:
+        team.close()
+
+
 def _run(sheet: Sheet, folder: Path, name: str, each: bool) -> int:
     """Paint a sheet, save it, and every picture of it if asked."""
     from vqtools import jobs
     from vqtools.media import save_png
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if sheet.settings.seed is None:
+            raise UserError("processes that share a grid want --seed, so that all paint the same one")
+        return _shared(sheet, folder, name)
     started = time.monotonic()
     click.echo(f"{len(sheet.cells)} pictures, {sheet.machine.describe()}", err=True)
     finished = jobs.run(sheet, label="painting")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from vqtools import media, records, studio
 from vqtools.animation import video
+from vqtools.drawing import Drawing
 from vqtools.painting.easel import Easel
 from vqtools.painting.inputs import Inputs
 from vqtools.painting.settings import PaintSettings
@@ -98,12 +99,14 @@ def replay(source: str | Path, *, size: tuple[int, int] | None = None, trusted: 
 
 
 class Film:
-    """A painting whose making is filmed, as a job; use it in a ``with``, and :meth:`write` the video at the end.
+    """A picture whose making is filmed, as a job; use it in a ``with``, and :meth:`write` the video at the end.
+
+    work: a painting, or a transformer's drawing: then the window is seen as it walks.
 
     seconds: about how long the video shall be, at most a frame a step.
     """
 
-    def __init__(self, work: Easel, *, seconds: float = 8.0, fps: float = 24.0) -> None:
+    def __init__(self, work: Easel | Drawing, *, seconds: float = 8.0, fps: float = 24.0) -> None:
         if not 0.1 <= seconds <= 3600:
             raise UserError(f"a film of {seconds:g} s: must be 0.1 to 3600")
         self.work, self.fps, self._frames = work, fps, 0

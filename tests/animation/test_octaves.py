@@ -106,6 +106,28 @@ def test_the_middle_is_pinned_while_the_surroundings_are_painted(octaves: Make, 
         assert (outer[..., 7:9, 13:19] - oz.shrink(inner)[..., 3:5, 5:11]).abs().max() < 0.01
 
 
+def test_a_ring_of_pictures_holds_itself() -> None:
+    noise = [torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(k)) * 2 - 1 for k in range(3)]
+    ring = oz.knot(noise)
+    for k in range(3):
+        middle = ring[k][..., 26:38, 26:38] - oz.shrink(ring[k - 1])[..., 10:22, 10:22]
+        assert middle.abs().max() < 0.02, k
+    settled = oz.settle(ring, ring=True)
+    across = [
+        (oz.view(settled, k - 1e-6, ring=True) - oz.view(settled, k % 3, ring=True)).abs().mean() for k in (1, 2, 3)
+    ]
+    assert across[2] <= 1.2 * max(across[:2])  # where it closes is a doubling like the others
+
+
+@pytest.mark.parametrize("zoom", ["1.3", "0.75"])
+def test_a_looped_octave_zoom_ends_where_it_began(octaves: Make, tmp_path: Path, zoom: str) -> None:
+    job = run(octaves(tmp_path, zoom=zoom, frames=12, loop=True))
+    assert job.count == round(12 * abs(math.log2(float(zoom)))) + 1
+    pictures = [torch.tensor(bytearray(one)).float() for one in shots(tmp_path)]
+    steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise(pictures)])
+    assert len(pictures) == 12 and (pictures[-1] - pictures[0]).abs().mean() <= 1.05 * steps.median()
+
+
 def shots(folder: Path) -> list[bytes]:
     return [media.load_picture(path).tobytes() for path in sorted((folder / "frames").glob("*.png"))]
 
@@ -138,5 +160,5 @@ def test_what_cannot_be(octaves: Make, tmp_path: Path) -> None:
         octaves(tmp_path, zoom="9", frames=99)
     with pytest.raises(UserError, match="both sides must be even"):
         octaves(tmp_path, size=(31, 16))
-    with pytest.raises(UserError, match="octave_zoom and loop"):
-        octaves(tmp_path, loop=True)
+    with pytest.raises(UserError, match="comes to where it began"):
+        octaves(tmp_path, loop=True, zoom="1")

@@ -55,7 +55,7 @@ def test_a_curve_that_cannot_be_read_points_at_the_place() -> None:
         ({"zoom": "1+low"}, "no variable is called 'low'"),
         ({"out_fps": 30}, "belong together"),
         ({"out_fps": 6, "between": "blend"}, "must be more than fps"),
-        ({"octave_zoom": True, "loop": True}, "at once"),
+        ({"octave_zoom": True, "seamless": True}, "at once"),
         ({"prompt": "a ^ b:nan"}, "finite number"),
         ({"motion": "zom"}, "must be"),
         ({"zoom": True}, "zoom True"),

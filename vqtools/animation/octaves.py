@@ -53,6 +53,30 @@ def levels(track: Track, frames: int) -> list[float]:
     return [level - min(found) for level in found]
 
 
+def closed(found: list[float]) -> list[float]:
+    """Levels, the frame after the last included, stretched to whole doublings: what is seen then is the first again.
+
+    Returns the levels of the frames alone, each from 0 to the number of doublings, that one left out.
+    """
+    way = found[-1] - found[0]
+    whole = max(1, round(abs(way)))
+    if abs(way) < 1e-9:
+        raise UserError("octave_zoom and loop: the zoom comes to where it began; let it go in, or out")
+    return [(level - found[0]) * whole / abs(way) % whole for level in found[:-1]]
+
+
+def knot(pictures: Sequence[Tensor]) -> list[Tensor]:
+    """Pictures, the innermost first, each holding the one before in its middle, and the first one the last.
+
+    Round after round, until what a round changes is smaller than a pixel.
+    """
+    ring, side = list(pictures), max(pictures[0].shape[-2:])
+    for _ in range(math.ceil((math.log2(side) + 1) / len(ring))):
+        for k in range(len(ring)):
+            ring[k] = insert(pictures[k], ring[k - 1])
+    return ring
+
+
 def shrink(picture: Tensor) -> Tensor:
     """(1, 3, H, W) at half its size, antialiased; both sides even."""
     height, width = picture.shape[-2:]
@@ -78,9 +102,15 @@ def insert(outer: Tensor, inner: Tensor) -> Tensor:
     return out
 
 
-def settle(pictures: Sequence[Tensor]) -> list[Tensor]:
-    """Pictures, the innermost first, whose rims turn into what the next wider one shows there: no edge is left."""
+def settle(pictures: Sequence[Tensor], ring: bool = False) -> list[Tensor]:
+    """Pictures, the innermost first, whose rims turn into what the next wider one shows there: no edge is left.
+
+    ring: the first is wider than the last.
+    """
     settled = list(pictures)
+    if ring:
+        wider = [_enlarged(picture, 2.0) for picture in (*pictures[1:], pictures[0])]
+        return [torch.lerp(b, a, mask(*a.shape[-2:])) for a, b in zip(pictures, wider, strict=True)]
     for k in range(len(settled) - 2, -1, -1):
         settled[k] = torch.lerp(_enlarged(settled[k + 1], 2.0), settled[k], mask(*settled[k].shape[-2:]))
     return settled
@@ -92,20 +122,21 @@ def _enlarged(picture: Tensor, zoom: float) -> Tensor:
     return sharpen(larger, _CRISP * (zoom - 1))
 
 
-def view(settled: Sequence[Tensor], level: float) -> Tensor:
+def view(settled: Sequence[Tensor], level: float, ring: bool = False) -> Tensor:
     """What is seen at a level from 0 to that of the widest picture: (1, 3, H, W) in [-1, 1].
 
-    Each picture's middle is the one before, so that only two are needed.
+    Each picture's middle is the one before, so that only two are needed. ring: after the widest comes the first again.
     """
     k = min(int(level), len(settled) - 1)
     share, inner = level - k, settled[k]
-    if share <= 0 or k + 1 == len(settled):
+    if share <= 0 or (k + 1 == len(settled) and not ring):
         return inner
+    outer = settled[(k + 1) % len(settled)]
     height, width = inner.shape[-2:]
     smaller = homography(Motion(zoom=2**-share), width, height)
     # a hard edge: there the two show the same
     cover = ~unknown(smaller, height, width)
-    return torch.where(cover, _moved(inner, smaller), _enlarged(settled[k + 1], 2 ** (1 - share)))
+    return torch.where(cover, _moved(inner, smaller), _enlarged(outer, 2 ** (1 - share)))
 
 
 def _moved(picture: Tensor, matrix: Tensor) -> Tensor:
@@ -133,8 +164,14 @@ class OctaveZoom:
             raise UserError(f"size {width}x{height}: an octave zoom halves it, so both sides must be even")
         self.settings, self.begin, self.project, self.seed = settings, begin, project, seed
         self.track = track or Track(settings, seed)
-        self.levels = levels(self.track, settings.frames)
-        self.count = math.ceil(max(self.levels) - 1e-9) + 1  # pictures
+        self.ring = settings.loop
+        if self.ring:
+            whole = levels(self.track, settings.frames + 1)
+            self.levels = closed(whole)
+            self.count = max(1, round(abs(whole[-1] - whole[0]))) + 1  # the first again, around the last
+        else:
+            self.levels = levels(self.track, settings.frames)
+            self.count = math.ceil(max(self.levels) - 1e-9) + 1  # pictures
         self.pictures: list[Tensor] = []
         self._settled: list[Tensor] = []
         self.frames = 0  # written
@@ -168,12 +205,19 @@ class OctaveZoom:
 
     def prompt(self, k: int) -> str:
         """What picture k shows: the scenes in the order they come to be seen, or what is asked for at that frame."""
-        inwards = self.levels[-1] < self.levels[0]
+        inwards = self.track(min(1, self.track.last)).motion.zoom > 1 if self.ring else self.levels[-1] < self.levels[0]
         if len(self.track.scenes.cycle) > 1:
             order = self.count - 1 - k if inwards else k
+            order %= self.count - self.ring
             return self.track.scenes.cycle[order % len(self.track.scenes.cycle)]
-        nearest = min(range(len(self.levels)), key=lambda frame: abs(self.levels[frame] - k))
+        level = k % (self.count - self.ring)
+        nearest = min(range(len(self.levels)), key=lambda frame: abs(self.levels[frame] - level))
         return self.track.prompt(nearest)
+
+    @property
+    def _closing(self) -> bool:
+        """Whether the picture under way is the first again, with the last in its middle."""
+        return self.ring and len(self.pictures) == self.count - 1
 
     def _new(self) -> FirstPicture:
         k = len(self.pictures)
@@ -183,6 +227,8 @@ class OctaveZoom:
         """A picture's start: a draft, or the picture before at its full size, with the picture before in its middle."""
         inner = self.pictures[-1]
         outer = media.to_tensor(start) if start is not None else inner
+        if self._closing:
+            outer = self.pictures[0]
         return media.to_picture(insert(outer, inner))
 
     def step(self) -> dict[str, float]:
@@ -206,6 +252,8 @@ class OctaveZoom:
         state = painter.state_dict()
         # where the mask is less than whole, the surroundings grow onto the middle
         held = F.pad(mask(*(n // 2 for n in state["start"].shape[-2:])) >= 0.9, _around(state["start"].shape[-2:]))
+        if self._closing:  # its rim is what the second picture has grown onto
+            held = held | (mask(*state["start"].shape[-2:]) < 0.9)
         for name in ("latents", "average"):
             state[name] = torch.where(held, state["start"], state[name])
         painter.load_state_dict(state)
@@ -229,9 +277,10 @@ class OctaveZoom:
 
     def view(self, frame: int) -> Tensor:
         """A frame (1, 3, H, W) in [-1, 1], once all pictures are painted."""
-        if len(self._settled) != self.count:
-            self._settled = settle(self.pictures)
-        return view(self._settled, self.levels[frame])
+        if len(self._settled) != self.count - self.ring:
+            ring = [self.pictures[-1], *self.pictures[1:-1]]
+            self._settled = settle(knot(ring), True) if self.ring else settle(self.pictures)
+        return view(self._settled, self.levels[frame], self.ring)
 
     def state_dict(self) -> dict[str, Any]:
         """The pictures so far, the one under way, and how many frames are written."""

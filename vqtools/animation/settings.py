@@ -99,7 +99,10 @@ class AnimateSettings(PaintSettings):
     cadence: int = option(
         1, help="paints every nth frame; those between are carried along and blended", group="steadiness", ge=1, le=100
     )
-    loop: bool = option(False, help="the end runs into the beginning", group="steadiness", live=False)
+    loop: bool = option(
+        False, help="the end runs into the beginning; an octave zoom then holds itself, after whole doublings",
+        group="steadiness", live=False,
+    )  # fmt: skip
     carry: bool = option(
         True, help="Adam's memory moves along with the picture, and is not forgotten at each frame", group="steadiness"
     )
@@ -171,8 +174,6 @@ class AnimateSettings(PaintSettings):
             raise UserError("out_fps and between belong together, as in --out-fps 30 --between flow")
         if self.out_fps is not None and self.out_fps <= self.fps:
             raise UserError(f"out_fps {self.out_fps:g}: must be more than fps {self.fps:g}")
-        if self.octave_zoom and self.loop:
-            raise UserError("octave_zoom and loop at once: an octave zoom ends where it has come to")
         if self.octave_zoom and self.seamless:
             raise UserError("octave_zoom and seamless at once: a picture within a picture is no tile")
         if self.video and (self.octave_zoom or self.loop or self.seamless):

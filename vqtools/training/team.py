@@ -1,15 +1,19 @@
 """The processes of one training: each has the same networks and its own share of every batch; alone by default.
+Independent work, such as a grid's pictures or an animation's scenes, is dealt out to them too.
 
 Knows tensors; nothing about what is trained. Several processes talk through accelerate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from vqtools.device import Machine
 
 
 class Team:
@@ -28,6 +32,11 @@ class Team:
         """Take leave of the other processes, which a process must do before it ends; nothing where there are none."""
         if self.accelerator is not None:
             self.accelerator.end_training()
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        if self.accelerator is not None:
+            self.accelerator.wait_for_everyone()
 
     def agree(self, wish: bool) -> bool:
         """Whether any of the processes wishes it; all of them must ask, and all get the same answer."""
@@ -67,3 +76,12 @@ class Team:
         mean = self.accelerator.reduce(flat, reduction="mean")
         for tensor, part in zip(tensors, mean.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+
+def joined(machine: Callable[[], Machine]) -> Team:
+    """Alone, or one of the processes that `accelerate launch` started; the machine is asked for only then."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Team()
+    from accelerate import Accelerator
+
+    return Team(Accelerator(cpu=machine().device.type == "cpu"))

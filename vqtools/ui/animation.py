@@ -61,10 +61,10 @@ class AnimatePanel(Panel):
             for name, text, tip, width in (
                 ("dry", "Dry run", "the motion on a test card, in seconds", "84px"),
                 ("forecast", "Forecast", "time, frames and disk; Resume then begins", "84px"),
-                ("back", "Throw away", "the last frames go; then change something and resume", "96px"),
+                ("back", "Throw away", "the last frames go; then change something and resume", "112px"),
             )
         }
-        for name, act in {"dry": self.dry_run, "forecast": self.forecast, "back": self._back}.items():
+        for name, act in {"dry": self._play, "forecast": self.forecast, "back": self._back}.items():
             self.tools[name].on_click(self.runner.guarded(act))
         row = widgets.HBox([*self.tools.values(), self.back, widgets.Label("frames")])
         row.add_class("vqtools-row")
@@ -122,6 +122,9 @@ class AnimatePanel(Panel):
             self._changed(name)
 
     # How.
+
+    def _play(self) -> None:
+        self.dry_run()
 
     def _back(self) -> None:
         self.throw_away(self.back.value)

@@ -101,9 +101,9 @@ def _kind() -> Any:
         _esm = SCRIPT
         last = traitlets.Int(1).tag(sync=True)
         span = traitlets.List([0.0, 1.0]).tag(sync=True)
-        line = traitlets.List([]).tag(sync=True)
-        points = traitlets.List([]).tag(sync=True)
-        wish = traitlets.List([]).tag(sync=True)  # what a hand did: kind, index, frame, value, and when
+        line: Any = traitlets.List([]).tag(sync=True)
+        points: Any = traitlets.List([]).tag(sync=True)
+        wish: Any = traitlets.List([]).tag(sync=True)  # what a hand did: kind, index, frame, value, and when
 
     return Large
 

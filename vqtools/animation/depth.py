@@ -1,0 +1,109 @@
+"""The camera among things that are near and far: each pixel moves by its own distance.
+
+Distances are given with the picture; without any, everything lies on one plane and the motion is the homography of
+camera.py. Knows tensors and geometry; which network sees the depth is handed in.
+
+Shapes: pictures (1, c, H, W); distances (1, 1, H, W), 1 for the plane that the picture otherwise is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqtools.animation.camera import Motion, homography
+from vqtools.settings import UserError
+
+See = Callable[[Tensor], Tensor]
+"""A picture (1, 3, H, W) in [-1, 1] -> how far each pixel is (1, 1, H, W)."""
+
+NEAREST, FARTHEST = 0.5, 4.0
+_LAYERS = 24  # distances for which the motion is computed; between them it is interpolated
+_ROUNDS = 4  # of finding the pixel that comes to a place: where it lies depends on how far it is
+
+
+def distances(disparity: Tensor) -> Tensor:
+    """What depth networks say, more for nearer, of any scale -> distances around 1, the median's."""
+    low, high = disparity.amin(), disparity.amax()
+    if float(high - low) < 1e-6:
+        return torch.ones_like(disparity)
+    near = 0.25 + 1.75 * (disparity - low) / (high - low)  # 1/4 … 2: nothing infinitely far
+    return (near.median() / near).clamp(NEAREST, FARTHEST)
+
+
+def sources(motion: Motion, far: Tensor) -> Tensor:
+    """Where each pixel of the next picture comes from in the last: (1, H, W, 2) as x, y in pixels."""
+    height, width = far.shape[-2:]
+    levels = torch.linspace(0, 1, _LAYERS, dtype=torch.float64)
+    steps = torch.exp(torch.log(torch.tensor(NEAREST)) + levels * torch.log(torch.tensor(FARTHEST / NEAREST)))
+    back = torch.stack([torch.linalg.inv(_at(motion, float(step), width, height)) for step in steps])  # (n, 3, 3)
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=torch.float64) + 0.5, torch.arange(width, dtype=torch.float64) + 0.5, indexing="ij"
+    )
+    ends = torch.stack([x, y, torch.ones_like(x)], dim=-1)
+    place = torch.log(far[0, 0].double() / NEAREST) / torch.log(torch.tensor(FARTHEST / NEAREST)) * (_LAYERS - 1)
+    found = ends[..., :2]
+    for _ in range(_ROUNDS):
+        grid = 2 * found / torch.tensor([width, height], dtype=found.dtype) - 1
+        here = F.grid_sample(
+            place[None, None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
+        )[0, 0].clamp(0, _LAYERS - 1)
+        low = here.floor().clamp(max=_LAYERS - 2).long()
+        share = (here - low)[..., None, None]
+        matrix = back[low] * (1 - share) + back[low + 1] * share
+        point = (matrix @ ends[..., None])[..., 0]
+        found = point[..., :2] / point[..., 2:].clamp(min=1e-6)
+    return found[None]
+
+
+def _at(motion: Motion, distance: float, width: int, height: int) -> Tensor:
+    """The homography of a plane at a distance: what is far moves less."""
+    return homography(
+        motion._replace(
+            translation_x=motion.translation_x / distance, translation_y=motion.translation_y / distance,
+            translation_z=motion.translation_z / distance,
+        ),
+        width, height,
+    )  # fmt: skip
+
+
+def warp(image: Tensor, motion: Motion, far: Tensor, padding: str = "reflection") -> Tensor:
+    """A picture moved by the camera, each pixel by its distance. What comes out from behind is what was beside it."""
+    if motion == Motion(fov=motion.fov, centre_x=motion.centre_x, centre_y=motion.centre_y):
+        return image
+    points = sources(motion, far)
+    sides = torch.tensor([image.shape[3], image.shape[2]], dtype=points.dtype)
+    grid = (2 * points / sides - 1).to(image.device, torch.float32)
+    with torch.autocast(image.device.type, enabled=False):
+        return F.grid_sample(image.float(), grid, mode="bicubic", padding_mode=padding, align_corners=False)
+
+
+def network(name: str, device: torch.device) -> See:
+    """A depth network of the transformers library by its folder or name, such as one of Depth Anything's or DPT's."""
+    try:
+        from transformers import AutoModelForDepthEstimation
+    except ImportError:
+        raise UserError("motion by depth needs transformers; pip install 'vqtools[depth]'") from None
+    try:
+        model: Any = AutoModelForDepthEstimation.from_pretrained(name, local_files_only=Path(name).is_dir())
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"depth {name!r} is no depth network that can be read ({reason})") from None
+    model = model.to(device).eval().requires_grad_(False)
+    mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(1, 3, 1, 1)
+    spread = torch.tensor([0.229, 0.224, 0.225], device=device).view(1, 3, 1, 1)
+    side = 14 * 16  # what patches of 14 and of 16 pixels both fit
+
+    @torch.no_grad()
+    def see(image: Tensor) -> Tensor:
+        seen = F.interpolate(image.to(device).add(1).div(2).clamp(0, 1), (side, side), mode="bicubic", antialias=True)
+        found = model(pixel_values=(seen - mean) / spread).predicted_depth
+        whole = F.interpolate(found[None].float(), image.shape[-2:], mode="bilinear", align_corners=False)
+        return distances(whole).cpu()
+
+    return see

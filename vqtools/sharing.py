@@ -1,0 +1,95 @@
+"""Independent work, dealt out to the processes that `accelerate launch` started: a film's scenes, a grid's pictures.
+
+What lies in the folder is not made again, and nothing is made by two. Knows jobs, folders and processes; nothing about
+how a picture comes about. The processes need a common disk only where their work is put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from vqtools import filming, media
+from vqtools.animation.animator import Animator
+from vqtools.animation.octaves import OctaveZoom
+from vqtools.animation.project import Project
+from vqtools.animation.settings import AnimateSettings
+from vqtools.animation.track import Track
+from vqtools.settings import UserError
+from vqtools.sheets import Cell, Sheet
+from vqtools.training.team import Team
+
+Run = Callable[[Any], bool]
+"""Drives a job; whether it came to its end."""
+
+
+def to_the_end(job: Any) -> bool:
+    """Every step of a job, without a word."""
+    while job.position < job.total:
+        job.step()
+    return True
+
+
+def scenes(settings: AnimateSettings) -> list[AnimateSettings]:
+    """The scenes of a prompt with ^, each an animation of its own: its share of the frames, and the next seed."""
+    parts = Track(settings.model_copy(update={"audio": ""}), settings.seed or 0).scenes.cycle
+    if len(parts) < 2 or settings.video or settings.scene_frames or settings.audio:
+        raise UserError(
+            "scenes apart want a prompt with ^ between them that share the frames evenly, no film and no sound"
+        )
+    if settings.frames < len(parts):
+        raise UserError(f"{settings.frames} frames can't be shared by {len(parts)} scenes; take more")
+    ends = [settings.frames * k // len(parts) for k in range(len(parts) + 1)]
+    return [
+        settings.model_copy(update={"prompt": part, "frames": b - a, "seed": ((settings.seed or 0) + k) % 2**63})
+        for k, (part, (a, b)) in enumerate(zip(parts, pairwise(ends), strict=True))
+    ]
+
+
+def share_scenes(
+    settings: AnimateSettings,
+    folder: Path,
+    team: Team,
+    *,
+    run: Run = to_the_end,
+    make: Callable[[AnimateSettings, Project], Animator | OctaveZoom] = filming.animation,
+) -> list[Path] | None:
+    """Make this process's scenes in the folder, and wait for the others': the whole film's frames in order.
+
+    None where scenes are missing: stopped, or on another machine's disk.
+    """
+    parts = scenes(settings)
+    for k in range(team.rank, len(parts), team.size):
+        project = Project(folder / f"scene-{k:02d}", {"settings": parts[k].model_dump(mode="json")})
+        project.save()
+        if not run(make(parts[k], project)):
+            break
+    team.wait()
+    found: list[Path] = []
+    for k, part in enumerate(parts):
+        frames = sorted((folder / f"scene-{k:02d}" / "frames").glob("frame-*.png"))
+        if len(frames) < part.frames:
+            return None
+        found += frames
+    return found
+
+
+def share_cells(
+    cells: Sequence[Cell], folder: Path, stem: str, team: Team, *, run: Run = to_the_end, **options: Any
+) -> list[Path] | None:
+    """Paint this process's cells, each into a file of its own, and wait for the others': the files of all.
+
+    None where some are missing. options: of the Sheet that paints them.
+    """
+    paths = [folder / f"{stem}-{i + 1:02d}.png" for i in range(len(cells))]
+    for i in range(team.rank, len(cells), team.size):
+        if paths[i].exists():
+            continue
+        sheet = Sheet([cells[i]], **options)
+        if not run(sheet):
+            break
+        media.save_png(paths[i], sheet.done[0].picture, sheet.done[0].record)
+    team.wait()
+    return paths if all(path.exists() for path in paths) else None
