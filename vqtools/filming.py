@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqtools import drawing, media, studio
-from vqtools.animation import clips
+from vqtools.animation import clips, depth
 from vqtools.animation.animator import FILM, Animator
 from vqtools.animation.camera import Outpaint
 from vqtools.animation.forecast import Estimate, forecast
@@ -74,7 +74,8 @@ def animation(settings: AnimateSettings, project: Project, *, threads: int | Non
     project.save()
     if not settings.octave_zoom:
         outpaint = outpainter(settings, first.vqgan) if settings.border == "outpaint" else None
-        return Animator(settings, first, project, seed=seed, track=track, outpaint=outpaint)
+        see = depth.network(settings.depth, choose().device) if settings.depth else None
+        return Animator(settings, first, project, seed=seed, track=track, outpaint=outpaint, see=see)
 
     def begin(prompt: str, seed: int, compose: Compose) -> Painting:
         wish = settings.model_copy(update={"prompt": prompt, "seed": seed})

@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.animation.conftest import settings_of
 from vqtools.animation import camera, depth
 from vqtools.animation.camera import Motion
+from vqtools.animation.track import Track
+from vqtools.animation.ways import CameraWay
 from vqtools.settings import UserError
 
 
@@ -68,3 +71,15 @@ def test_a_network_from_a_folder_sees_a_distance_for_each_pixel(tmp_path: Path) 
     transformers.DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path)
     far = depth.network(str(tmp_path), torch.device("cpu"))(spots())
     assert far.shape == (1, 1, 64, 96) and far.min() >= 0.5 and far.max() <= 4
+
+
+def test_the_animator_moves_what_is_near_more(tmp_path: Path) -> None:
+    settings = settings_of(size=(96, 64), frames=2, motion="none", translation_x="6", iterations_per_frame="0",
+                                 antiblur="0", hold=0.0, clarity=0.0, cutouts=1)  # fmt: skip
+    far = torch.full((1, 1, 64, 96), 2.0)
+    far[..., 32:, :] = 0.5
+    way = CameraWay(lambda time: Track(settings, 1)(time).motion, (96, 64), "reflect", see=lambda image: far)
+    image = spots()
+    moved = way.picture(image, [1])
+    assert (moved[..., :28, 10:80] - image[..., :28, 7:77]).abs().mean() < 0.01
+    assert (moved[..., 36:, 20:80] - image[..., 36:, 8:68]).abs().mean() < 0.01

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vqtools import media
 from vqtools.animation.camera import Outpaint
+from vqtools.animation.depth import See
 from vqtools.animation.project import Project
 from vqtools.animation.settings import AnimateSettings
 from vqtools.animation.track import Moment, Track
@@ -67,7 +68,7 @@ class Animator:
 
     settings: may be changed between steps, as a Painter's. first: paints the first picture. project: where frames and
     states go; one that holds states is gone on with; for ``settings.video`` the film's frames lie in it. outpaint:
-    fills what comes in at the sides.
+    fills what comes in at the sides. see: says how far things are, for the camera among them.
     """
 
     def __init__(
@@ -79,8 +80,9 @@ class Animator:
         seed: int,
         track: Track | None = None,
         outpaint: Outpaint | None = None,
+        see: See | None = None,
     ) -> None:
-        self.seed, self.first, self.project, self.outpaint = seed, first, project, outpaint
+        self.seed, self.first, self.project, self.outpaint, self.see = seed, first, project, outpaint, see
         self._settings = settings
         self.track = track or Track(settings, seed)
         self.track.check(settings.size)
@@ -138,7 +140,7 @@ class Animator:
         if s.video:
             return FilmWay(self.project.folder / FILM, s.anchor)
         border: Any = "wrap" if s.seamless else "reflect" if s.border == "outpaint" else s.border
-        return CameraWay(lambda time: track(time).motion, s.size, border, self.outpaint)
+        return CameraWay(lambda time: track(time).motion, s.size, border, self.outpaint, self.see)
 
     def _plan(self) -> Iterator[Frame]:
         """The steps: the first frame is the first picture, then every nth is painted, and the last."""

@@ -26,7 +26,7 @@ Outpaint = Callable[[Tensor, Tensor], Tensor]
 """A picture (1, 3, H, W) in [-1, 1] and the mask (1, 1, H, W) of what is unknown -> the picture, filled."""
 
 _NEAREST = 0.05  # of the camera's distance: what comes closer is behind the lens, or nearly
-_PADDING: dict[str, str] = {"reflect": "reflection", "replicate": "border", "zeros": "zeros", "wrap": "border"}
+PADDING: dict[str, str] = {"reflect": "reflection", "replicate": "border", "zeros": "zeros", "wrap": "border"}
 
 
 class Motion(NamedTuple):
@@ -135,7 +135,7 @@ def warp(
         sides = torch.tensor([image.shape[3], image.shape[2]], dtype=points.dtype)
         grid = (2 * points / sides - 1).to(image.device, torch.float32)
         return F.grid_sample(
-            image, grid.expand(len(image), -1, -1, -1), mode=mode, padding_mode=_PADDING[border], align_corners=False
+            image, grid.expand(len(image), -1, -1, -1), mode=mode, padding_mode=PADDING[border], align_corners=False
         )
 
 

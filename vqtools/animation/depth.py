@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqtools.animation.camera import Motion, homography
+from vqtools.animation.camera import PADDING, Border, Motion, homography
 from vqtools.settings import UserError
 
 See = Callable[[Tensor], Tensor]
@@ -72,15 +72,17 @@ def _at(motion: Motion, distance: float, width: int, height: int) -> Tensor:
     )  # fmt: skip
 
 
-def warp(image: Tensor, motion: Motion, far: Tensor, padding: str = "reflection") -> Tensor:
+def warp(image: Tensor, motion: Motion, far: Tensor, border: Border = "reflect") -> Tensor:
     """A picture moved by the camera, each pixel by its distance. What comes out from behind is what was beside it."""
     if motion == Motion(fov=motion.fov, centre_x=motion.centre_x, centre_y=motion.centre_y):
         return image
     points = sources(motion, far)
     sides = torch.tensor([image.shape[3], image.shape[2]], dtype=points.dtype)
+    if border == "wrap":
+        points = points.remainder(sides)
     grid = (2 * points / sides - 1).to(image.device, torch.float32)
     with torch.autocast(image.device.type, enabled=False):
-        return F.grid_sample(image.float(), grid, mode="bicubic", padding_mode=padding, align_corners=False)
+        return F.grid_sample(image.float(), grid, mode="bicubic", padding_mode=PADDING[border], align_corners=False)
 
 
 def network(name: str, device: torch.device) -> See:

@@ -93,6 +93,10 @@ class AnimateSettings(PaintSettings):
     border: Literal["reflect", "replicate", "wrap", "zeros", "outpaint"] = option(
         "reflect", help="what comes in at the sides; outpaint has the transformer draw it", group="motion"
     )
+    depth: str = option(
+        "", help="a depth network of the transformers library, its folder or name: what is near then moves more",
+        group="motion", live=False,
+    )  # fmt: skip
     moves: Literal["picture", "latents"] = option(
         "picture", help="what the camera moves: the picture, encoded again, or the grid of latents", group="motion"
     )
@@ -179,6 +183,10 @@ class AnimateSettings(PaintSettings):
         if self.video and (self.octave_zoom or self.loop or self.seamless):
             other = "octave_zoom" if self.octave_zoom else "loop" if self.loop else "seamless"
             raise UserError(f"video and {other} at once: a film of yours moves and ends as it does")
+        if self.depth and (self.octave_zoom or self.video or self.seamless or self.border == "outpaint"):
+            raise UserError("depth is for the camera alone: not with octave_zoom, video, seamless or border outpaint")
+        if self.depth and self.moves == "latents":
+            raise UserError("depth and moves latents at once: a cell has no depth; take moves picture")
         if self.seamless and self.border == "outpaint":
             raise UserError("seamless and border outpaint at once: what leaves a tile comes in on its other side")
         return self

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqtools import media
-from vqtools.animation import flow
+from vqtools.animation import depth, flow
 from vqtools.animation.camera import Border, Motion, Outpaint, homography, move, warp, warp_state
 from vqtools.animation.video import PATTERN
 from vqtools.settings import UserError
@@ -47,7 +47,10 @@ class Way(Protocol):
 
 
 class CameraWay:
-    """The camera's motion; ``motion`` says it for a frame. outpaint: fills what comes in at the sides."""
+    """The camera's motion; ``motion`` says it for a frame. outpaint: fills what comes in at the sides.
+
+    see: how far things are, so that what is near moves more; noise and Adam's memory still move as on a plane.
+    """
 
     def __init__(
         self,
@@ -55,8 +58,9 @@ class CameraWay:
         size: tuple[int, int],
         border: Border,
         outpaint: Outpaint | None = None,
+        see: depth.See | None = None,
     ) -> None:
-        self.motion, self.size, self.border, self.outpaint = motion, size, border, outpaint
+        self.motion, self.size, self.border, self.outpaint, self.see = motion, size, border, outpaint, see
 
     def matrix(self, times: Sequence[int]) -> Tensor:
         """The whole motion as one homography."""
@@ -66,6 +70,10 @@ class CameraWay:
         return whole
 
     def picture(self, image: Tensor, times: Sequence[int]) -> Tensor:
+        if self.see is not None:
+            for time in times:
+                image = depth.warp(image, self.motion(time), self.see(image), self.border).clamp(-1, 1)
+            return image
         return move(image, self.matrix(times), border=self.border, outpaint=self.outpaint)
 
     def noise(self, noise: Tensor, times: Sequence[int]) -> Tensor:

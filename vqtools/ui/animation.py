@@ -52,7 +52,7 @@ class AnimatePanel(Panel):
         self._held: set[str] = set()  # fields changed while no frame was being made: they count when it goes on
         self.curves = Curves(AnimateSettings.parse(self.form.values()), self._draw)
         self.runner.going_on = self._let_go
-        self.view.children = (*self.view.children, self._tools(), self.note, self._folded(), self.waveform, self.video)
+        self.view.children = (*self.view.children, self._tools(), self.note, self.video, self.waveform, self._folded())
 
     def _tools(self) -> Any:
         self.back = widgets.BoundedIntText(30, min=1, max=10_000, layout=widgets.Layout(width="70px"))
