@@ -1,10 +1,11 @@
 """What one of several processes does in test_sharing: its share of three scenes and of five pictures."""
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from vqtools import media, sharing
 from vqtools.animation.animator import Animator
@@ -14,7 +15,7 @@ from vqtools.painting.easel import Easel
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings
 from vqtools.sheets import Cell
-from vqtools.training.team import joined
+from vqtools.training.team import Team, joined
 
 
 def networks(activity: str) -> Any:
@@ -28,33 +29,43 @@ def networks(activity: str) -> Any:
 
 def main(folder: Path) -> None:
     team = joined(lambda: choose("cpu"))
-    small = networks("animation")
-    made = []
-    save = media.save_png
+    made, save = [], media.save_png
 
     def counted(path: Any, *arguments: Any, **options: Any) -> Path:
         made.append(str(Path(path).relative_to(folder)))
         return save(path, *arguments, **options)
 
     media.save_png = counted
+    try:
+        frames, pictures = scenes(folder, team), cells(folder, team)
+    finally:
+        media.save_png = save
+    lines = [f"{team.size}", f"{len(frames or [])} {len(pictures or [])}", *made]
+    (folder / f"process-{team.rank}.txt").write_text("\n".join(lines))
+    team.close()
+
+
+def scenes(folder: Path, team: Team) -> list[Path] | None:
+    small = networks("animation")
     settings = small.settings_of(prompt="a red apple ^ a green leaf ^ the sea", frames=8, size=(16, 16), seed=3)
 
     def make(scene: Any, project: Project) -> Animator:
         return Animator(scene, small.First(scene), project, seed=scene.seed)
 
-    frames = sharing.share_scenes(settings, folder / "film", team, make=make)
+    return sharing.share_scenes(settings, folder / "film", team, make=make)
+
+
+def cells(folder: Path, team: Team) -> list[Path] | None:
+    small = networks("painting")
     wish = PaintSettings(prompt="a red apple", size=(16, 16), iterations=2, cutouts=2)
-    cells = [Cell("", str(i), wish.model_copy(update={"seed": i})) for i in range(5)]
-    paint = networks("painting")
+    asked = [Cell("", str(i), wish.model_copy(update={"seed": i})) for i in range(5)]
 
     def easel(settings: PaintSettings) -> Easel:
-        return Easel(Painter(settings, paint.tiny_vqgan(), [paint.TinyCLIP()], machine=paint.CPU))
+        return Easel(Painter(settings, small.tiny_vqgan(), [small.TinyCLIP()], machine=small.CPU))
 
-    pictures = sharing.share_cells(cells, folder, "grid", team, easel=easel)
-    lines = [f"{team.size}", f"{len(frames or [])} {len(pictures or [])}", *made]
-    (folder / f"process-{os.environ.get('RANK', '0')}.txt").write_text("\n".join(lines))
-    team.close()
+    return sharing.share_cells(asked, folder, "grid", team, easel=easel)
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     main(Path(sys.argv[1]))

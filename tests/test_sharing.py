@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from vqtools import media, sharing
 from vqtools.animation.settings import AnimateSettings
@@ -17,25 +19,35 @@ from vqtools.settings import UserError
 PROGRAM = Path(__file__).with_name("sharing_run.py")
 
 
-def launched(folder: Path, processes: int = 1) -> None:
-    """As a launcher does: each process is told which of how many it is."""
-    folder.mkdir(exist_ok=True)
+def launched(folder: Path) -> None:
+    """Two processes, as a launcher starts them: each is told which of how many it is."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1])}
-    if processes > 1:
-        shared |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1])}
     running = [
         subprocess.Popen(
             [sys.executable, str(PROGRAM), str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else shared,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
-        for rank in range(processes)
+        for rank in range(2)
     ]  # fmt: skip
     for process in running:
         said, _ = process.communicate(timeout=240)
         assert process.returncode == 0, said
+
+
+def alone(folder: Path) -> None:
+    spec = importlib.util.spec_from_file_location("sharing_run", PROGRAM)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the processes: other numbers round sums otherwise
+    try:
+        module.main(folder)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def pictures(folder: Path) -> dict[str, bytes]:
@@ -44,15 +56,17 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 def test_two_processes_make_what_one_makes_and_no_frame_twice(tmp_path: Path) -> None:
     two, one = tmp_path / "two", tmp_path / "one"
-    launched(two, 2)
-    launched(one)
+    two.mkdir()
+    one.mkdir()
+    launched(two)
+    alone(one)
     said = [(two / f"process-{rank}.txt").read_text().splitlines() for rank in (0, 1)]
     assert [lines[:2] for lines in said] == [["2", "8 5"], ["2", "8 5"]]
     made = [name for lines in said for name in lines[2:]]
     assert len(made) == len(set(made)) == 8 + 5 and all(len(lines) > 4 for lines in said)
     assert pictures(two) == pictures(one) and set(made) == set(pictures(two))
     (two / "grid-02.png").unlink()
-    launched(two)  # gone on with by one: what is there is not made again
+    alone(two)  # gone on with by one: what is there is not made again
     assert (two / "process-0.txt").read_text().splitlines() == ["1", "8 5", "grid-02.png"]
     assert pictures(two) == pictures(one)
 

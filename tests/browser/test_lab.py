@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -182,3 +183,43 @@ def test_a_page_is_painted_on(lab: Lab, folder: Path) -> None:
 
     run_all_and_stop(lab, pictures)
     assert lab.errors() == []
+
+
+@pytest.fixture
+def only_the_panel(folder: Path) -> None:
+    """Notebook 05 without what takes minutes: the cells that lead to its panel."""
+    page = json.loads((folder / "05_animate.ipynb").read_text("utf-8"))
+    page["cells"] = [cell for cell in page["cells"] if cell["id"] in ("ready", "models", "settings", "panel")]
+    (folder / "panel.ipynb").write_text(json.dumps(page), "utf-8")
+
+
+@pytest.mark.usefixtures("only_the_panel")
+@pytest.mark.parametrize("lab", ["panel.ipynb"], indirect=True)
+def test_a_curve_is_drawn_by_hand_and_played_on_a_test_card(lab: Lab) -> None:
+    lab.run_all()
+    large, dots = lab.panel.locator(".vqtools-large"), lab.panel.locator("circle.vqtools-dot")
+    until(lambda: dots.count() == 1, "the zoom's one point")
+    large.scroll_into_view_if_needed()
+    area = large.bounding_box()
+    assert area is not None
+    lab.page.mouse.dblclick(area["x"] + area["width"] / 2, area["y"] + area["height"] / 2)
+    until(lambda: dots.count() == 2, "a second point")
+    before = dots.nth(1).bounding_box()
+    assert before is not None
+    x, y = before["x"] + before["width"] / 2, before["y"] + before["height"] / 2
+    lab.page.mouse.move(x, y)
+    lab.page.mouse.down()
+    lab.page.mouse.move(x + 60, y + 30, steps=4)
+    lab.page.mouse.up()
+
+    def frame() -> int:
+        text = lab.panel.get_by_label("zoom", exact=True).input_value()
+        found = re.fullmatch(r"0:\(1\.04\), (\d+):\(.*\)", text)
+        return int(found[1]) if found else 0
+
+    until(lambda: frame() > 19, "the dragged point in the form")
+    dots.nth(1).dblclick()
+    until(lambda: dots.count() == 1, "one point again")
+    lab.button("Dry run").click()
+    until(lambda: lab.panel.locator("video").count() == 1, "the test card's film")
+    assert not lab.errors()
