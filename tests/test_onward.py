@@ -81,6 +81,18 @@ def test_a_making_is_filmed_to_the_picture_it_led_to(steered: Path, tmp_path: Pa
     assert abs(frames[-1].astype(float) / 127.5 - 1 - last[0].permute(1, 2, 0).numpy()).mean() < 0.1
 
 
+def test_the_walking_window_is_filmed_beside_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import av
+
+    monkeypatch.chdir(tmp_path)
+    assert call("sample", "--size", "64x64", "--seed", "3", "--film", "--out", "small.png") == 0
+    with av.open("small-window.mp4") as video:
+        frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in video.decode(video=0)]
+    assert len(frames) > 24 and frames[0].shape == (64, 64, 3)
+    last = np.asarray(media.load_picture("small.png")).astype(int)
+    assert abs(frames[-1] - last).mean() < 12 < abs(frames[0] - last).mean()
+
+
 def test_the_flags(
     steered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -188,6 +188,19 @@ def test_a_loop_closes(animator: Make, tmp_path: Path) -> None:
     assert np.abs(pictures[-1] - pictures[0]).mean() <= 1.05 * float(np.median(steps))
 
 
+def test_a_tile_in_motion_stays_a_tile(animator: Make, tmp_path: Path) -> None:
+    """What leaves on one side comes in on the other, and the seam is no more of an edge than any other column."""
+    run(animator(tmp_path, seamless=True, motion="drift", frames=6, frame_learning_rate=1.0))
+    for picture in frames(tmp_path):
+        columns = np.abs(np.diff(picture.astype(float), axis=1, append=picture[:, :1].astype(float))).mean((0, 2))
+        assert columns[-1] <= 1.5 * columns[:-1].max()
+    for folder, seamless, hold in (("tile", True, 0.999), ("plain", False, 0.999)):
+        run(animator(tmp_path / folder, seamless=seamless, motion="none", translation_x="2", hold=hold, clarity=0,
+                     iterations_per_frame="0"))  # fmt: skip
+        first, second, *_ = frames(tmp_path / folder)
+        assert (np.abs(np.roll(first, 2, axis=1).astype(int) - second)[:, :2].max() <= 2) is seamless
+
+
 def test_colours_are_held_to_the_first_frame(animator: Make, tmp_path: Path) -> None:
     shifts = {}
     for how in ("none", "LAB"):
