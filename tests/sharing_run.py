@@ -15,7 +15,8 @@ from vqtools.painting.easel import Easel
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings
 from vqtools.sheets import Cell
-from vqtools.training.team import Team, joined
+from vqtools.training.team import Team
+from vqtools.trainings import team_of
 
 
 def networks(activity: str) -> Any:
@@ -28,7 +29,7 @@ def networks(activity: str) -> Any:
 
 
 def main(folder: Path) -> None:
-    team = joined(lambda: choose("cpu"))
+    team = team_of(choose("cpu"))
     made, save = [], media.save_png
 
     def counted(path: Any, *arguments: Any, **options: Any) -> Path:

@@ -128,16 +128,16 @@ def _new(settings: AnimateSettings, out: str | None) -> Project:
 
 def _apart(fields: Mapping[str, Any], out: str | None) -> int:
     """Scenes as films of their own, shared by the processes that accelerate started, cut together by the first."""
-    from vqtools import device, jobs, sharing
+    from vqtools import jobs, sharing
     from vqtools.animation import video
     from vqtools.animation.settings import AnimateSettings
-    from vqtools.training.team import joined
+    from vqtools.trainings import team_of
 
     settings = AnimateSettings.parse(fields).quick()
     if settings.seed is None or not out:
         raise UserError("--apart wants --seed and --out, so that every process makes scenes of the same film")
     sharing.scenes(settings)
-    team = joined(device.choose)
+    team = team_of(None)
     try:
         folder = Path(out)
         frames = sharing.share_scenes(settings, folder, team, run=lambda job: jobs.run(job, label="animating"))

@@ -175,11 +175,11 @@ def _values(text: str) -> tuple[str, list[Any]]:
 
 def _shared(sheet: Sheet, folder: Path, name: str) -> int:
     """Paint a sheet's pictures together with the processes that accelerate started; the first puts them on a sheet."""
-    from vqtools import device, jobs, media, sharing
+    from vqtools import jobs, media, sharing
     from vqtools.sheets import labelled
-    from vqtools.training.team import joined
+    from vqtools.trainings import team_of
 
-    team = joined(device.choose)
+    team = team_of(None)
     try:
         paths = sharing.share_cells(
             sheet.cells, folder, Path(name).stem, team, run=lambda job: jobs.run(job, label="painting")

@@ -6,14 +6,11 @@ Knows tensors; nothing about what is trained. Several processes talk through acc
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from vqtools.device import Machine
 
 
 class Team:
@@ -76,12 +73,3 @@ class Team:
         mean = self.accelerator.reduce(flat, reduction="mean")
         for tensor, part in zip(tensors, mean.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
-
-
-def joined(machine: Callable[[], Machine]) -> Team:
-    """Alone, or one of the processes that `accelerate launch` started; the machine is asked for only then."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Team()
-    from accelerate import Accelerator
-
-    return Team(Accelerator(cpu=machine().device.type == "cpu"))
