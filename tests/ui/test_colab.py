@@ -10,6 +10,7 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ def test_at_home_nothing_happens(
     colab.ready(drive=True, release=True)
     colab.done()
     assert capsys.readouterr().out == "" and list(tmp_path.iterdir()) == [] and Path.cwd() == tmp_path
+
+
+def test_requirements_are_those_of_the_installation_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert any(one.startswith("torch") for one in colab.requirements())
+    assert not [one for one in colab.requirements() if "extra" in one]
+
+    def nowhere(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(colab.metadata, "requires", nowhere)
+    assert colab.requirements() == []
 
 
 def test_it_needs_nothing_that_it_could_have_to_bring() -> None:

@@ -92,8 +92,12 @@ def _say(text: str) -> None:
 
 
 def requirements() -> list[str]:
-    """What vqtools needs, as its metadata says it, without the extras."""
-    return [one for one in metadata.requires("vqtools") or [] if "extra ==" not in one]
+    """What vqtools needs, as its metadata says it, without the extras; [] where it runs from a folder, uninstalled."""
+    try:
+        listed = metadata.requires("vqtools") or []
+    except metadata.PackageNotFoundError:
+        return []
+    return [one for one in listed if "extra ==" not in one]
 
 
 def installed() -> dict[str, str]:
