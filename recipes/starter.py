@@ -55,6 +55,14 @@ def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
+def same(path: Path, tensors: dict[str, Tensor]) -> bool:
+    """Whether a file holds just these tensors already."""
+    if not path.exists():
+        return False
+    there = load_file(path)
+    return there.keys() == tensors.keys() and all(torch.equal(there[k], tensors[k]) for k in there)
+
+
 class Starter:
     """The stages over one folder of data and one of checkpoints."""
 
@@ -183,14 +191,17 @@ class Starter:
         about = {"made by": "python -m recipes.starter", "seed": self.seed, "steps": self.steps}
         drawer: VQGAN = files.load_vqgan(self.folder / "vqgan-tuned.safetensors")
         config = drawer.config.to_dict()
-        files.save_model(out / "vqgan.safetensors", "vqgan", config, half(drawer.state_dict()), **about)
-        features = vqgan.perceptual().state_dict()
-        files.save_model(out / "perceptual.safetensors", "perceptual", {}, half(features))
+        drawn = half(drawer.state_dict())
+        if not same(out / "vqgan.safetensors", drawn):  # a new header alone would be a new file in the history
+            files.save_model(out / "vqgan.safetensors", "vqgan", config, drawn, **about)
+        features = half(vqgan.perceptual().state_dict())
+        if not same(out / "perceptual.safetensors", features):
+            files.save_model(out / "perceptual.safetensors", "perceptual", {}, features)
         clip.export(self.folder, out / "clip")
         shutil.copy(self.folder / "tokenizer.json", out / "clip" / "tokenizer.json")
         gpt = files.load_transformer(self.folder / "transformer.safetensors")
-        drawn = tuple("" if style in transformer.UNDRAWN else style for style in gpt.config.styles)
-        gpt.config = replace(gpt.config, styles=drawn)
+        styles = tuple("" if style in transformer.UNDRAWN else style for style in gpt.config.styles)
+        gpt.config = replace(gpt.config, styles=styles)
         about |= {"vqgan": files.sha256(out / "vqgan.safetensors"), "clip": files.sha256(out / "clip")}
         files.save_model(
             out / "transformer.safetensors",
@@ -199,6 +210,10 @@ class Starter:
             files.compact(gpt.state_dict()),
             **about,
         )
+        if (scenes := self.folder / "large.safetensors").exists():
+            gpt = files.load_transformer(scenes)
+            tensors = files.compact(gpt.state_dict())
+            files.save_model(out / "large.safetensors", "transformer", gpt.config.to_dict(), tensors, **about)
         total = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
         self.say(f"exported {json.dumps({f.name: f.stat().st_size for f in sorted(out.rglob('*.safetensors'))})}")
         self.say(f"{total / 1e6:.1f} MB in all")
