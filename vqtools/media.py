@@ -186,11 +186,14 @@ def _claim(temporary: Path, path: Path) -> Path:
             number += 1
 
 
-def read_record(path: str | Path) -> dict[str, Any]:
-    """The record inside a PNG that vqtools wrote; UserError says why there is none."""
-    path = Path(path)
+def read_record(source: str | Path | bytes, name: str = "") -> dict[str, Any]:
+    """The record inside a PNG that vqtools wrote; UserError says why there is none.
+
+    source: a file's path, or its content, which errors call ``name``.
+    """
+    path = Path(name) if isinstance(source, bytes) else Path(source)
     try:
-        with open(path, "rb") as file:
+        with io.BytesIO(source) if isinstance(source, bytes) else open(path, "rb") as file:
             data = _find_chunk(file, path)
     except FileNotFoundError:
         raise UserError(f"picture {str(path)!r} is not there") from None

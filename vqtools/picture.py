@@ -124,6 +124,11 @@ class Painting:
             self._masks[key] = mask if isinstance(mask, Mask) else Mask.of(mask, self.settings.size)
 
     @property
+    def masks(self) -> dict[str, Mask]:
+        """The areas in force, as a Painter's."""
+        return self._masks
+
+    @property
     def position(self) -> int:
         """Steps done: rows of the grids first, then iterations of guidance."""
         return self._rows + (self.painter.position if self.painter else 0)

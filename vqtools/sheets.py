@@ -101,6 +101,19 @@ class Sheet:
 
     picture = preview
 
+    def boxes(self) -> list[tuple[float, float, float, float]]:
+        """Where the paintings stand in :meth:`preview`: left, top, right, bottom as shares of its sides."""
+        plan = self._plan()
+        width, height = plan.size
+        return [(a / width, b / height, c / width, d / height) for a, b, c, d in plan.boxes]
+
+    def preview_size(self) -> tuple[int, int]:
+        """Width and height of :meth:`preview` once a painting is finished."""
+        return self._plan().size
+
+    def _plan(self) -> _Plan:
+        return _Plan.of(self.cells, _largest([_shrunk(done.picture) for done in self.done]))
+
     def record(self) -> dict[str, Any]:
         """For the PNG: each painting's settings, as :func:`cells_of` reads them again."""
         cells = [{"row": one.row, "label": one.label, "settings": one.settings.model_dump(mode="json")}
@@ -204,33 +217,59 @@ def cells_of(record: Mapping[str, Any]) -> list[Cell]:
 
 def labelled(cells: Sequence[Cell], pictures: Sequence[Image.Image], columns: int = 0) -> Image.Image:
     """Pictures, the first of the cells', in their rows, each under its label; grey where there is none yet."""
-    rows = [list(group) for _, group in itertools.groupby(cells, key=lambda cell: cell.row)]
-    if len(rows) == 1:  # as square as it gets
-        wide = columns or int(np.ceil(np.sqrt(len(cells))))
-        rows = [rows[0][i : i + wide] for i in range(0, len(cells), wide)]
     shown = [_shrunk(picture) for picture in pictures]
-    width, height = (max((one.size[i] for one in shown), default=128) for i in (0, 1))
-    font = ImageFont.load_default(max(10, min(16, width // 12)))
-    strip, gap = int(font.size * 1.6), max(2, width // 48)  # type: ignore[union-attr]
-    across = max(len(row) for row in rows) * (width + gap) + gap
-    tall = gap + sum(height + strip + gap + strip * bool(row[0].row) for row in rows)
-    sheet = Image.new("RGB", (across, tall), "white")
+    plan = _Plan.of(cells, _largest(shown), columns)
+    sheet = Image.new("RGB", plan.size, "white")
     pen = ImageDraw.Draw(sheet)
-    y, waiting = gap, iter(shown)
-    for row in rows:
-        if row[0].row:
-            pen.text((gap, y), _fitted(row[0].row, font, across - 2 * gap), fill="black", font=font)
-            y += strip
-        for i, cell in enumerate(row):
-            x = gap + i * (width + gap)
-            pen.text((x, y), _fitted(cell.label, font, width), fill=(70, 70, 70), font=font)
-            picture = next(waiting, None)
-            if picture is None:
-                pen.rectangle((x, y + strip, x + width - 1, y + strip + height - 1), fill=(225, 225, 225))
-            else:
-                sheet.paste(picture, (x, y + strip))
-        y += height + strip + gap
+    for y, text in plan.titles:
+        pen.text((plan.gap, y), _fitted(text, plan.font, plan.size[0] - 2 * plan.gap), fill="black", font=plan.font)
+    waiting = iter(shown)
+    for cell, (left, top, right, bottom) in zip(cells, plan.boxes, strict=True):
+        label = _fitted(cell.label, plan.font, right - left)
+        pen.text((left, top - plan.strip), label, fill=(70, 70, 70), font=plan.font)
+        picture = next(waiting, None)
+        if picture is None:
+            pen.rectangle((left, top, right - 1, bottom - 1), fill=(225, 225, 225))
+        else:
+            sheet.paste(picture, (left, top))
     return sheet
+
+
+@dataclass
+class _Plan:
+    """Where everything stands on a sheet, in pixels."""
+
+    size: tuple[int, int]
+    boxes: list[tuple[int, int, int, int]]
+    titles: list[tuple[int, str]]
+    font: Any
+    strip: int
+    gap: int
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell], largest: tuple[int, int], columns: int = 0) -> _Plan:
+        rows = [list(group) for _, group in itertools.groupby(cells, key=lambda cell: cell.row)]
+        if len(rows) == 1:  # as square as it gets
+            wide = columns or int(np.ceil(np.sqrt(len(cells))))
+            rows = [rows[0][i : i + wide] for i in range(0, len(cells), wide)]
+        width, height = largest
+        font = ImageFont.load_default(max(10, min(16, width // 12)))
+        strip, gap = int(font.size * 1.6), max(2, width // 48)  # type: ignore[union-attr]
+        boxes, titles, y = [], [], gap
+        for row in rows:
+            if row[0].row:
+                titles.append((y, row[0].row))
+                y += strip
+            lefts = [gap + i * (width + gap) for i in range(len(row))]
+            boxes += [(left, y + strip, left + width, y + strip + height) for left in lefts]
+            y += height + strip + gap
+        across = max(len(row) for row in rows) * (width + gap) + gap
+        return cls((across, y), boxes, titles, font, strip, gap)
+
+
+def _largest(pictures: Sequence[Image.Image]) -> tuple[int, int]:
+    width, height = (max((one.size[i] for one in pictures), default=128) for i in (0, 1))
+    return width, height
 
 
 def _shrunk(picture: Image.Image) -> Image.Image:

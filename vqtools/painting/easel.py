@@ -33,6 +33,8 @@ class Work(Protocol):
     notes: list[str]
 
     @property
+    def masks(self) -> dict[str, Mask]: ...
+    @property
     def position(self) -> int: ...
     @property
     def total(self) -> int: ...
@@ -162,6 +164,11 @@ class Easel:
     def repaint(self, mask: Any, fresh: bool = True) -> None:
         """Go on inside a mask alone, from random codes, or from what is there (``fresh=False``)."""
         self._stroke("repaint", mask, lambda area: self.work.repaint(area, fresh), fresh=fresh)
+
+    @property
+    def masks(self) -> dict[str, Mask]:
+        """The areas in force: "prompt 0", … for where a prompt counts, "protect" for what stays."""
+        return dict(self.work.masks)
 
     @property
     def positions(self) -> list[int]:

@@ -48,6 +48,17 @@ def refuse_paths(settings: Mapping[str, Any]) -> None:
             raise foreign.refusal(str(settings[field]))
 
 
+def asked_by(record: Mapping[str, Any]) -> list[str]:
+    """The files that a record asks to be read: those that it holds itself, and networks by name, are none.
+
+    Painting from the record refuses them until they are trusted; see :class:`Inputs`.
+    """
+    inputs = Inputs(record)
+    pictures = inputs._foreign - set(inputs._embedded)
+    networks = {name for kind, names in inputs._networks for name in inputs._files_of(kind, names)}
+    return sorted(pictures | networks)
+
+
 class Inputs:
     """The pictures of one painting, by the names that its settings have for them.
 
@@ -86,10 +97,16 @@ class Inputs:
         """UserError where only a stranger's record asks for a network's file, rather than for a name."""
         if (kind, name) not in self._networks:
             return
+        for one in self._files_of(kind, name):
+            raise self.refusal(one)
+
+    @staticmethod
+    def _files_of(kind: str, name: str) -> Iterator[str]:
+        """Of a network's name, or several CLIPs', what would be opened as a file."""
         for one in parse_clips(name) if kind == "clip" else (name,):
             public = kind == "clip" and re.fullmatch(r"[\w-]+/[\w-]+", one) and not Path(one).exists()
             if not public and any(mark in one for mark in "/\\."):
-                raise self.refusal(one)
+                yield one
 
     def refusal(self, name: str) -> UserError:
         """That a stranger's record asks for a file, and how to agree."""

@@ -52,16 +52,16 @@ class Panel:
     }  # fmt: skip
 
     def __init__(
-        self, settings: Settings, *, folder: str | Path = "pictures", make: Callable[[Any], Job] | None = None
+        self, settings: Settings, *, folder: str | Path = "pictures", make: Callable[..., Any] | None = None
     ) -> None:
         self.folder = Path(folder)
-        self._make = make or self._job
+        self._make: Callable[..., Any] = make or self._job
         self.runner = self._take_over() or Runner(
             self._plan, finish=self._save, verb=self.verb, steered=self.steered
         )  # fmt: skip
         if self.runner.state != "idle" and self.runner.job is not None:
             settings = getattr(self.runner.job, "settings", settings)
-        self.form = Form(settings, apart=(self.apart,), suggestions=self.suggestions)
+        self.form: Form[Any] = Form(settings, apart=(self.apart,), suggestions=self.suggestions)
         self.form.on_change = self._changed
         page = widgets.HBox([self.runner.view, self.form.body])
         page.add_class("vqtools-page")
@@ -110,10 +110,14 @@ class Panel:
         self.form.forget_notes()
         settings = self.form.settings().quick()
         check_writable(self.folder)
+        return self._noting(lambda: self._make(settings))
 
-        def make() -> Job:
+    def _noting(self, make: Callable[[], Job]) -> Callable[[], Job]:
+        """The same, which marks the field that keeps it from being made."""
+
+        def noted() -> Job:
             try:
-                return self._make(settings)
+                return make()
             except UserError as error:  # what only the networks could know, such as a size they can't paint
                 for word in str(error).split()[:2]:  # "width 101 is …", "no clip is …"
                     name = "size" if word in ("width", "height") else word
@@ -121,7 +125,7 @@ class Panel:
                         self.form.note(name, str(error), wrong=True)
                 raise
 
-        return make
+        return noted
 
 
 class PicturePanel(Panel):

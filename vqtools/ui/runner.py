@@ -68,6 +68,9 @@ class Runner:
         self._allowed = 0  # steps that Step has asked for
         self._acts: deque[Callable[[Any], str | None]] = deque()  # what a hand wants between two steps
         self._fresh = True  # whether the job was made by this run, and not gone on with
+        self._made = False  # whether this run has its job yet
+        self._next: tuple[Callable[[], Job], bool] | None = None  # what comes when the job under way has ended
+        self.kept: dict[str, Any] = {}  # what a panel that is made anew finds again
         self._read_until = 0.0
         self._done = threading.Event()
         self._done.set()
@@ -90,6 +93,11 @@ class Runner:
             self._buttons[name].on_click(self.guarded(act))
         self.buttons = widgets.HBox([*self._buttons.values(), self.status])
         self.buttons.add_class("vqtools-row")
+
+    def beside_start(self, *buttons: Any) -> None:
+        """More buttons, right after the first."""
+        first, *rest = self._buttons.values()
+        self.buttons.children = (first, *buttons, *rest, self.status)
 
     def reopen(self) -> None:
         """New widgets in place of closed ones, showing what the closed ones showed."""
@@ -171,6 +179,20 @@ class Runner:
             elif self._done.is_set():
                 self._act_at_rest()
 
+    def follow(self, make: Callable[[], Job], *, rest: bool = False) -> None:
+        """Begin a job that comes of what is there; one under way ends first, and what it made is kept.
+
+        `make()` is called in the worker; where it fails, the job before is still there. rest: show it and make no step.
+        """
+        with self._turn:
+            if self._state != "idle":
+                self._next = make, rest
+                self.stop()
+            elif rest:
+                self._put(make())
+            else:
+                self._launch(make, fresh=True)
+
     def wait(self, seconds: float | None = None) -> bool:
         """Block until no job is under way; False if that took longer than `seconds`."""
         return self._done.wait(seconds)
@@ -232,9 +254,15 @@ class Runner:
 
     # The worker.
 
-    def _launch(self, make: Callable[[], Job], state: State = "working", steps: int = 0) -> None:
+    def _launch(
+        self, make: Callable[[], Job], state: State = "working", steps: int = 0, *, fresh: bool = False
+    ) -> None:
         self._turn.wait_for(self._done.is_set, 20)  # for what a hand does to a job at rest
-        self.error, self._allowed, self._fresh = None, steps, self.job is None
+        self._begin(make, state, steps, fresh)
+
+    def _begin(self, make: Callable[[], Job], state: State, steps: int, fresh: bool) -> None:
+        self.error, self._allowed, self._made = None, steps, False
+        self._fresh = fresh or self.job is None
         if self._fresh:
             self._acts.clear()
         self._done.clear()
@@ -283,18 +311,31 @@ class Runner:
                 self._drive(make)
         except BaseException as error:
             self.error = error
-            self.fail(error, after=self._keep() if self.job is not None and self.job.position else "")
+            self.fail(error, after=self._keep() if self._made and self.job is not None and self.job.position else "")
         finally:
             self._rest()
 
     def _rest(self) -> None:
         with self._turn:
+            (make, rest), self._next = self._next or (None, False), None
+            if make is not None and self.error is None:
+                if not rest:
+                    self._begin(make, "working", 0, True)  # an awaiting cell stays with this one too
+                    return
+                self._put(make())
             self._enter("idle")
             if self._acts and self.job is not None:  # asked for while the last step was being made
                 self._act_at_rest()
             else:
                 self._done.set()
                 self._turn.notify_all()
+
+    def _put(self, job: Job) -> None:
+        self.job, self.error = job, None
+        self._acts.clear()
+        self._display(job)
+        self.say(f"{job.position} of {job.total}")
+        self.refresh()
 
     def _act_at_rest(self) -> None:
         self._done.clear()
@@ -328,6 +369,7 @@ class Runner:
         if self._fresh:
             self.say("Getting ready …")
         job = self.job = make()
+        self._made = True
         begun, first = time.monotonic(), job.position
         self._seconds.clear()
         shown = 0.0

@@ -5,6 +5,7 @@ Knows a runner and what an easel offers; nothing about settings or how a picture
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class Steering:
     ) -> None:
         self.runner = runner
         self.looking: int | None = None
+        self.lock = threading.RLock()  # two threads that set the slider would seem to each other a person's hand
         self._losses: dict[str, list[tuple[float, float]]] = {}
         self._set = 0  # what the slider was set to by the program
         self.slider = widgets.IntSlider(
@@ -54,15 +56,21 @@ class Steering:
         self.row.add_class("vqtools-row")
         self.view = widgets.VBox([self.row, self.losses])
         self.slider.observe(self._moved, names=["value"])
-        runner.report, runner.changed, runner.looks = self._report, self._refresh, self._look
+        runner.report, runner.changed, runner.looks = self.report, self.refresh, self._look
         self._follow()
-        self._refresh()
+        self.refresh()
 
     def add_button(self, name: str, text: str, help: str, act: Callable[[], None]) -> None:
         """One more button that needs a picture in the making."""
         self._button(name, text, help, act)
         self.row.children = (self.slider, *self.buttons.values())
-        self._refresh()
+        self.refresh()
+
+    def add(self, widget: Any, below: Any = None) -> None:
+        """One more thing in the row, and what it opens right below the row."""
+        self.row.children = (*self.row.children, widget)
+        if below is not None:
+            self.view.children = (self.row, below, *self.view.children[1:])
 
     def begin(self) -> None:
         """Forget the last run."""
@@ -99,7 +107,8 @@ class Steering:
         image: Image | None = job.preview() if self.looking is None else job.glance(self.looking)
         return image
 
-    def _report(self, job: Any, report: Report) -> None:
+    def report(self, job: Any, report: Report) -> None:
+        """After a step: the losses go on."""
         for name, value in report.scalars.items():
             points = self._losses.setdefault(name, [])
             points.append((report.position, value))
@@ -107,11 +116,16 @@ class Steering:
                 del points[1:-1:2]
         if report.image is not None:
             self._show_losses()
-            self._refresh()
+            self.refresh()
 
     def _show_losses(self) -> None:
         names = [name for name in self._losses if name != "loss"] or list(self._losses)
         self.losses.value = " ".join(spark(_short(name), self._losses[name]) for name in names)
+
+    def refresh(self) -> None:
+        """Turn on what can be used now."""
+        with self.lock:
+            self._refresh()
 
     def _refresh(self) -> None:
         if self.runner.state in ("working", "stopping"):

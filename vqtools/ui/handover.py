@@ -1,0 +1,40 @@
+"""A picture handed from the painting page to the one that animates: a file that says where it lies.
+
+Knows two folders and one file; nothing about panels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+
+NAME = "begin-with.json"
+
+
+def give(folder: Path, picture: Path) -> Path:
+    """Leave word in the animations' folder that the next one begins with a picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.write_text(json.dumps({"picture": str(picture.absolute())}), "utf-8")
+        os.replace(temporary, folder / NAME)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return folder / NAME
+
+
+def given(folder: Path) -> Path | None:
+    """The picture that was handed over and is still there, or None."""
+    try:
+        told = json.loads((folder / NAME).read_text("utf-8"))
+        picture = Path(told["picture"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return picture if picture.is_file() else None
+
+
+def take(folder: Path) -> None:
+    """It was used: the next animation begins without it."""
+    (folder / NAME).unlink(missing_ok=True)
