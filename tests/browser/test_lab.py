@@ -17,11 +17,26 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, sync_playwright
 
+from vqtools.media import read_record
+
 pytestmark = pytest.mark.browser
 
+OLDER = (
+    "ipywidgets==7.7.1", "ipykernel==6.17.1", "ipython==7.34.0", "jupyterlab==3.6.*", "anywidget", "setuptools<80",
+)  # fmt: skip
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
 KERNEL_IS_READY = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+STOPWATCH = """text => {
+  const watch = window.watch = { start: 0, end: 0 };
+  for (const kind of ["pointerdown", "keydown"])
+    document.addEventListener(kind, () => { watch.start = performance.now(); }, true);
+  const status = [...document.querySelectorAll(".vqtools-panel .vqtools-status")].filter(one => one.offsetParent).pop();
+  const see = () => {
+    if (watch.start && !watch.end && status.innerText.includes(text)) watch.end = performance.now();
+  };
+  new MutationObserver(see).observe(status, { subtree: true, childList: true, characterData: true });
+}"""
 LONG = 180  # seconds: networks are loaded meanwhile, on whatever machine this is
 
 
@@ -66,6 +81,30 @@ class Lab:
         before = self.picture.screenshot()
         until(lambda: self.picture.screenshot() != before, "another picture")
 
+    def seconds(self, act: Callable[[], None], text: str) -> float:
+        """From a click or a key in the page until the status line holds the text."""
+        self.page.evaluate(STOPWATCH, text)
+        act()
+        self.page.wait_for_function("() => window.watch.end")
+        return float(self.page.evaluate("() => (window.watch.end - window.watch.start) / 1000"))
+
+    def step_seconds(self) -> float:
+        until(lambda: " it/s" in self.status(), "the rate")
+        rate = re.search(r"([\d.]+) it/s", self.status())
+        assert rate is not None
+        return 1 / float(rate[1])
+
+    def draw(self) -> None:
+        """A stroke from left to right over the upper half of the picture."""
+        area = self.panel.locator(".vqtools-canvas canvas").bounding_box()
+        assert area is not None
+        self.page.mouse.move(area["x"] + 0.2 * area["width"], area["y"] + 0.25 * area["height"])
+        self.page.mouse.down()
+        for i in range(10):
+            x = area["x"] + (0.2 + 0.06 * i) * area["width"]
+            self.page.mouse.move(x, area["y"] + (0.25 + 0.02 * (i % 2)) * area["height"])
+        self.page.mouse.up()
+
     def errors(self) -> list[str]:
         kinds = ("application/vnd.jupyter.stderr", "application/vnd.jupyter.error")
         shown = [self.page.locator(f".jp-OutputArea [data-mime-type='{kind}']").all_inner_texts() for kind in kinds]
@@ -81,12 +120,38 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lab(folder: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with jupyterlab(folder) as address, sync_playwright() as playwright:
+    with opened(folder, request.param, sys.executable) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def older(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The interpreter of an environment with what Colab runs: ipywidgets 7.7.1 and ipykernel 6.17, and a JupyterLab 3.
+
+    VQTOOLS_OLDER names one that is there already. torch and the like are those of this environment.
+    """
+    if python := os.environ.get("VQTOOLS_OLDER"):
+        return python
+    place = tmp_path_factory.mktemp("older") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+    python = str(place / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *OLDER], check=True)
+    # behind its own packages: what it has not is taken from here, this checkout included
+    ours = [str(Path(__file__).parents[2]), *(path for path in sys.path if path.endswith("site-packages"))]
+    folder = next((place / "lib").glob("python*/site-packages"))
+    (folder / "ours.pth").write_text("\n".join(ours) + "\n")
+    return python
+
+
+@contextlib.contextmanager
+def opened(folder: Path, notebook: str, python: str) -> Iterator[Lab]:
+    """A notebook in a JupyterLab of its own, in Chromium."""
+    with jupyterlab(folder, python) as address, sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.set_default_timeout(LONG * 1000)
-        page.goto(f"{address}/doc/tree/{request.param}?reset")
+        page.goto(f"{address}/doc/tree/{notebook}?reset")
         page.wait_for_selector(".jp-Notebook")
         page.wait_for_function(KERNEL_IS_READY)
         yield Lab(page)
@@ -94,7 +159,7 @@ def lab(folder: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 
 @contextlib.contextmanager
-def jupyterlab(folder: Path) -> Iterator[str]:
+def jupyterlab(folder: Path, python: str = sys.executable) -> Iterator[str]:
     """The address of a server of its own, which ends with the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -107,7 +172,7 @@ def jupyterlab(folder: Path) -> Iterator[str]:
     quiet.parent.mkdir(parents=True)
     quiet.write_text('{"fetchNews": "false"}')  # the question about news would lie over the page
     with open(folder / "server.log", "wb") as log:
-        command = [sys.executable, "-m", "jupyterlab", *options]
+        command = [python, "-m", "jupyterlab", *options]
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
         end = time.monotonic() + 60
@@ -223,3 +288,62 @@ def test_a_curve_is_drawn_by_hand_and_played_on_a_test_card(lab: Lab) -> None:
     lab.button("Dry run").click()
     until(lambda: lab.panel.locator("video").count() == 1, "the test card's film")
     assert not lab.errors()
+
+def steer(lab: Lab, folder: Path) -> None:
+    """From the first word to a page that is loaded anew; every act takes effect within 300 ms and a step."""
+    pictures = folder / "pictures"
+    run_all_and_stop(lab, pictures)
+    lab.type("prompt", "a sailing boat | a <b>red</b> sea:0.5")
+    lab.panel.get_by_label("size", exact=True).fill("64")
+    lab.panel.get_by_label("×", exact=True).fill("64")
+    lab.type("iterations", "5000")
+    lab.button("Paint").click()
+    lab.changes()
+    until(lambda: "a sailing boat" in lab.panel.locator(".vqtools-losses").inner_text(), "losses by prompt")
+    step = lab.step_seconds()
+    took = {"Pause": lab.seconds(lab.button("Pause").click, "Paused at")}
+    took["Resume"] = lab.seconds(lab.button("Resume").click, " it/s")
+    lab.panel.get_by_label("prompt", exact=True).fill("a lighthouse")
+    took["edit"] = lab.seconds(lambda: lab.page.keyboard.press("Tab"), "prompt changed")
+    took["Undo"] = lab.seconds(lab.button("Undo").click, "undone")
+    assert lab.panel.get_by_label("prompt", exact=True).input_value().startswith("a sailing boat")
+    lab.button("Brush").click()
+    lab.panel.locator(".vqtools-tools select:visible").first.select_option(label="leave as it is")
+    lab.draw()
+    took["region"] = lab.seconds(lab.button("Apply").click, "that stays as it is")
+    lab.changes()
+    lab.button("Brush").click()
+    took["Stop"] = lab.seconds(lab.button("Stop").click, "Stopped at")
+    told = ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in took.items())
+    print(f"milliseconds until an act took effect: {told}; a step takes {step * 1000:.0f}")
+    lab.says("saved as")
+    made = max(pictures.glob("*.png"), key=lambda path: path.stat().st_mtime)
+    journal = read_record(made)["journal"]
+    assert [one["do"] for one in journal] == ["edit", "go", "protect"]
+    assert sorted(took.values())[len(took) // 2] < 0.3 + step, told
+
+    position = lab.status().split(" · ")[0]
+    lab.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    lab.page.wait_for_timeout(1500)
+    lab.page.goto(lab.page.url.split("?")[0])
+    lab.page.wait_for_selector(".jp-Notebook")
+    lab.page.wait_for_function(KERNEL_IS_READY)
+    lab.says(position)
+    lab.button("Resume").click()
+    lab.says(" left")
+    lab.button("Stop").click()
+    lab.says("Stopped at")
+    assert lab.errors() == []
+
+
+@pytest.mark.parametrize("lab", ["04_paint.ipynb"], indirect=True)
+def test_a_picture_is_steered(lab: Lab, folder: Path) -> None:
+    steer(lab, folder)
+
+
+def test_a_picture_is_steered_under_the_widgets_that_colab_has(folder: Path, older: str) -> None:
+    asked = "import ipywidgets, ipykernel; print(ipywidgets.__version__, ipykernel.__version__)"
+    versions = subprocess.run([older, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+    assert versions == ["7.7.1", "6.17.1"]
+    with opened(folder, "04_paint.ipynb", older) as lab:
+        steer(lab, folder)

@@ -166,6 +166,11 @@ class Easel:
         self._stroke("repaint", mask, lambda area: self.work.repaint(area, fresh), fresh=fresh)
 
     @property
+    def begun(self) -> bool:
+        """Whether there is a picture to paint over: not while a transformer still draws the start."""
+        return getattr(self.work, "painter", self.work) is not None
+
+    @property
     def masks(self) -> dict[str, Mask]:
         """The areas in force: "prompt 0", … for where a prompt counts, "protect" for what stays."""
         return dict(self.work.masks)

@@ -20,6 +20,7 @@ from vqtools.animation.settings import CURVES, MOTIONS, STILL, AnimateSettings
 from vqtools.jobs import Job
 from vqtools.media import file_stem
 from vqtools.settings import UserError
+from vqtools.ui import handover
 from vqtools.ui.curves import Curves
 from vqtools.ui.panels import Panel
 
@@ -48,7 +49,12 @@ class AnimatePanel(Panel):
         self.video = widgets.Output()
         self.video.add_class("vqtools-films")
         self.waveform = widgets.Image(format="png", layout=widgets.Layout(display="none", max_width="640px"))
-        super().__init__(settings or AnimateSettings(), folder=folder, **options)
+        self.begins_with = handover.given(Path(folder))
+        settings = settings or AnimateSettings()
+        if self.begins_with is not None:
+            settings = handover.beginning_with(self.begins_with, settings)
+            self.hint = f"Begins with {self.begins_with.name}, from 04_paint. {self.hint}"
+        super().__init__(settings, folder=folder, **options)
         self._held: set[str] = set()  # fields changed while no frame was being made: they count when it goes on
         self.curves = Curves(AnimateSettings.parse(self.form.values()), self._draw)
         self.runner.going_on = self._let_go
@@ -146,6 +152,8 @@ class AnimatePanel(Panel):
             shutil.rmtree(project.folder)  # of a wish that could not be met nothing is left behind
             raise
         self.note.value = html.escape(str(expected))
+        if self.begins_with is not None and settings.init_image == str(self.begins_with):
+            handover.take(self.folder)
         return job
 
     def _save(self, job: Any) -> str:

@@ -66,7 +66,7 @@ class Brush:
 
     def refresh(self, easel: Any) -> None:
         """What can be drawn on now: an easel, or None."""
-        self.toggle.disabled = easel is None or easel.position == 0
+        self.toggle.disabled = easel is None or easel.position == 0 or not easel.begun
         if easel is None:
             self.toggle.value = False
         elif easel is not self._easel or easel.settings.prompt != self._prompt:

@@ -22,6 +22,8 @@ def upload(text: str, help: str, take: Callable[[str, bytes], None], accept: str
     button = widgets.FileUpload(
         description=text, tooltip=help, accept=accept, multiple=False, layout=widgets.Layout(width="auto")
     )
+    button.add_class("vqtools-upload")
+    button.add_class(f"vqtools-{text.lower().replace(' ', '-')}")  # the style sheet writes it without the count
 
     def given(_: Any) -> None:
         files = _files(button.value)

@@ -1,6 +1,6 @@
 """A picture handed from the painting page to the one that animates: a file that says where it lies.
 
-Knows two folders and one file; nothing about panels.
+Knows a folder, one file and settings; nothing about panels.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ import json
 import os
 import uuid
 from pathlib import Path
+
+from vqtools.animation.settings import AnimateSettings
+from vqtools.media import read_record
+from vqtools.settings import UserError
 
 NAME = "begin-with.json"
 
@@ -38,3 +42,16 @@ def given(folder: Path) -> Path | None:
 def take(folder: Path) -> None:
     """It was used: the next animation begins without it."""
     (folder / NAME).unlink(missing_ok=True)
+
+
+def beginning_with(picture: Path, settings: AnimateSettings) -> AnimateSettings:
+    """The settings of an animation whose first frame is painted from a picture, with its prompt, size and networks."""
+    fields = {"init_image": str(picture), "init": "auto"}
+    try:
+        stored = read_record(picture).get("settings", {})
+        same = ("prompt", "size", "vqgan", "clip", "transformer", "seed")
+        return AnimateSettings.parse(
+            {**settings.model_dump(), **{name: stored[name] for name in same if name in stored}, **fields}
+        )
+    except (UserError, TypeError, AttributeError):  # a picture of another program
+        return AnimateSettings.parse({**settings.model_dump(), **fields})
