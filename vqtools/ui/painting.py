@@ -265,7 +265,7 @@ class PaintPanel(PicturePanel):
 
         def make() -> Easel:
             easel: Easel = self._make(settings, record=record, replay=True)
-            self._end_at = position if isinstance(position, int) and 0 < position < easel.total else None
+            self._end_at = position if isinstance(position, int) else None
             return easel
 
         self._set_off(make)

@@ -36,9 +36,9 @@ class Steering:
     ) -> None:
         self.runner = runner
         self.looking: int | None = None
-        self.lock = threading.RLock()  # two threads that set the slider would seem to each other a person's hand
+        self.lock = threading.RLock()  # buttons and slider are set by the worker and by callbacks
         self._losses: dict[str, list[tuple[float, float]]] = {}
-        self._set = 0  # what the slider was set to by the program
+        self._setting: int | None = None  # the thread that sets the slider for the program, not for a person
         self.slider = widgets.IntSlider(
             0, 0, 1, description="history", readout=False, disabled=True, layout=widgets.Layout(flex="1 1 260px"),
             style={"description_width": "52px"},
@@ -89,9 +89,8 @@ class Steering:
 
     def _moved(self, change: Any) -> None:
         def act() -> None:
-            if change["new"] == self._set or self._easel is None:
+            if self._setting == threading.get_ident() or self._easel is None:
                 return
-            self._set = change["new"]
             if self.runner.state == "working":
                 self.runner.pause()
             self.looking = change["new"] if change["new"] < self._easel.position else None
@@ -150,10 +149,12 @@ class Steering:
             while points and points[-1][0] > easel.position:
                 points.pop()
         at = easel.position if self.looking is None else self.looking
-        self.slider.max = max(1, easel.total)
-        if self.slider.value != at:
-            self._set = at
+        self._setting = threading.get_ident()
+        try:
+            self.slider.max = max(1, easel.total)  # which may also set the value
             self.slider.value = at
+        finally:
+            self._setting = None
 
 
 def _short(name: str) -> str:
