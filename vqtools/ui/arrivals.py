@@ -110,16 +110,17 @@ class Arrivals:
     def _arrive(self, name: str, record: dict[str, Any], file: Path | tuple[str, bytes]) -> None:
         """Show what a picture brings; where its record can't be followed, nothing has changed."""
         words = f"{name}: no settings of vqtools inside."
-        origin, steered = self.origin, False
+        origin, steered, settings = self.origin, False, None
         if record.get("activity", "paint") == "paint" and record:
             settings = PaintSettings.parse(restored(record, {}))
             origin = Origin(record, tuple(asked_by(record)))
             steered = bool(Journal.read(record).entries)
             words = f"{name}: its settings are in the form{', and it was steered' if steered else ''}."
-            self._load(settings)
         elif record:
             words = f"{name}: made by {record.get('activity')}, not painted; its settings belong to another page."
         self.origin, self._file = origin, file
+        if settings is not None:
+            self._load(settings)
         asks = record and self.origin.record is record and self.origin.files
         if asks:
             shown = ", ".join(shorten(one) for one in self.origin.files[:_MOST_NAMES])

@@ -43,12 +43,13 @@ class PaintPanel(PicturePanel):
     verb = "Paint"
     steered = True
     hint = "Say what you want to see and press Paint; the first picture takes some seconds."
+    folds: Any = None  # a run that is taken over may end, and be saved, before they are built
+    _last: tuple[Any, ...] = ()  # what the last file holds
 
     def __init__(self, settings: PaintSettings | None = None, **options: Any) -> None:
         super().__init__(settings or PaintSettings(), **options)
         self._held: set[str] = set()  # fields changed while no step was to come: they count when it goes on
         self._end_at: int | None = None  # where a picture that is made again had been stopped
-        self._last: tuple[Any, ...] = ()  # what the last file holds
         self._build_tools()
         self._place_tools()
         self.runner.going_on, self.runner.end = self._let_go, self._end
@@ -371,7 +372,7 @@ class PaintPanel(PicturePanel):
             stem = file_stem(job.settings.prompt, job.settings.seed) + (f"-{activity}" if activity else "")
             self.saved = save_png(self.folder / f"{stem}.png", job.picture(), job.record())
             self._last = state
-            if self.folds.selected_index == 0:
+            if self.folds is not None and self.folds.selected_index == 0:
                 self.gallery.refresh()
         return f"saved as {self.saved}"
 

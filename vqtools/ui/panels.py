@@ -131,9 +131,10 @@ class Panel:
 class PicturePanel(Panel):
     """A panel whose job makes a picture, saved with its settings inside and never over another."""
 
+    saved: Path | None = None  # the file of the last picture
+
     def __init__(self, settings: Settings, **options: Any) -> None:
         super().__init__(settings, **options)
-        self.saved: Path | None = None  # the file of the last picture
         if self.runner.job is None:
             self._recall()
 
