@@ -50,7 +50,7 @@ def paint(panel: PaintPanel) -> None:
 
 
 def rest(panel: PaintPanel) -> None:
-    end = time.monotonic() + 120  # the starters are loaded in one
+    end = time.monotonic() + 300  # the starters are loaded in one
     while panel.runner.state != "idle" or not panel.runner.wait(1):
         assert time.monotonic() < end
         time.sleep(0.01)
