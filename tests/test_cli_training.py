@@ -1,4 +1,4 @@
-"""`vqtools train-vqgan` at the command line."""
+"""`vqtools train-vqgan` and `train-transformer` at the command line."""
 
 from __future__ import annotations
 
@@ -53,3 +53,35 @@ def test_one_clear_line_and_exit_code_2(command, arguments: list[str], words: st
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 5  # what was chosen may stand before it
+
+
+GRID = ["--grid=4", "--layers=1", "--heads=2", "--width=16", "--steps=3", "--batch-size=4", "--views=2"]
+
+
+@pytest.fixture
+def transformer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        call = [sys.executable, "-m", "vqtools", *arguments]
+        return subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+def test_a_transformer_is_trained_and_drawn_from(transformer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = transformer("train-transformer", PICTURES, "--vqgan", "starter", "--name", "mine", *GRID)
+    assert done.returncode == 0, done.stderr
+    assert "held out to measure by" in done.stderr and "4x4 codes of starter, 3 steps" in done.stderr
+    assert str(tmp_path / "home" / "mine.safetensors") in done.stdout and "held-out bits" in done.stdout
+    drawn = transformer("sample", "--transformer", "mine", "--size", "64x32", "--output", "drawn.png")
+    assert drawn.returncode == 0, drawn.stderr
+    again = transformer("train-transformer", PICTURES, "--name", "mine", *GRID)
+    assert again.returncode == 2 and "holds a run; go on with --resume" in again.stderr
+
+
+def test_what_a_transformer_lacks_is_one_line_and_exit_code_2(transformer) -> None:  # type: ignore[no-untyped-def]
+    done = transformer("train-transformer", PICTURES, "--condition", "caption", *GRID)
+    assert done.returncode == 2 and "has none: put a .txt" in done.stderr.strip().splitlines()[-1]
+    done = transformer("train-transformer")
+    assert done.returncode == 2 and "say which: vqtools train-transformer FOLDER" in done.stderr

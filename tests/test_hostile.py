@@ -166,9 +166,7 @@ def test_settings_of_fifty_megabytes(here: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("field", ["complete", "mask", "vqgan", "transformer"])
-def test_a_stranger_s_sample_opens_no_file_unasked(
-    field: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_stranger_s_sample_opens_no_file_unasked(field: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (64, 64)).save(here.parent / "mine.png")
     settings = {"prompt": "x", field: "../mine.png"}
     _with_record(here / "theirs.png", {"activity": "sample", "settings": settings})
@@ -206,8 +204,10 @@ def test_a_broken_settings_json_is_one_line(text: str, here: Path, capsys: pytes
 @pytest.mark.parametrize(
     "prompt",
     [
-        "a red apple " * 8_334, MARKUP,
-        "\U0001f34e\U0001f3f3\ufe0f\u200d\U0001f308 \u202eolleh\u202c \ufeff\xe9", "a\nb\rc\td",
+        "a red apple " * 8_334,
+        MARKUP,
+        "\U0001f34e\U0001f3f3\ufe0f\u200d\U0001f308 \u202eolleh\u202c \ufeff\xe9",
+        "a\nb\rc\td",
     ],
     ids=["long", "markup", "emoji", "lines"],
 )

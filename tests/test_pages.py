@@ -20,7 +20,9 @@ def test_every_notebook_is_as_the_script_writes_it() -> None:
 def test_the_readme_s_badge_follows_too() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     assert pages.readme(text, pages.repository()) == text
-    assert "/somebody/else/blob/main/notebooks/04_paint.ipynb)" in pages.readme(text, "https://github.com/somebody/else")
+    assert "/somebody/else/blob/main/notebooks/04_paint.ipynb)" in pages.readme(
+        text, "https://github.com/somebody/else"
+    )
 
 
 def test_badge_and_first_cell_follow_the_repository() -> None:

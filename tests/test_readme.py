@@ -12,7 +12,7 @@ from vqtools.animation.still_settings import FlySettings, MorphSettings
 from vqtools.painting.settings import PaintSettings
 from vqtools.sampling.settings import SampleSettings
 from vqtools.settings import Settings, table
-from vqtools.training.settings import TrainVQGANSettings
+from vqtools.training.settings import TrainTransformerSettings, TrainVQGANSettings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -23,6 +23,7 @@ README = (ROOT / "README.md").read_text("utf-8")
     [
         ("README.md", PaintSettings, "prompt"),
         ("docs/training.md", TrainVQGANSettings, "folder"),
+        ("docs/training.md", TrainTransformerSettings, "folder"),
         ("docs/sampling.md", SampleSettings, "prompt"),
         ("docs/animation.md", AnimateSettings, "prompt"),
         ("docs/animation.md", MorphSettings, ""),

@@ -1,4 +1,4 @@
-"""The training panel: Train, Stop, and Train again goes on; curves and codebook; errors where they belong."""
+"""The training panels: Train, Stop, and Train again goes on; curves and codebook; errors where they belong."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vqtools import studio
-from vqtools.training.settings import TrainVQGANSettings
+from vqtools import networks, studio
+from vqtools.training.settings import TrainTransformerSettings, TrainVQGANSettings
 from vqtools.ui.figures import curve
-from vqtools.ui.training import TrainPanel
+from vqtools.ui.training import TrainPanel, TransformerPanel
 
 PICTURES = Path(__file__).parents[1] / "pictures"
 
@@ -76,3 +76,19 @@ def test_a_curve_names_its_last_value_and_leaves_out_what_is_no_number() -> None
     assert "&lt;loss&gt; <b>0.25</b>" in text
     assert 'points="0.0,3.0 100.0,43.0"' in text
     assert curve("empty", []) == ""
+
+
+def test_a_transformer_is_trained_in_a_panel_on_the_same_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
+    settings = TrainTransformerSettings(
+        folder=str(PICTURES), name="coast", grid=4, layers=1, heads=2, width=16, views=2, batch_size=4, steps=4,
+        measure_every=2, precision="fp32",
+    )  # fmt: skip
+    panel = TransformerPanel(settings, where=tmp_path)
+    assert "no captions and no folders" in panel.reasons.value and panel.form.settings().holes
+    model = asyncio.run(panel.run())
+    assert model is not None and networks.load_transformer("coast").config.grid == 4
+    assert "coast is ready" in panel.runner.status.value and "03_sample" in panel.runner.status.value
+    assert "held-out bits" in panel.curves.value
+    assert Image.open(io.BytesIO(panel.runner.picture.value)).height == 4 * 32  # samples, two completions, the pictures
+    assert not panel.unfinished
