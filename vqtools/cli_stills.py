@@ -60,9 +60,7 @@ def fly(picture: tuple[str, ...], out: str | None, resume: str | None, **flags: 
     return _run("fly", picture, out, resume, flags)
 
 
-def _run(
-    activity: str, pictures: tuple[str, ...], out: str | None, resume: str | None, flags: dict[str, Any]
-) -> int:
+def _run(activity: str, pictures: tuple[str, ...], out: str | None, resume: str | None, flags: dict[str, Any]) -> int:
     from vqtools import jobs, rendering
     from vqtools.animation.project import Project
 
