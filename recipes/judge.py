@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from recipes.naming import FOLDER, order, said
+from recipes.naming import FOLDER, cell, order, said
 from recipes.pictures import ICONS, Picture, composite, ground, read
 from vqtools.jobs import load_state
 
@@ -111,8 +111,7 @@ def cells(round_: int) -> list[Sample]:
     page, wanted, out = Image.open(FOLDER / f"round-{round_}.jpg"), things(), []
     for place, index in enumerate(order(round_)):
         if index in wanted:
-            x, y = place % 8 * 200 + 4, place // 8 * 218 + 22
-            out.append((index, page.crop((x, y, x + 192, y + 192))))
+            out.append((index, cell(page, place)))
     return out
 
 

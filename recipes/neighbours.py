@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from recipes.judge import Features
-from recipes.naming import FOLDER, order
+from recipes.naming import FOLDER, cell, order
 from recipes.naming import prompts as asked
 from recipes.pictures import ICONS, Picture, composite, read
 
@@ -24,7 +24,7 @@ TILE = 96
 def sheet(data: Path, round_: int, out: Path, count: int) -> None:
     features, page = Features(), Image.open(FOLDER / f"round-{round_}.jpg")
     places = sorted(range(len(order(round_))), key=lambda place: order(round_)[place])[:: len(asked()) // count][:count]
-    samples = [page.crop((p % 8 * 200 + 4, p // 8 * 218 + 22, p % 8 * 200 + 196, p // 8 * 218 + 214)) for p in places]
+    samples = [cell(page, place) for place in places]
     icons: list[Picture] = [p for p in read(data) if p.source in ICONS]
     flat = [composite(p.pixels, (255, 255, 255)) for p in icons]
     bank = features(flat)
