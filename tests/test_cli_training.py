@@ -74,7 +74,7 @@ def test_a_transformer_is_trained_and_drawn_from(transformer, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert "held out to measure by" in done.stderr and "4x4 codes of starter, 3 steps" in done.stderr
     assert str(tmp_path / "home" / "mine.safetensors") in done.stdout and "held-out bits" in done.stdout
-    drawn = transformer("sample", "--transformer", "mine", "--size", "64x32", "--output", "drawn.png")
+    drawn = transformer("sample", "--transformer", "mine", "--size", "64x32", "--out", str(tmp_path / "drawn"))
     assert drawn.returncode == 0, drawn.stderr
     again = transformer("train-transformer", PICTURES, "--name", "mine", *GRID)
     assert again.returncode == 2 and "holds a run; go on with --resume" in again.stderr
