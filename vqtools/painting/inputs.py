@@ -34,7 +34,7 @@ def named_files(settings: Mapping[str, Any]) -> Iterator[str]:
     if str(settings.get("protect", "")).strip():
         areas.append(parse_area(settings["protect"]))
     yield from (area for area in areas if isinstance(area, str))
-    if isinstance(settings.get("prompt"), str):
+    if isinstance(settings.get("prompt"), str) and settings["prompt"].strip():  # a drawing may have none
         yield from (one.picture for one in prompts.parse(settings["prompt"]) if one.picture)
 
 
