@@ -166,6 +166,9 @@ class SamplePanel(PicturePanel):
 
     verb = "Draw"
     hint = "Choose a size and press Draw: the window walks over the grid, and the picture appears behind it."
+    suggestions: ClassVar[dict[str, tuple[str, ...]]] = {
+        "vqgan": ("starter",), "clip": ("starter",), "transformer": ("starter", "starter-large"),
+    }  # fmt: skip
 
     def __init__(self, settings: SampleSettings | None = None, **options: Any) -> None:
         super().__init__(settings or SampleSettings(), **options)
