@@ -22,6 +22,7 @@ import click
 from vqtools import __version__
 from vqtools.cli_animate import animate
 from vqtools.cli_paint import out_path, paint, save
+from vqtools.cli_queue import presets, queue, upscale
 from vqtools.cli_sheets import blocks, drafts, grid
 from vqtools.cli_stills import fly, morph
 from vqtools.cli_training import train_transformer, train_vqgan
@@ -77,6 +78,9 @@ command.add_command(paint)
 command.add_command(drafts)
 command.add_command(grid)
 command.add_command(blocks)
+command.add_command(queue)
+command.add_command(presets)
+command.add_command(upscale)
 command.add_command(train_vqgan)
 command.add_command(train_transformer)
 

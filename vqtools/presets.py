@@ -1,0 +1,212 @@
+"""Presets as time and size: what draft, normal, better and best mean on the machine at hand, measured and not guessed.
+
+A trial of about ten seconds paints a few steps at several sizes and numbers of cutouts; what came of it is kept in the
+models' folder, by machine and networks. Knows networks by name and painting; nothing about flags or panels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqtools.device import Machine, choose
+from vqtools.models.vqgan import VQGAN
+from vqtools.networks import find, load_clip, load_vqgan
+from vqtools.painting import memory
+from vqtools.painting.painter import Painter
+from vqtools.painting.settings import PRESETS, PaintSettings, parse_clips
+from vqtools.settings import UserError, quick_requested
+from vqtools.weights import files, registry
+
+SECONDS = {"draft": 10.0, "normal": 30.0, "better": 120.0, "best": 480.0}
+"""What a picture may take, guidance alone."""
+
+TRIAL = 10.0  # seconds
+_SIDES = (128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536, 2048)
+_TRIALS = (((128, 128), 4), ((128, 128), 16), ((256, 256), 4))  # three unknowns, three kinds of step
+_NETWORKS = ("vqgan", "clip", "precision", "clip_precision")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of a step: ``base + pixel · pixels + cutout · cutouts``."""
+
+    base: float
+    pixel: float
+    cutout: float
+    steps: int  # that were timed
+    machine: str
+
+    def step(self, size: tuple[int, int], cutouts: int) -> float:
+        return self.base + self.pixel * size[0] * size[1] + self.cutout * cutouts
+
+    def describe(self) -> str:
+        """What was measured, in one line."""
+        one = self.step((256, 256), 8)
+        return f"{self.machine}: {1 / one:.1f} steps/s at 256x256 with 8 cutouts, from {self.steps} timed steps"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a preset's name stands for here."""
+
+    name: str
+    size: tuple[int, int]
+    iterations: int
+    cutouts: int
+    seconds: float  # of guidance, expected
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {"size": self.size, "iterations": self.iterations, "cutouts": self.cutouts}
+
+
+def measured(
+    settings: PaintSettings | None = None, *, again: bool = False, say: Callable[[str], None] = lambda line: None
+) -> tuple[Speed, dict[str, Preset]]:
+    """What each preset means for these networks on this machine; a trial of ten seconds where nobody knows yet.
+
+    settings: whose networks, precision and shape of picture count. again: measure though it is known.
+    """
+    settings = settings or PaintSettings()
+    machine = choose(precision=settings.precision)
+    vqgan = load_vqgan(settings.vqgan)
+    key = _key(settings, machine)
+    speed = None if again else _known().get(key)
+    if speed is None:
+        say(f"measuring what this machine does, for {TRIAL:.0f} seconds; it is remembered")
+        speed = trial(settings, machine)
+        _remember(key, speed)
+    clips = [load_clip(name) for name in parse_clips(settings.clip)]
+    return speed, {name: _fit(name, speed, settings, vqgan, clips, machine) for name in PRESETS}
+
+
+def fitted(fields: Mapping[str, Any], *, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Settings with what their preset means here; what they say themselves stands. Unchanged without a preset."""
+    fields = dict(fields)
+    name = fields.get("preset")
+    if name not in PRESETS or quick_requested():
+        return fields
+    own = {key: value for key, value in fields.items() if key in (*_NETWORKS, "drawer", "size")}
+    chosen = measured(PaintSettings.parse(own), say=say)[1][name]
+    kept = {key: value for key, value in chosen.fields.items() if key not in fields}
+    if "size" in fields:  # the time then goes into the steps that the preset has anyway
+        kept.pop("size", None)
+    return {**fields, **kept}
+
+
+def trial(settings: PaintSettings, machine: Machine, seconds: float = TRIAL) -> Speed:
+    """Time steps of several sizes and numbers of cutouts, in turns so that other load meets all of them."""
+    vqgan = load_vqgan(settings.vqgan)
+    clips = {load_clip(name): weight for name, weight in parse_clips(settings.clip).items()}
+    plain = {name: getattr(settings, name) for name in (*_NETWORKS, "drawer")}
+    painters = []
+    for size, cutouts in _TRIALS:
+        sides = _multiple(size, 1 if settings.drawer == "pixels" else vqgan.f)
+        wish = PaintSettings.parse({**plain, "size": sides, "cutouts": cutouts, "seed": 0, "iterations": 100_000})
+        painters.append(Painter(wish, vqgan, list(clips), clip_weights=list(clips.values()), machine=machine))
+    times: list[list[float]] = [[] for _ in painters]
+    started = time.monotonic()
+    while not times[0] or (time.monotonic() - started < seconds and len(times[0]) < 200):
+        for painter, taken in zip(painters, times, strict=True):
+            if painter.position == 0:
+                painter.step()  # the first one also makes kernels and memory
+            begun = time.perf_counter()
+            painter.step()
+            _finish(machine)
+            taken.append(time.perf_counter() - begun)
+    few, many, large = (statistics.median(taken) for taken in times)
+    return _solved(few, many, large, [painter.settings for painter in painters], len(times[0]), machine)
+
+
+def _solved(few: float, many: float, large: float, wishes: list[PaintSettings], rounds: int, machine: Machine) -> Speed:
+    """The three unknowns of a :class:`Speed`, none below zero: a busy machine may say so."""
+    small, _, big = (wish.size[0] * wish.size[1] for wish in wishes)
+    cutout = max(0.0, (many - few) / (wishes[1].cutouts - wishes[0].cutouts))
+    pixel = max(0.0, (large - few) / (big - small))
+    base = max(0.0, few - pixel * small - cutout * wishes[0].cutouts)
+    return Speed(base, pixel, cutout, 3 * rounds, machine.describe())
+
+
+def _fit(name: str, speed: Speed, settings: PaintSettings, vqgan: VQGAN, clips: list[Any], machine: Machine) -> Preset:
+    """The largest picture whose steps fit into the preset's time, and into memory."""
+    steps, cutouts = PRESETS[name]["iterations"], PRESETS[name]["cutouts"]
+    f = 1 if settings.drawer == "pixels" else vqgan.f
+    shape = settings.size[0] / settings.size[1]
+    best = None
+    for side in _SIDES:
+        size = _multiple((round(side * max(1.0, shape) ** 0.5 * min(1.0, shape) ** 0.5), round(side / shape**0.5)), f)
+        seconds = steps * speed.step(size, cutouts)
+        if best is not None and (
+            seconds > SECONDS[name] or not _in_memory(settings, size, cutouts, vqgan, clips, machine)
+        ):
+            break
+        best = Preset(name, size, steps, cutouts, seconds)
+    assert best is not None
+    return best
+
+
+def _in_memory(
+    settings: PaintSettings, size: tuple[int, int], cutouts: int, vqgan: VQGAN, clips: list[Any], machine: Machine
+) -> bool:
+    wish = settings.model_copy(update={"size": size, "cutouts": cutouts})
+    return memory.plan(wish, vqgan, clips, machine).fits
+
+
+def _multiple(size: tuple[int, int], f: int) -> tuple[int, int]:
+    return max(f, round(size[0] / f) * f), max(f, round(size[1] / f) * f)
+
+
+def _finish(machine: Machine) -> None:
+    if machine.device.type == "cuda":
+        torch.cuda.synchronize(machine.device)
+    elif machine.device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _key(settings: PaintSettings, machine: Machine) -> str:
+    """Machine, torch and networks: with another of these it is measured again."""
+    names = [settings.vqgan, *parse_clips(settings.clip)]
+    shas = [files.sha256(find("vqgan", settings.vqgan))]
+    for name in names[1:]:
+        try:
+            shas.append(files.sha256(find("clip", name)))
+        except UserError:  # open_clip's own, known by their names
+            shas.append(name)
+    parts = [machine.describe(), torch.__version__, settings.drawer, settings.clip_precision, *shas]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def place() -> Path:
+    """The file that remembers."""
+    return registry.home() / "presets.json"
+
+
+def _known() -> dict[str, Speed]:
+    try:
+        stored = json.loads(place().read_text("utf-8"))
+        return {key: Speed(**one) for key, one in stored.items() if min(one["base"], one["pixel"], one["cutout"]) >= 0}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}  # not there, or spoilt: measured again
+
+
+def _remember(key: str, speed: Speed) -> None:
+    stored = {**{name: asdict(one) for name, one in _known().items()}, key: asdict(speed)}
+    path = place()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_text(json.dumps(stored, indent=1), "utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,476 @@
+"""A folder of wishes, worked through while nobody watches: settings files and PNGs of ours become pictures.
+
+Every wish has a lock, a state and a note of how far it is in the folder's `.queue`. So a queue that was killed goes on
+where it was and does nothing twice, and two queues on one folder share the work. Knows files, jobs and words for
+people; nothing about flags.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from PIL import Image
+
+from vqtools import drawing, jobs, media, presets, records, sheets, studio
+from vqtools.drawing import Drawing
+from vqtools.painting.easel import Easel
+from vqtools.painting.inputs import Inputs
+from vqtools.painting.settings import PaintSettings
+from vqtools.sampling.settings import SampleSettings
+from vqtools.settings import UserError, shorten
+
+ENDINGS = (".json", ".yaml", ".yml", ".png")
+_MOST_BYTES = 2**20  # of a settings file
+_MOST_WISHES = 256  # in one file
+_ATTEMPTS = 3  # of a wish at which the whole program ended, without a step further
+_SAVE_SECONDS = 30.0
+_SHOWN = 64  # pictures on the sheet of the report
+_FILES = ("init_image", "style_image", "complete", "mask")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One picture to make. ``fields`` are settings; ``record`` is that of the PNG they came from, if they did."""
+
+    file: str
+    number: int  # in its file, from 1; 0 where it is alone
+    activity: str  # paint or sample
+    fields: Mapping[str, Any]
+    record: Mapping[str, Any]
+    key: str  # of name, content and changes: another wish, another key
+
+    @property
+    def name(self) -> str:
+        return f"{self.file} ({self.number})" if self.number else self.file
+
+
+class Queue:
+    """What a folder asks for, and what has become of it.
+
+    out: folder for the pictures and the report, ``done`` inside the folder without. trusted: open files that wishes
+    name. changes: settings that count for every wish instead of its own.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        out: str | Path | None = None,
+        trusted: bool = False,
+        changes: Mapping[str, Any] | None = None,
+        say: Say = lambda line: None,
+    ) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise UserError(f"{str(folder)!r} is no folder; expected one with settings files or PNGs of vqtools in it")
+        self.out = Path(out) if out else self.folder / "done"
+        if self.out.resolve() == self.folder.resolve():
+            raise UserError("--out is the queue's own folder; what it makes would be wished for again: choose another")
+        self.trusted, self.changes, self.say = trusted, dict(changes or {}), say
+        self.notes = self.folder / ".queue"
+        media.check_writable(self.notes)
+        media.check_writable(self.out)
+        self._threads = torch.get_num_threads()
+        self._tried: set[str] = set()  # in this run: what failed is tried again in the next
+
+    def run(self, stop: Callable[[], bool] = lambda: False, progress: bool = True) -> bool:
+        """Work until nothing is left, new files included; False if stopped."""
+        while not stop():
+            wish = next(self._open(), None)
+            if wish is None:
+                self.report()
+                return True
+            if not self._take(wish, stop, progress):
+                break
+        self.report()
+        return False
+
+    def _open(self) -> Iterator[Wish]:
+        """Wishes that are neither done, nor tried in this run, nor in another queue's hands."""
+        for file in self._files():
+            for wish in self._read(file):
+                if wish.key not in self._tried and self.told(wish.key).get("status") != "done":
+                    yield wish
+
+    def _files(self) -> list[Path]:
+        files = (one for one in self.folder.iterdir() if one.suffix.lower() in ENDINGS and not one.name.startswith("."))
+        return sorted(one for one in files if one.is_file())
+
+    def _read(self, file: Path) -> list[Wish]:
+        """The wishes of a file; one that is none is named, noted and passed over."""
+        key = _key("skipped", file.name)
+        try:
+            found = wishes(file, self.changes)
+        except UserError as error:
+            if self.told(key).get("reason") != str(error) or key not in self._tried:
+                self._tried.add(key)
+                self._note(key, {"file": file.name, "status": "skipped", "reason": str(error)})
+                self.say(f"{file.name} is passed over: {error}")
+            return []
+        (self.notes / f"{key}.json").unlink(missing_ok=True)  # it has been mended
+        return found
+
+    def _take(self, wish: Wish, stop: Callable[[], bool], progress: bool) -> bool:
+        """Make one wish true, if no other queue is at it; False if stopped."""
+        self._tried.add(wish.key)
+        with self._alone(wish.key) as alone:
+            if not alone:
+                self.say(f"{wish.name}: another queue is at it")
+                return True
+            told = self.told(wish.key)
+            if told.get("status") == "done":  # by another, since we looked
+                return True
+            try:
+                return self._make(wish, told, stop, progress)
+            except KeyboardInterrupt:
+                return False
+            except Exception as error:  # the night is long, and the next wish has no part in it
+                reason = (
+                    str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {shorten(str(error))}"
+                )
+                told = {**self.told(wish.key), **_named(wish), "status": "failed", "reason": reason, "attempts": 0}
+                self._note(wish.key, told)
+                self.say(f"{wish.name} failed: {reason}")
+                self.report(sheet=False)
+                return True
+
+    def _make(self, wish: Wish, told: dict[str, Any], stop: Callable[[], bool], progress: bool) -> bool:
+        state = self._state(wish.key)
+        told = {**told, **_named(wish), "status": "begun"}
+        told.setdefault("seed", wish.fields.get("seed") or secrets.randbelow(2**32))
+        told["attempts"] = told.get("attempts", 0) + 1
+        if told["attempts"] > _ATTEMPTS:
+            raise UserError(
+                f"the program ended {_ATTEMPTS} times at this wish; make it smaller, or look what else uses the memory"
+            )
+        self._note(wish.key, told)  # before anything that may end the program
+        job = self._job(wish, int(told["seed"]))
+        if state.exists():
+            job.load_state_dict(jobs.load_state(state))
+            self.say(f"{wish.name}: goes on at step {job.position} of {job.total}")
+        told |= {"settings": job.settings.model_dump(mode="json"), "total": job.total, "reason": ""}
+        told.setdefault("out", self._reserve(wish.key, told, job))
+        self._note(wish.key, told)
+        counted = _Counted(job, lambda: self._note(wish.key, {**told, "attempts": 0}))
+        started = time.monotonic()
+        finished = jobs.run(
+            counted, label=wish.name, stop=stop, save=state, save_every_seconds=_SAVE_SECONDS, progress=progress
+        )
+        told |= {"attempts": 0, "position": job.position}
+        told["seconds"] = told.get("seconds", 0.0) + time.monotonic() - started
+        if not finished:
+            self._note(wish.key, told)
+            return False
+        path = self.out / told["out"]
+        media.save_png(path, job.picture(), {**job.record(), "queue": wish.name}, overwrite=True)
+        self._note(wish.key, {**told, "status": "done", "when": time.strftime("%Y-%m-%d %H:%M")})
+        state.unlink(missing_ok=True)
+        self.say(f"{wish.name}: {path} ({told['seconds']:.0f} s)")
+        self.report(sheet=False)
+        return True
+
+    def _job(self, wish: Wish, seed: int) -> Easel | Drawing:
+        fields = {**wish.fields, "seed": seed}
+        if self.trusted:
+            fields |= {name: self._beside(str(fields[name])) for name in _FILES if fields.get(name)}
+        foreign = Inputs({"settings": fields}, trusted=self.trusted) if wish.activity == "paint" else None
+        if wish.activity == "sample":
+            _check_sample(fields, self.trusted)
+            return drawing.drawing(SampleSettings.parse(fields).quick(), threads=self._threads)
+        assert foreign is not None
+        record, threads = dict(wish.record), wish.record.get("threads")
+        replay = bool(record) and not self.changes
+        if replay and "began" in record:  # the journal leads from these to those that the picture ended with
+            record["settings"] = record["began"]
+            fields = {**record["began"], "seed": seed}
+        threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else self._threads
+        settings = PaintSettings.parse({**records.restored(record, {}), **presets.fitted(fields)}).quick()
+        return studio.easel(
+            settings, threads=threads, record=record or {"settings": fields}, trusted=self.trusted, replay=replay
+        )
+
+    def _beside(self, name: str) -> str:
+        """A file that a wish names: as it is, or beside the wish."""
+        return str(self.folder / name) if not Path(name).exists() and (self.folder / name).is_file() else name
+
+    def _reserve(self, key: str, told: Mapping[str, Any], job: Easel | Drawing) -> str:
+        """A name in the out folder that no other wish has, and no file."""
+        stem = media.file_stem(job.settings.prompt or "sample", job.settings.seed or 0)
+        with FileLock(self.notes / "names.lock"):
+            taken = {str(one.get("out")) for one in self.all()}
+            number = 1
+            while True:
+                name = f"{stem}.png" if number == 1 else f"{stem}-{number}.png"
+                if name not in taken and not (self.out / name).exists():
+                    self._note(key, {**told, "out": name})
+                    return name
+                number += 1
+
+    @contextlib.contextmanager
+    def _alone(self, key: str) -> Iterator[bool]:
+        """Whether this wish is ours for the time; the system takes the lock back from a process that was killed."""
+        lock = FileLock(self.notes / f"{key}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    # What is remembered.
+
+    def _state(self, key: str) -> Path:
+        return self.notes / f"{key}.safetensors"
+
+    def told(self, key: str) -> dict[str, Any]:
+        """What is noted of a wish; nothing where it was never begun."""
+        try:
+            found = json.loads((self.notes / f"{key}.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _note(self, key: str, told: Mapping[str, Any]) -> None:
+        _replace(self.notes / f"{key}.json", json.dumps(told, ensure_ascii=True))
+
+    def all(self) -> list[dict[str, Any]]:
+        """What is noted of every wish, by file."""
+        told = [self.told(path.stem) for path in self.notes.glob("*.json")]
+        return sorted((one for one in told if one), key=lambda one: (str(one.get("file")), one.get("number", 0)))
+
+    def report(self, sheet: bool = True) -> Path:
+        """Write report.md, and beside it a sheet of the pictures; the report's path."""
+        told = self.all()
+        path = self.out / "report.md"
+        _replace(path, "\n".join(["# What the queue did", "", summary(told) + ".", "", *_rows(told), ""]))
+        done = [one for one in told if one.get("status") == "done" and (self.out / one["out"]).is_file()][:_SHOWN]
+        if sheet and done:
+            pictures = [media.load_picture(self.out / one["out"]) for one in done]
+            cells = [sheets.Cell("", str(one["out"]).removesuffix(".png"), PaintSettings()) for one in done]
+            _replace_picture(self.out / "report.png", sheets.labelled(cells, pictures))
+        return path
+
+
+class _Counted:
+    """A job that says once that it came a step further: it is not this wish that ends the program."""
+
+    def __init__(self, job: Easel | Drawing, further: Callable[[], None]) -> None:
+        self._job, self._further, self._first = job, further, job.position
+        self._said = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._job, name)
+
+    @property
+    def position(self) -> int:
+        return self._job.position
+
+    @property
+    def total(self) -> int:
+        return self._job.total
+
+    def step(self) -> dict[str, float]:
+        scalars = self._job.step()
+        if not self._said and self.position > self._first + 1:
+            self._said = True
+            self._further()
+        return scalars
+
+    def preview(self) -> Image.Image | None:
+        return self._job.preview()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._job.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._job.load_state_dict(state)
+
+
+def wishes(file: Path, changes: Mapping[str, Any] | None = None) -> list[Wish]:
+    """What a file asks for. JSON or YAML: settings by name, or a list of such; ``activity: sample`` for the
+    transformer alone, ``times: 4`` for four seeds. A PNG of ours: the same picture, or each one of its sheet."""
+    changes = dict(changes or {})
+    content = _content(file)
+    record: dict[str, Any] = {}
+    if file.suffix.lower() == ".png":
+        record = media.read_record(file)
+        entries = _entries_of(record, file)
+    else:
+        entries = [one for entry in _listed(_parsed(file, content), file) for one in _repeated(entry, file)]
+    if not 1 <= len(entries) <= _MOST_WISHES:
+        raise UserError(f"{len(entries)} pictures in one file: 1 to {_MOST_WISHES} are possible")
+    found = []
+    for number, entry in enumerate(entries, 1):
+        fields = {**entry, **changes}
+        activity = str(fields.pop("activity", None) or "paint")
+        kind = {"paint": PaintSettings, "sample": SampleSettings}.get(activity)
+        if kind is None:
+            raise UserError(f"activity {shorten(activity)}: a queue can paint and sample")
+        kind.parse(fields)
+        own = record if record.get("activity", "paint") == "paint" else {}
+        key = _key(file.name, content, number, json.dumps(changes, sort_keys=True, default=str))
+        found.append(Wish(file.name, number if len(entries) > 1 else 0, activity, fields, own, key))
+    return found
+
+
+def _content(file: Path) -> bytes:
+    try:
+        if file.suffix.lower() != ".png" and file.stat().st_size > _MOST_BYTES:
+            raise UserError("larger than a megabyte; expected settings, as JSON or YAML")
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"it cannot be read ({error.strerror or error})") from None
+
+
+def _entries_of(record: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
+    """Settings inside a PNG of ours."""
+    activity = record.get("activity", "paint")
+    if activity in ("drafts", "grid"):
+        return [cell.settings.model_dump(mode="json") for cell in sheets.cells_of(record)]
+    stored = record.get("settings")
+    if activity not in ("paint", "sample") or "frame" in record or not isinstance(stored, dict):
+        raise UserError(f"{file.name} was neither painted nor sampled; it can't be made again by a queue")
+    return [{**stored, "activity": activity}]
+
+
+def _parsed(file: Path, content: bytes) -> Any:
+    try:
+        text = content.decode("utf-8-sig")
+        if file.suffix.lower() == ".json":
+            return json.loads(text)
+        import yaml
+
+        # an alias could make a small file endless
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise UserError("YAML with aliases (*name) is not read; write the settings out")
+        return yaml.safe_load(text)
+    except UserError:
+        raise
+    except UnicodeDecodeError:
+        raise UserError("it is no text in UTF-8; save it as one") from None
+    except RecursionError:
+        raise UserError("it is nested too deeply; expected settings by name") from None
+    except Exception as error:  # yaml's errors have a common ancestor that json's don't
+        raise UserError(f"it can't be read as {file.suffix[1:].upper()} ({jobs.shorten_error(error)})") from None
+
+
+def _listed(found: Any, file: Path) -> list[dict[str, Any]]:
+    """The settings of a file, one for each picture or kind of picture."""
+    entries = found if isinstance(found, list) else [found]
+    for entry in entries:
+        if not isinstance(entry, dict) or not entry or not all(isinstance(name, str) for name in entry):
+            raise UserError(f'expected settings by name, as in {{"prompt": "a red apple"}}, not {shorten(entry)}')
+    unfolded = []
+    for entry in entries:
+        inner = entry.get("settings")  # a record, as settings.json beside an animation has it
+        unfolded.append({**inner, "activity": entry.get("activity")} if isinstance(inner, dict) else dict(entry))
+    return unfolded
+
+
+def _repeated(entry: dict[str, Any], file: Path) -> Iterator[dict[str, Any]]:
+    """`times: 4` is four wishes: with seeds one after another, or of none."""
+    times = entry.pop("times", 1)
+    if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= _MOST_WISHES:
+        raise UserError(f"times {shorten(times)}: must be a whole number, 1 to {_MOST_WISHES}")
+    seed = entry.get("seed")
+    for turn in range(times):
+        yield {**entry, "seed": seed + turn} if isinstance(seed, int) and times > 1 else dict(entry)
+
+
+def _check_sample(fields: Mapping[str, Any], trusted: bool) -> None:
+    """UserError where untrusted settings of a sample name files."""
+    named = [str(fields[name]) for name in ("complete", "mask") if fields.get(name)]
+    for kind in ("vqgan", "clip", "transformer"):
+        if any(mark in str(fields.get(kind, "")) for mark in "/\\."):
+            named.append(str(fields[kind]))
+    if named and not trusted:
+        raise UserError(f"it wants to read {shorten(named[0])}; say --trust-paths if that file is meant")
+
+
+def _key(*parts: Any) -> str:
+    text = b"\0".join(part if isinstance(part, bytes) else str(part).encode("utf-8", "replace") for part in parts)
+    return hashlib.sha256(text).hexdigest()[:20]
+
+
+def _named(wish: Wish) -> dict[str, Any]:
+    return {"file": wish.file, "number": wish.number, "prompt": str(wish.fields.get("prompt", ""))}
+
+
+def summary(told: list[dict[str, Any]]) -> str:
+    """One line: how many of what, and how long."""
+    counts = {
+        status: sum(one.get("status") == status for one in told) for status in ("done", "begun", "failed", "skipped")
+    }
+    words = {"done": "made", "begun": "begun", "failed": "failed", "skipped": "passed over"}
+    parts = [f"{count} {words[status]}" for status, count in counts.items() if count]
+    seconds = sum(float(one.get("seconds", 0)) for one in told)
+    return ", ".join(parts or ["nothing to do"]) + (f"; {_duration(seconds)} of painting" if seconds else "")
+
+
+def table(told: list[dict[str, Any]]) -> list[list[str]]:
+    """Rows for people: file, picture or reason, size, steps, time."""
+    rows = []
+    for one in told:
+        settings = one.get("settings") or {}
+        size = "×".join(str(side) for side in settings.get("size", ()))
+        status = str(one.get("status"))
+        what = str(one.get("out")) if status == "done" else f"{status}: {one.get('reason') or 'goes on next time'}"
+        name = f"{one.get('file')} ({one['number']})" if one.get("number") else str(one.get("file"))
+        steps = f"{one.get('position', 0)} of {one['total']}" if one.get("total") else ""
+        rows.append([name, what, size, steps, _duration(float(one["seconds"])) if one.get("seconds") else ""])
+    return rows
+
+
+def _rows(told: list[dict[str, Any]]) -> list[str]:
+    """The table in Markdown, pictures as links."""
+    lines = ["| file | picture | size | steps | time |", "| --- | --- | --- | --- | --- |"]
+    for row, one in zip(table(told), told, strict=True):
+        cells = [cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for cell in row]
+        if one.get("status") == "done":
+            cells[1] = f"[{cells[1]}](<{cells[1]}>)"
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _replace_picture(path: Path, picture: Image.Image) -> None:
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        picture.save(temporary, "PNG")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
