@@ -16,6 +16,7 @@ from PIL import Image
 from vqtools import cli, media, pages, studio
 from vqtools.device import Machine
 from vqtools.painting.settings import PaintSettings
+from vqtools.presets import Speed
 from vqtools.settings import UserError
 
 
@@ -170,7 +171,12 @@ def test_flags_reach_the_settings(canvases: list[Canvas]) -> None:
     assert Path("deep/x-7.png").is_file()
 
 
-def test_a_preset_sets_steps_and_cutouts_and_flags_win(canvases: list[Canvas]) -> None:
+def test_a_preset_sets_steps_and_cutouts_and_flags_win(
+    canvases: list[Canvas], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Speed(0.0, 1e-6, 0.001, 9, "a machine")
+    monkeypatch.setattr(presets, "trial", lambda settings, machine: here)
+    monkeypatch.setenv("VQTOOLS_HOME", str(Path.cwd() / "home"))
     call("paint", "x", "--preset", "draft", "--cutouts", "2")
     assert (canvases[0].settings.iterations, canvases[0].settings.cutouts) == (30, 2)
 

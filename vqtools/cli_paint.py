@@ -91,6 +91,10 @@ def paint(
     code = 0
     for one in asked or [None]:
         wish = _with(fields if one is None else {**fields, "prompt": one}, added, record)
+        if "preset" in wish:
+            from vqtools import presets
+
+            wish = presets.fitted(wish, say=functools.partial(click.echo, err=True))
         settings = PaintSettings.parse({**records.restored(record, wish), **wish}).quick()
         code, path = _run(settings, record, same, replay, trust_paths, folder, name)
         if not code and bigger is not None:

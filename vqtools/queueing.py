@@ -29,7 +29,7 @@ from vqtools.painting.easel import Easel
 from vqtools.painting.inputs import Inputs
 from vqtools.painting.settings import PaintSettings
 from vqtools.sampling.settings import SampleSettings
-from vqtools.settings import UserError, shorten
+from vqtools.settings import Settings, UserError, shorten
 
 ENDINGS = (".json", ".yaml", ".yml", ".png")
 _MOST_BYTES = 2**20  # of a settings file
@@ -163,7 +163,8 @@ class Queue:
             job.load_state_dict(jobs.load_state(state))
             self.say(f"{wish.name}: goes on at step {job.position} of {job.total}")
         told |= {"settings": job.settings.model_dump(mode="json"), "total": job.total, "reason": ""}
-        told.setdefault("out", self._reserve(wish.key, told, job))
+        if "out" not in told:
+            told["out"] = self._reserve(wish, told, job)
         self._note(wish.key, told)
         counted = _Counted(job, lambda: self._note(wish.key, {**told, "attempts": 0}))
         started = time.monotonic()
@@ -207,16 +208,17 @@ class Queue:
         """A file that a wish names: as it is, or beside the wish."""
         return str(self.folder / name) if not Path(name).exists() and (self.folder / name).is_file() else name
 
-    def _reserve(self, key: str, told: Mapping[str, Any], job: Easel | Drawing) -> str:
+    def _reserve(self, wish: Wish, told: Mapping[str, Any], job: Easel | Drawing) -> str:
         """A name in the out folder that no other wish has, and no file."""
-        stem = media.file_stem(job.settings.prompt or "sample", job.settings.seed or 0)
+        prompt = str(wish.fields.get("prompt") or job.settings.prompt or "sample")
+        stem = media.file_stem(prompt, job.settings.seed or 0)
         with FileLock(self.notes / "names.lock"):
             taken = {str(one.get("out")) for one in self.all()}
             number = 1
             while True:
                 name = f"{stem}.png" if number == 1 else f"{stem}-{number}.png"
                 if name not in taken and not (self.out / name).exists():
-                    self._note(key, {**told, "out": name})
+                    self._note(wish.key, {**told, "out": name})
                     return name
                 number += 1
 
@@ -320,7 +322,8 @@ def wishes(file: Path, changes: Mapping[str, Any] | None = None) -> list[Wish]:
     for number, entry in enumerate(entries, 1):
         fields = {**entry, **changes}
         activity = str(fields.pop("activity", None) or "paint")
-        kind = {"paint": PaintSettings, "sample": SampleSettings}.get(activity)
+        kinds: dict[str, type[Settings]] = {"paint": PaintSettings, "sample": SampleSettings}
+        kind = kinds.get(activity)
         if kind is None:
             raise UserError(f"activity {shorten(activity)}: a queue can paint and sample")
         kind.parse(fields)

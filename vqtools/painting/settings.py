@@ -99,7 +99,9 @@ class PaintSettings(Settings):
         " weight repels",
     )
     preset: Literal["draft", "normal", "better", "best"] = option(
-        "normal", help="sets iterations and cutouts together; either can still be set by itself"
+        "normal",
+        help="size, iterations and cutouts together, as this machine has time for them (vqtools presets measures it);"
+        " each can still be set by itself",
     )
     size: Size = size_option()
     iterations: int = option(100, help="steps of guidance", short=("i",), quick=3, ge=1, le=100_000)
