@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtools import cli, media, pages, studio
+from vqtools import cli, media, pages, presets, studio
 from vqtools.device import Machine
 from vqtools.painting.settings import PaintSettings
 from vqtools.presets import Speed

@@ -97,4 +97,4 @@ def test_the_command_keeps_the_record(model: Path, tmp_path: Path, monkeypatch: 
     assert left.value.code == 0
     record = media.read_record("a-x2.png")
     assert record["settings"] == {"prompt": "a"} and record["upscaled"]["scale"] == 2
-    assert Image.open("a-x2.png").size == (80, 48)
+    assert media.load_picture("a-x2.png").size == (80, 48)

@@ -143,17 +143,15 @@ def _fit(name: str, speed: Speed, settings: PaintSettings, vqgan: VQGAN, clips: 
     steps, cutouts = PRESETS[name]["iterations"], PRESETS[name]["cutouts"]
     f = 1 if settings.drawer == "pixels" else vqgan.f
     shape = settings.size[0] / settings.size[1]
-    best = None
-    for side in _SIDES:
-        size = _multiple((round(side * max(1.0, shape) ** 0.5 * min(1.0, shape) ** 0.5), round(side / shape**0.5)), f)
+    # the smallest picture stands at the end, whatever it takes
+    for side in sorted(_SIDES, reverse=True):
+        size = _multiple((round(side * min(1.0, shape)), round(side / max(1.0, shape))), f)
         seconds = steps * speed.step(size, cutouts)
-        if best is not None and (
-            seconds > SECONDS[name] or not _in_memory(settings, size, cutouts, vqgan, clips, machine)
+        if side == min(_SIDES) or (
+            seconds <= SECONDS[name] and _in_memory(settings, size, cutouts, vqgan, clips, machine)
         ):
             break
-        best = Preset(name, size, steps, cutouts, seconds)
-    assert best is not None
-    return best
+    return Preset(name, size, steps, cutouts, seconds)
 
 
 def _in_memory(
