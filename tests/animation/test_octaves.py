@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vqtools import media
@@ -54,8 +55,21 @@ def test_neighbouring_frames_differ_little_also_across_a_doubling() -> None:
     places = [0.9 + 0.01 * i for i in range(21)]
     shots = [oz.view(pictures, place) for place in places]
     steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise(shots)])
-    assert steps.max() < 1.6 * steps.median()
+    assert steps.max() < 1.5 * steps.median()
     assert torch.equal(oz.view(pictures, 2.0), pictures[2])
+
+
+def test_nothing_sharpens_or_softens_at_once_where_a_picture_hands_over_to_the_next() -> None:
+    noise = [torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(k)) * 1.2 - 0.6 for k in range(4)]
+    assert torch.equal(oz.zoomed(noise[0], 1.0), noise[0])
+    assert torch.allclose(oz.zoomed(noise[0], 0.5)[..., 16:48, 16:48], oz.shrink(noise[0]), atol=1e-5)
+    pictures = noise[:1]
+    for outer in noise[1:]:
+        pictures.append(oz.insert(outer, pictures[-1]))
+    settled = oz.settle(pictures)
+    for k in (1, 2, 3):
+        jump = (oz.view(settled, k - 1e-6) - oz.view(settled, k)).abs()
+        assert jump.mean() < 0.004, k  # of values from -1 to 1: half a step of 255
 
 
 def test_the_middle_is_the_picture_before_at_half_its_size() -> None:
@@ -107,16 +121,14 @@ def test_the_middle_is_pinned_while_the_surroundings_are_painted(octaves: Make, 
 
 
 def test_a_ring_of_pictures_holds_itself() -> None:
-    noise = [torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(k)) * 2 - 1 for k in range(3)]
+    noise = [torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(k)) * 1.2 - 0.6 for k in range(3)]
     ring = oz.knot(noise)
     for k in range(3):
         middle = ring[k][..., 26:38, 26:38] - oz.shrink(ring[k - 1])[..., 10:22, 10:22]
         assert middle.abs().max() < 0.02, k
     settled = oz.settle(ring, ring=True)
-    across = [
-        (oz.view(settled, k - 1e-6, ring=True) - oz.view(settled, k % 3, ring=True)).abs().mean() for k in (1, 2, 3)
-    ]
-    assert across[2] <= 1.2 * max(across[:2])  # where it closes is a doubling like the others
+    for k in (1, 2, 3):  # where it closes is a doubling like the others
+        assert (oz.view(settled, k - 1e-6, ring=True) - oz.view(settled, k % 3, ring=True)).abs().mean() < 0.004, k
 
 
 @pytest.mark.parametrize("zoom", ["1.3", "0.75"])
@@ -125,7 +137,23 @@ def test_a_looped_octave_zoom_ends_where_it_began(octaves: Make, tmp_path: Path,
     assert job.count == round(12 * abs(math.log2(float(zoom)))) + 1
     pictures = [torch.tensor(bytearray(one)).float() for one in shots(tmp_path)]
     steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise(pictures)])
-    assert len(pictures) == 12 and (pictures[-1] - pictures[0]).abs().mean() <= 1.05 * steps.median()
+    # random codes are noise, which is sharpest in the first frame: whole at its own size
+    assert len(pictures) == 12 and (pictures[-1] - pictures[0]).abs().mean() <= 1.1 * steps.median()
+
+
+def test_the_last_frame_is_no_further_from_the_first_than_neighbours_are() -> None:
+    seams = []
+    for seed in range(4):
+        source = torch.Generator().manual_seed(seed)
+        soft = [
+            F.interpolate(torch.rand(1, 3, 8, 8, generator=source) * 1.6 - 0.8, size=64, mode="bicubic")
+            for _ in range(3)
+        ]
+        settled = oz.settle(oz.knot(soft), ring=True)
+        seen = [oz.view(settled, 3 * frame / 24, ring=True) for frame in range(24)]
+        steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise([*seen, seen[0]])])
+        seams.append(float(steps[-1] / steps[:-1].median()))
+    assert sum(seams) / 4 <= 1, seams  # what a single seam shows depends on the pictures
 
 
 def shots(folder: Path) -> list[bytes]:

@@ -43,7 +43,7 @@ def test_stopped_it_goes_on_where_it_was_in_another_panel_too(settings: TrainVQG
     while not panel.runner.job or panel.runner.job.position < 2:
         assert not panel.runner.wait(0.05), panel.runner.status.value
     panel.runner.stop()
-    assert panel.runner.wait(60)
+    assert panel.runner.wait(300)
     stopped = panel.runner.job.position
     assert "Train goes on from here" in panel.runner.status.value and panel.unfinished
     again = TrainPanel(settings, where=tmp_path)
@@ -51,7 +51,7 @@ def test_stopped_it_goes_on_where_it_was_in_another_panel_too(settings: TrainVQG
     while not again.runner.job or again.runner.job.position <= stopped:
         assert not again.runner.wait(0.05), again.runner.status.value
     again.runner.stop()
-    assert again.runner.wait(60)
+    assert again.runner.wait(300)
     assert again.form.settings().steps == 500  # a run keeps the settings it began with
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vqtools import media
 from vqtools.animation.animator import FirstPicture, sharpen
-from vqtools.animation.camera import Motion, homography, unknown, warp
+from vqtools.animation.camera import Motion, homography, unknown
 from vqtools.animation.project import Project
 from vqtools.animation.settings import AnimateSettings
 from vqtools.animation.track import Track
@@ -32,6 +32,7 @@ Begin = Callable[[str, int, Compose], FirstPicture]
 """A prompt, a seed, and what is done with the start (a draft, or None) before guidance -> the job that paints it."""
 
 _MOST = 60  # doublings: 10^18
+_ROUNDS = 2  # of giving back
 _CRISP = 1.0  # of unsharp masking, for a picture at twice its size
 _FEATHER = 0.35  # of half a side: how softly the middle meets its surroundings
 
@@ -107,19 +108,35 @@ def settle(pictures: Sequence[Tensor], ring: bool = False) -> list[Tensor]:
 
     ring: the first is wider than the last.
     """
-    settled = list(pictures)
     if ring:
-        wider = [_enlarged(picture, 2.0) for picture in (*pictures[1:], pictures[0])]
-        return [torch.lerp(b, a, mask(*a.shape[-2:])) for a, b in zip(pictures, wider, strict=True)]
+        return [_met(picture, wider) for picture, wider in zip(pictures, (*pictures[1:], pictures[0]), strict=True)]
+    settled = list(pictures)
     for k in range(len(settled) - 2, -1, -1):
-        settled[k] = torch.lerp(_enlarged(settled[k + 1], 2.0), settled[k], mask(*settled[k].shape[-2:]))
+        settled[k] = _met(settled[k], settled[k + 1])
     return settled
+
+
+def _met(inner: Tensor, outer: Tensor) -> Tensor:
+    """The inner picture, its rim that of the outer one's middle; at half its size it is that middle.
+
+    What its half still lacks is given back to it (back-projection, Irani and Peleg 1991): the two were blended before,
+    when the outer one was made, and blended twice they would part at each doubling.
+    """
+    met = torch.lerp(_enlarged(outer, 2.0), inner, mask(*inner.shape[-2:]).to(inner))
+    height, width = inner.shape[-2:]
+    top, left = (height - height // 2) // 2, (width - width // 2) // 2
+    middle = (..., slice(top, top + height // 2), slice(left, left + width // 2))
+    held = mask(height // 2, width // 2).to(inner)
+    for _ in range(_ROUNDS):
+        lack = torch.zeros_like(outer)
+        lack[middle] = torch.where(held < 1, outer[middle] - shrink(met), 0.0)
+        met = (met + zoomed(lack, 2.0, 2)).clamp(-1, 1)
+    return met
 
 
 def _enlarged(picture: Tensor, zoom: float) -> Tensor:
     """A picture's middle, sharpened by what enlarging takes: the surroundings must not look like another picture."""
-    larger = _moved(picture, homography(Motion(zoom=zoom), *reversed(picture.shape[-2:])))
-    return sharpen(larger, _CRISP * (zoom - 1))
+    return sharpen(zoomed(picture, zoom), _CRISP * (zoom - 1))
 
 
 def view(settled: Sequence[Tensor], level: float, ring: bool = False) -> Tensor:
@@ -136,11 +153,28 @@ def view(settled: Sequence[Tensor], level: float, ring: bool = False) -> Tensor:
     smaller = homography(Motion(zoom=2**-share), width, height)
     # a hard edge: there the two show the same
     cover = ~unknown(smaller, height, width)
-    return torch.where(cover, _moved(inner, smaller), _enlarged(outer, 2 ** (1 - share)))
+    return torch.where(cover, zoomed(inner, 2**-share), _enlarged(outer, 2 ** (1 - share)))
 
 
-def _moved(picture: Tensor, matrix: Tensor) -> Tensor:
-    return warp(picture, matrix, border="replicate").clamp(-1, 1)
+def zoomed(picture: Tensor, zoom: float, most: float = 1) -> Tensor:
+    """A picture (1, 3, H, W) seen ``zoom`` times as large, around its middle; what lies outside is its rim.
+
+    Antialiased: at 1 the picture itself, at a half what :func:`shrink` makes, so that nothing sharpens or softens at
+    once where one picture hands over to the next.
+    """
+    rows, columns = (_weights(side, zoom).to(picture) for side in picture.shape[-2:])
+    return (rows @ picture @ columns.T).clamp(-most, most)
+
+
+def _weights(side: int, zoom: float) -> Tensor:
+    """What each pixel seen takes of those there are, (side, side): Keys' cubic (1981, a = -1/2), wider to shrink."""
+    pixels = torch.arange(side, dtype=torch.float64)
+    middle = (side - 1) / 2
+    seen = ((pixels - middle) / zoom + middle).clamp(0, side - 1)
+    x = (seen[:, None] - pixels).abs() * min(1.0, zoom)
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+    return weights / weights.sum(1, keepdim=True)
 
 
 def _around(shape: torch.Size) -> tuple[int, int, int, int]:
