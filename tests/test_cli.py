@@ -96,7 +96,7 @@ def canvases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Canvas]:
         (["x", "--preset", "bset"], "'best'"),
         (["x", "--vqgan", "startr"], "did you mean 'starter'?"),
         (["x", "--clip", "startr"], "did you mean 'starter'?"),
-        (["x", "--transformer", "startr"], "did you mean 'starter'?"),
+        (["x", "--transformer", "startr"], "did you mean 'starter' or 'starter-large'?"),
         (["x", "--init-image", "absent.png"], "absent.png"),
         (["x", "--out", "file/sub/a.png"], "is a file"),
         (["x", "--out", "a.jpg"], "nearest is a.png"),
@@ -171,9 +171,7 @@ def test_flags_reach_the_settings(canvases: list[Canvas]) -> None:
     assert Path("deep/x-7.png").is_file()
 
 
-def test_a_preset_sets_steps_and_cutouts_and_flags_win(
-    canvases: list[Canvas], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_preset_sets_steps_and_cutouts_and_flags_win(canvases: list[Canvas], monkeypatch: pytest.MonkeyPatch) -> None:
     here = Speed(0.0, 1e-6, 0.001, 9, "a machine")
     monkeypatch.setattr(presets, "trial", lambda settings, machine: here)
     monkeypatch.setenv("VQTOOLS_HOME", str(Path.cwd() / "home"))
