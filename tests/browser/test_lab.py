@@ -89,10 +89,16 @@ class Lab:
         return float(self.page.evaluate("() => (window.watch.end - window.watch.start) / 1000"))
 
     def step_seconds(self) -> float:
-        until(lambda: " it/s" in self.status(), "the rate")
-        rate = re.search(r"([\d.]+) it/s", self.status())
-        assert rate is not None
-        return 1 / float(rate[1])
+        """Of a run that is under way: what one of the next ten steps takes."""
+
+        def position() -> int:
+            found = re.match(r"(\d+) of .* it/s", self.status())
+            return int(found[1]) if found else 0
+
+        until(lambda: position() > 0, "the rate")
+        first, begun = position(), time.monotonic()
+        until(lambda: position() >= first + 10, "ten steps")
+        return (time.monotonic() - begun) / (position() - first)
 
     def draw(self) -> None:
         """A stroke from left to right over the upper half of the picture."""
@@ -288,6 +294,7 @@ def test_a_curve_is_drawn_by_hand_and_played_on_a_test_card(lab: Lab) -> None:
     lab.button("Dry run").click()
     until(lambda: lab.panel.locator("video").count() == 1, "the test card's film")
     assert not lab.errors()
+
 
 def steer(lab: Lab, folder: Path) -> None:
     """From the first word to a page that is loaded anew; every act takes effect within 300 ms and a step."""

@@ -155,20 +155,27 @@ def test_undo_takes_an_edit_back_in_the_form_too_and_redo_brings_it_again(panel:
     assert panel.form.settings().prompt == "a blue sea" == panel.easel.settings.prompt
 
 
+@pytest.mark.parametrize(("share", "seen"), [(0, 4), (1e9, 0)], ids=["every step remembered", "the first alone"])
 def test_the_slider_holds_the_run_and_shows_what_was_and_a_branch_goes_on_from_there(
-    panel: PaintPanel, studio: Studio, make_easel: Any
+    panel: PaintPanel, studio: Studio, make_easel: Any, monkeypatch: pytest.MonkeyPatch, share: float, seen: int
 ) -> None:
+    monkeypatch.setattr("vqtools.painting.easel._SHARE", share)  # or the machine's load would choose what is remembered
     paint(panel, studio, 9)
     panel.steering.slider.value = 4
     studio.gate.release()
     until(lambda: "this was step 4" in panel.runner.status.value)
+    assert ("the picture of step 0" in panel.runner.status.value) == (seen == 0)
     plain = make_easel(panel.easel.began)  # type: ignore[union-attr]
-    for _ in range(4):
+    for _ in range(seen):
         plain.step()
     assert abs(shown(panel) - as_shown(plain.preview())).max() == 0
+    for _ in range(4 - seen):
+        plain.step()
     assert panel.runner.state == "paused" and panel.easel is not None and panel.easel.position == 10
     panel.form.inputs("prompt")[0].value = "a blue sea"
     assert said(panel, "prompt") == "from the branch on" and panel.easel.settings.prompt != "a blue sea"
+    for _ in range(4 - seen):  # they are made again
+        studio.gate.release()
     button(panel, "branch").click()
     until(lambda: "a new branch from step 4" in panel.runner.status.value)
     assert panel.runner.state == "working" and button(panel, "branch").disabled
@@ -185,7 +192,7 @@ def test_a_run_that_has_ended_can_be_gone_back_through_and_gone_on_with(panel: P
     paint(panel, studio, 1)
     finish(panel, studio)
     assert panel.easel is not None and panel.easel.position == 20
-    pause = panel.runner.buttons.children[1]
+    pause = next(one for one in panel.runner.buttons.children if getattr(one, "description", "") == "Pause")
     assert pause.disabled
     panel.form.inputs("iterations")[0].value = 23
     assert not pause.disabled and pause.description == "Resume"

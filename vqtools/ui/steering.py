@@ -94,9 +94,15 @@ class Steering:
             if self.runner.state == "working":
                 self.runner.pause()
             self.looking = change["new"] if change["new"] < self._easel.position else None
-            self.runner.do(lambda easel: f"this was step {self.looking}" if self.looking is not None else "the present")
+            self.runner.do(self._what_is_seen)
 
         self.runner.guarded(act)(None)
+
+    def _what_is_seen(self, easel: Any) -> str:
+        if self.looking is None:
+            return "the present"
+        seen = max(one for one in easel.positions if one <= self.looking)
+        return f"this was step {self.looking}" + (f", the picture of step {seen}" if seen < self.looking else "")
 
     @property
     def _easel(self) -> Any:
