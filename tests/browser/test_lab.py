@@ -22,7 +22,8 @@ from vqtools.media import read_record
 pytestmark = pytest.mark.browser
 
 OLDER = (
-    "ipywidgets==7.7.1", "ipykernel==6.17.1", "ipython==7.34.0", "jupyterlab==3.6.*", "anywidget", "setuptools<80",
+    "ipywidgets==7.7.1", "ipykernel==6.17.1", "ipython==7.34.0", "jupyterlab==3.6.*", "jupyterlab-widgets==1.1.*",
+    "anywidget", "setuptools<80",
 )  # fmt: skip
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
