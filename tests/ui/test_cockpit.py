@@ -300,7 +300,8 @@ def test_bigger_goes_on_from_the_picture_by_the_starter(tmp_path: Path) -> None:
     panel.steering.buttons["bigger"].click()
     rest(panel)
     assert panel.easel is not None and panel.easel.settings.size == (48, 48)
-    assert Image.open(panel.saved or "").size == (48, 48) and panel.form.settings().size == (32, 32)
+    with Image.open(panel.saved or "") as made:
+        assert made.size == (48, 48) and panel.form.settings().size == (32, 32)
 
 
 def test_the_animations_panel_begins_with_what_was_handed_over_once(tmp_path: Path) -> None:
