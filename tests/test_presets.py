@@ -75,6 +75,8 @@ def test_measured_once_and_again_when_asked_or_spoilt(monkeypatch: pytest.Monkey
 def test_what_is_set_stands_and_without_a_preset_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = known(monkeypatch, 1e-6)
     assert presets.fitted({"prompt": "a"}) == {"prompt": "a"} and not trials
+    whole = {"preset": "best", "size": "64x64", "iterations": 3, "cutouts": 2}  # as a picture's record has it
+    assert presets.fitted(whole) == whole and not trials
     best = presets.fitted({"preset": "best", "iterations": "7"})
     assert best["iterations"] == "7" and best["cutouts"] == PRESETS["best"]["cutouts"] and best["size"]
     assert presets.fitted({"preset": "best", "size": "64x64"})["size"] == "64x64"

@@ -163,6 +163,21 @@ def test_a_strangers_file_opens_no_other_file_unasked(folder: Path) -> None:
     assert list(painted(folder)) == ["a-1.png"]
 
 
+def test_a_preset_measures_no_network_that_only_a_stranger_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(queueing.presets, "fitted", lambda fields: opened.append(fields["vqgan"]) or fields)
+    wish(folder, "a.json", {"prompt": "a", "preset": "draft", "vqgan": "../evil.ckpt"})
+    assert queueing.Queue(folder).run(progress=False)
+    assert not opened and "--trust-paths" in (folder / "done" / "report.md").read_text("utf-8")
+
+
+def test_a_public_clip_by_its_name_is_no_file(folder: Path) -> None:
+    wish(folder, "a.json", {"activity": "sample", "prompt": "a", "clip": "ViT-B-32-quickgelu/nobody", "seed": 1})
+    assert queueing.Queue(folder).run(progress=False)
+    report = (folder / "done" / "report.md").read_text("utf-8")
+    assert "1 failed" in report and "--trust-paths" not in report
+
+
 def test_a_wish_that_ends_the_program_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wish(folder, "a.json", {"prompt": "a", "seed": 1, **QUICK})
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import statistics
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 
 import torch
 
+from vqtools.atomic import write_text
 from vqtools.device import Machine, choose
 from vqtools.models.vqgan import VQGAN
 from vqtools.networks import find, load_clip, load_vqgan
@@ -95,8 +94,8 @@ def fitted(fields: Mapping[str, Any], *, say: Callable[[str], None] = lambda lin
     """Settings with what their preset means here; what they say themselves stands. Unchanged without a preset."""
     fields = dict(fields)
     name = fields.get("preset")
-    if name not in PRESETS or quick_requested():
-        return fields
+    if name not in PRESETS or quick_requested() or {"size", "iterations", "cutouts"} <= fields.keys():
+        return fields  # a picture's record, say, which leaves nothing open
     own = {key: value for key, value in fields.items() if key in (*_NETWORKS, "drawer", "size")}
     chosen = measured(PaintSettings.parse(own), say=say)[1][name]
     kept = {key: value for key, value in chosen.fields.items() if key not in fields}
@@ -200,11 +199,4 @@ def _known() -> dict[str, Speed]:
 
 def _remember(key: str, speed: Speed) -> None:
     stored = {**{name: asdict(one) for name, one in _known().items()}, key: asdict(speed)}
-    path = place()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_text(json.dumps(stored, indent=1), "utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(place(), json.dumps(stored, indent=1))

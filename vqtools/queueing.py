@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +22,10 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from vqtools import drawing, jobs, media, presets, records, sheets, studio
+from vqtools.atomic import replacing, write_text
 from vqtools.drawing import Drawing
 from vqtools.painting.easel import Easel
-from vqtools.painting.inputs import Inputs
+from vqtools.painting.inputs import refuse_networks, refuse_paths
 from vqtools.painting.settings import PaintSettings
 from vqtools.sampling.settings import SampleSettings
 from vqtools.settings import Settings, UserError, shorten
@@ -188,17 +187,18 @@ class Queue:
         fields = {**wish.fields, "seed": seed}
         if self.trusted:
             fields |= {name: self._beside(str(fields[name])) for name in _FILES if fields.get(name)}
-        foreign = Inputs({"settings": fields}, trusted=self.trusted) if wish.activity == "paint" else None
         if wish.activity == "sample":
-            _check_sample(fields, self.trusted)
+            if not self.trusted:
+                refuse_paths(fields)
             return drawing.drawing(SampleSettings.parse(fields).quick(), threads=self._threads)
-        assert foreign is not None
         record, threads = dict(wish.record), wish.record.get("threads")
         replay = bool(record) and not self.changes
         if replay and "began" in record:  # the journal leads from these to those that the picture ended with
             record["settings"] = record["began"]
             fields = {**record["began"], "seed": seed}
         threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else self._threads
+        if not self.trusted:
+            refuse_networks(fields)  # before anything is loaded, and be it to measure a preset
         settings = PaintSettings.parse({**records.restored(record, {}), **presets.fitted(fields)}).quick()
         return studio.easel(
             settings, threads=threads, record=record or {"settings": fields}, trusted=self.trusted, replay=replay
@@ -250,7 +250,7 @@ class Queue:
         return found if isinstance(found, dict) else {}
 
     def _note(self, key: str, told: Mapping[str, Any]) -> None:
-        _replace(self.notes / f"{key}.json", json.dumps(told, ensure_ascii=True))
+        write_text(self.notes / f"{key}.json", json.dumps(told, ensure_ascii=True))
 
     def all(self) -> list[dict[str, Any]]:
         """What is noted of every wish, by file."""
@@ -261,12 +261,13 @@ class Queue:
         """Write report.md, and beside it a sheet of the pictures; the report's path."""
         told = self.all()
         path = self.out / "report.md"
-        _replace(path, "\n".join(["# What the queue did", "", summary(told) + ".", "", *_rows(told), ""]))
+        write_text(path, "\n".join(["# What the queue did", "", summary(told) + ".", "", *_rows(told), ""]))
         done = [one for one in told if one.get("status") == "done" and (self.out / one["out"]).is_file()][:_SHOWN]
         if sheet and done:
             pictures = [media.load_picture(self.out / one["out"]) for one in done]
             cells = [sheets.Cell("", str(one["out"]).removesuffix(".png"), PaintSettings()) for one in done]
-            _replace_picture(self.out / "report.png", sheets.labelled(cells, pictures))
+            with replacing(self.out / "report.png") as temporary:
+                sheets.labelled(cells, pictures).save(temporary, "PNG")
         return path
 
 
@@ -397,16 +398,6 @@ def _repeated(entry: dict[str, Any], file: Path) -> Iterator[dict[str, Any]]:
         yield {**entry, "seed": seed + turn} if isinstance(seed, int) and times > 1 else dict(entry)
 
 
-def _check_sample(fields: Mapping[str, Any], trusted: bool) -> None:
-    """UserError where untrusted settings of a sample name files."""
-    named = [str(fields[name]) for name in ("complete", "mask") if fields.get(name)]
-    for kind in ("vqgan", "clip", "transformer"):
-        if any(mark in str(fields.get(kind, "")) for mark in "/\\."):
-            named.append(str(fields[kind]))
-    if named and not trusted:
-        raise UserError(f"it wants to read {shorten(named[0])}; say --trust-paths if that file is meant")
-
-
 def _key(*parts: Any) -> str:
     text = b"\0".join(part if isinstance(part, bytes) else str(part).encode("utf-8", "replace") for part in parts)
     return hashlib.sha256(text).hexdigest()[:20]
@@ -455,25 +446,3 @@ def _rows(told: list[dict[str, Any]]) -> list[str]:
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _replace_picture(path: Path, picture: Image.Image) -> None:
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        picture.save(temporary, "PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

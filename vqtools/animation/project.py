@@ -9,9 +9,7 @@ nothing about how frames are made.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from PIL.Image import Image
 from vqtools import jobs, media
 from vqtools.animation import clips, video
 from vqtools.animation.settings import AnimateSettings
+from vqtools.atomic import write_text
 from vqtools.settings import UserError
 
 _KEPT, _EVERY = 60, 30  # states of the last frames are kept, and now and then one before
@@ -71,7 +70,7 @@ class Project:
         """Write the record, as it is now, to settings.json."""
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.record, indent=1, ensure_ascii=True, allow_nan=False)
-        _replace(self.folder / "settings.json", text + "\n")
+        write_text(self.folder / "settings.json", text + "\n")
 
     def check_room(self, wanted: int) -> None:
         """UserError where the disk has less room than that many bytes."""
@@ -125,7 +124,7 @@ class Project:
         """Append a line to log.csv."""
         path = self.folder / "log.csv"
         if not path.exists():
-            _replace(path, ",".join(["frame", *row]) + "\n")
+            write_text(path, ",".join(["frame", *row]) + "\n")
         with open(path, "a", encoding="utf-8") as file:
             file.write(",".join([str(position), *(f"{value:.6g}" for value in row.values())]) + "\n")
 
@@ -135,7 +134,7 @@ class Project:
         if path.exists():
             head, *lines = path.read_text("utf-8").splitlines(keepends=True) or ["frame\n"]
             kept = [one for one in lines if one.endswith("\n") and int(one.split(",")[0]) < position]
-            _replace(path, head + "".join(kept))
+            write_text(path, head + "".join(kept))
 
 
 def film(project: Project, settings: AnimateSettings) -> video.Made:
@@ -146,15 +145,3 @@ def film(project: Project, settings: AnimateSettings) -> video.Made:
         video.frames_in(project.frames), path, fps=settings.fps, out_fps=settings.out_fps, between=settings.between,
         sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or own or None, closed=settings.loop,
     )  # fmt: skip
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

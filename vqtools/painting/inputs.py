@@ -38,11 +38,17 @@ def named_files(settings: Mapping[str, Any]) -> Iterator[str]:
         yield from (one.picture for one in prompts.parse(settings["prompt"]) if one.picture)
 
 
-def refuse_paths(settings: Mapping[str, Any]) -> None:
-    """UserError where settings out of a picture name a file to read, a picture's or a network's."""
+def refuse_networks(settings: Mapping[str, Any]) -> Inputs:
+    """UserError where settings out of a file name a network's file rather than a name; else what they may read."""
     foreign = Inputs({"settings": settings})
     for kind in _NETWORKS:
         foreign.check_name(kind, str(settings.get(kind, "")))
+    return foreign
+
+
+def refuse_paths(settings: Mapping[str, Any]) -> None:
+    """UserError where settings out of a file name a file to read, a picture's or a network's."""
+    foreign = refuse_networks(settings)
     for field in _PLAIN:
         if settings.get(field):
             raise foreign.refusal(str(settings[field]))

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vqtools.atomic import write_text
 from vqtools.jobs import load_state, save_state
 from vqtools.settings import UserError, shorten
 
@@ -57,12 +56,7 @@ class Run:
 
     def write(self, name: str, text: str) -> None:
         """A small text file, whole or not at all."""
-        temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
-        try:
-            temporary.write_text(text, "utf-8")
-            os.replace(temporary, self.folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(self.folder / name, text)
 
     @property
     def finished(self) -> bool:

@@ -5,14 +5,14 @@ Knows bytes, names and a folder; nothing about what is in them.
 
 from __future__ import annotations
 
-import os
 import re
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
+
+from vqtools.atomic import replacing
 
 PICTURES = ".png,.jpg,.jpeg,.webp"
 
@@ -58,11 +58,7 @@ def keep(folder: Path, name: str, content: bytes) -> Path:
             if target.is_file() and target.stat().st_size == len(content) and target.read_bytes() == content:
                 return target
             continue
-        temporary = folder / f".{uuid.uuid4().hex}.tmp"
-        try:
+        with replacing(target) as temporary:
             temporary.write_bytes(content)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
         return target
     raise OSError(f"{folder} holds too many files called {path.name}")

@@ -6,11 +6,10 @@ Knows a folder, one file and settings; nothing about panels.
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from pathlib import Path
 
 from vqtools.animation.settings import AnimateSettings
+from vqtools.atomic import write_text
 from vqtools.media import read_record
 from vqtools.settings import UserError
 
@@ -20,12 +19,7 @@ NAME = "begin-with.json"
 def give(folder: Path, picture: Path) -> Path:
     """Leave word in the animations' folder that the next one begins with a picture."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{uuid.uuid4().hex}.tmp"
-    try:
-        temporary.write_text(json.dumps({"picture": str(picture.absolute())}), "utf-8")
-        os.replace(temporary, folder / NAME)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(folder / NAME, json.dumps({"picture": str(picture.absolute())}))
     return folder / NAME
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from vqtools.atomic import replacing
 from vqtools.models.clip import CLIP, fold_batch_norms
 from vqtools.models.gpt import GPT, GPTConfig
 from vqtools.models.perceptual import PerceptualDistance
@@ -36,13 +35,9 @@ SCALE = ".int8_scale"  # what a row of an int8 matrix is multiplied by
 def save_model(path: Path, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], **about: Any) -> None:
     """Write a model atomically. kind: "vqgan", "transformer" …; about: what a reader should know of it."""
     header = json.dumps({"kind": kind, "config": config, "about": about}, sort_keys=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
+    with replacing(path) as temporary:
         save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"vqtools": header})
         temporary.chmod(0o644)  # safetensors leaves a file that only its owner can read
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def compact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
