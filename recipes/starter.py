@@ -28,7 +28,8 @@ from vqtools.models.vqgan import VQGAN
 from vqtools.weights import files
 
 STEPS = {
-    "vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 4_800, "further": 1_400, "large": 780,
+    "vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 4_800, "further": 1_400,
+    "large": 780,
 }  # fmt: skip
 VARIANTS = 24  # of every icon, as codes: with six of them the transformer learned these by heart
 
