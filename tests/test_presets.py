@@ -41,7 +41,7 @@ def test_a_trial_times_steps_and_solves_for_their_parts() -> None:
 
 
 def test_each_preset_is_the_largest_picture_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    known(monkeypatch, 1e-6)
+    known(monkeypatch, 1e-5)
     speed, found = presets.measured()
     for name, one in found.items():
         assert (one.iterations, one.cutouts) == (PRESETS[name]["iterations"], PRESETS[name]["cutouts"])
@@ -50,8 +50,16 @@ def test_each_preset_is_the_largest_picture_in_its_time(monkeypatch: pytest.Monk
         assert one.iterations * speed.step((larger, larger), one.cutouts) > presets.SECONDS[name]
 
 
+def test_no_preset_is_larger_than_the_network_can_fill_and_none_than_a_dearer_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known(monkeypatch, 1e-9)  # time for anything
+    sides = [one.size[0] for one in presets.measured()[1].values()]
+    assert sides == [192, 192, 288, 384]  # 96 pixels, 2, 2, 3 and 4 times
+
+
 def test_a_quicker_machine_paints_larger_and_the_shape_is_kept(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    known(monkeypatch, 1e-6)
+    known(monkeypatch, 1e-5)
     slow = presets.measured()[1]["normal"].size
     (home / "presets.json").unlink()
     known(monkeypatch, 2e-7)

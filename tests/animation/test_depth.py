@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from tests.animation.conftest import settings_of
@@ -58,7 +59,6 @@ def test_distances_are_around_one_and_bounded() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_network_from_a_folder_sees_a_distance_for_each_pixel(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
     backbone = transformers.Dinov2Config(
         hidden_size=16, num_hidden_layers=4, num_attention_heads=2, image_size=56, patch_size=14,
         out_features=["stage1", "stage2", "stage3", "stage4"], reshape_hidden_states=False, apply_layernorm=True,

@@ -13,7 +13,6 @@ from vqtools.animation import sound
 from vqtools.animation.keyframes import Curve
 from vqtools.settings import UserError
 
-pytest.importorskip("librosa")
 RATE = 22_050
 
 
