@@ -143,7 +143,7 @@ def _solved(few: float, many: float, large: float, wishes: list[PaintSettings], 
 
 
 def _fit(name: str, speed: Speed, settings: PaintSettings, vqgan: VQGAN, clips: list[Any], machine: Machine) -> Preset:
-    """The largest picture that the network is at home in and whose steps fit into the preset's time, and into memory."""
+    """The largest picture that the network can fill and whose steps fit into the preset's time, and into memory."""
     steps, cutouts = PRESETS[name]["iterations"], PRESETS[name]["cutouts"]
     most = LARGEST[name] * vqgan.config.resolution
     f = 1 if settings.drawer == "pixels" else vqgan.f
