@@ -22,6 +22,7 @@ from vqtools.models.vqgan import VQGAN
 from vqtools.painting import memory, prompts, starts
 from vqtools.painting.inputs import Inputs
 from vqtools.painting.painter import Painter
+from vqtools.painting.prior import Likelihood
 from vqtools.painting.regions import Mask
 from vqtools.painting.settings import PaintSettings, parse_area, parse_regions
 from vqtools.painting.targets import check_region
@@ -47,14 +48,16 @@ class Painting:
         clips: Mapping[CLIP, float],
         gpt: GPT | None,
         machine: Machine,
-        models: Mapping[str, Any],
+        models: dict[str, Any],
         inputs: Inputs | None = None,
+        likelihood: Likelihood | None = None,
     ) -> None:
         seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
         self._settings = settings.model_copy(update={"seed": seed})
-        self.vqgan, self.gpt, self.machine, self.models = vqgan, gpt, machine, dict(models)
+        self.vqgan, self.gpt, self.machine = vqgan, gpt, machine
+        self.models = models  # no copy: a transformer that is only asked for in mid-run is added to it
         self.clips, self.clip = dict(clips), next(iter(clips))
-        self.inputs = inputs or Inputs()
+        self.inputs, self.likelihood = inputs or Inputs(), likelihood
         self.notes: list[str] = []
         self.plan: memory.Plan | None = None  # what the painting needs, from its first step of guidance on
         self._masks: dict[str, Mask] = {}  # until there is a painter to hold them
@@ -192,7 +195,7 @@ class Painting:
     def _make_painter(self, start: Tensor | None) -> Painter:
         self.painter = Painter(
             self._settings, self.vqgan, list(self.clips), clip_weights=list(self.clips.values()),
-            start=start, load=self.inputs.picture, machine=self.machine,
+            start=start, likelihood=self.likelihood, load=self.inputs.picture, machine=self.machine,
         )  # fmt: skip
         self.painter.notes, self.painter.masks = self.notes, self._masks
         return self.painter

@@ -5,6 +5,7 @@ Knows networks by name and painting; animation is put together in filming.py. A 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from PIL import Image
 
 from vqtools.animation.octaves import Compose
 from vqtools.device import choose
+from vqtools.likelihood import Likelihood
+from vqtools.models.clip import CLIP
+from vqtools.models.gpt import GPT
+from vqtools.models.vqgan import VQGAN
 from vqtools.networks import find, load_clip, load_transformer, load_vqgan, misfit
 from vqtools.painting.easel import Easel
 from vqtools.painting.inputs import Inputs
@@ -58,7 +63,7 @@ def painting(
         paths["clip"] = find("clip", next(iter(judges)))
     if settings.init_image and settings.init != "auto":
         raise UserError(f"init {settings.init!r} and an init_image: choose one of them to begin with")
-    gpt = None
+    gpt, reader = None, settings.transformer
     if not settings.init_image and settings.init in ("auto", "sample") and settings.drawer == "vqgan" and (
         settings.transformer not in ("", "none")
     ):  # fmt: skip
@@ -74,7 +79,34 @@ def painting(
                               for kind, path in paths.items()}  # fmt: skip
     if len(judges) > 1 or not local:
         models["clip"] = {"name": settings.clip, **{name: files.sha256(find("clip", name)) for name in local}}
-    return kind(settings, vqgan, clips, gpt, machine, models, inputs)
+    # a prior may be asked for in mid-run: its transformer is looked for then
+    load = functools.partial(_reader, reader, paths, vqgan, next(iter(clips)), models)
+    likelihood = Likelihood(load, machine)
+    if settings.prior and settings.drawer == "vqgan":
+        likelihood.prepare()
+    return kind(settings, vqgan, clips, gpt, machine, models, inputs, likelihood)
+
+
+def _reader(
+    name: str, paths: Mapping[str, Path], vqgan: VQGAN, clip: CLIP, models: dict[str, Any]
+) -> tuple[GPT, CLIP | None]:
+    """The transformer that says how likely codes are, and the CLIP if it is the one whose captions it reads.
+
+    It is added to the record's ``models``.
+    """
+    if name in ("", "none"):
+        raise UserError("prior: it takes a transformer to say what is likely; choose one, or set prior 0")
+    path = find("transformer", name)
+    trained, gpt = files.read_header(path)["about"], load_transformer(name)
+    other = trained.get("vqgan") not in (None, "", files.sha256(paths["vqgan"]))
+    if other or gpt.config.drawable != vqgan.config.codebook_size:
+        raise UserError(
+            f"prior: the transformer {name!r} draws {gpt.config.drawable} codes of another VQGAN; choose one that was"
+            f" trained with this VQGAN and its {vqgan.config.codebook_size}, or set prior 0"
+        )
+    models["transformer"] = {"name": name, "sha256": files.sha256(path)}
+    heard = "clip" in paths and trained.get("clip") in (None, "", files.sha256(paths["clip"]))
+    return gpt, clip if heard else None
 
 
 def easel(

@@ -65,7 +65,7 @@ def test_every_paint_setting_survives_the_form() -> None:
         augment="Af", learning_rate=0.05, ema=0.9, group=2, precision="fp32", init_decay=0.5, init="noise",
             cut_method="pooled", optimiser="AdamW", smoothness=1, saturation=-1, palette="#ff0000", palette_weight=2,
             style_image="b.png", symmetry="both", seamless=True, regions="1=0,0,0.5,1", protect="0,0,1,0.5",
-            drawer="pixels", checkpoint="on", compile=True, clip_precision="same",
+            drawer="pixels", checkpoint="on", compile=True, clip_precision="same", prior=0.5,
     )  # fmt: skip
     unchanged = [name for name, value in PaintSettings() if value == getattr(changed, name)]
     assert not unchanged

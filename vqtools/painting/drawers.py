@@ -64,6 +64,7 @@ class CodeDrawer:
         self.vqgan = _variant(vqgan, seamless, forget) if seamless or forget else vqgan
         self._draw: Any = torch.compile(self.vqgan.decode_latents) if compiled else self.vqgan.decode_latents
         book = vqgan.codebook.detach()
+        self.codes = codes
         self.codebook = book if codes is None else book[codes.to(book.device)]
         self.channels = book.shape[1]
         # of the whole codebook, also under a style: there latents may pass between codes that they can't stop at

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from vqtools import media
 from vqtools.device import Machine, choose
 from vqtools.models.vqgan import VQGAN
-from vqtools.painting import cutouts, look, memory, optimisers, regions, targets
+from vqtools.painting import cutouts, look, memory, optimisers, prior, regions, targets
 from vqtools.painting.drawers import CodeDrawer, Drawer, PixelDrawer
 from vqtools.painting.guidance import clamp_with_grad, prompt_losses
+from vqtools.painting.prior import Likelihood
 from vqtools.painting.regions import Mask
 from vqtools.painting.settings import PaintSettings
 from vqtools.painting.targets import LoadPicture, PictureJudge, Targets
@@ -44,6 +45,7 @@ class Painter:
     clips: all of them look at each step, each at its own size; their shares of the loss are as ``clip_weights``, equal
         without.
     start: latents (1, c, h, w) to begin with, also what ``init_weight`` holds to; random codes without.
+    likelihood: of codes, for the settings' ``prior``; asked for only where that is above 0.
     load: opens the pictures that settings name.
 
     ``notes`` says in words what the painter had to change by itself; ``masks`` are the regions, by prompt and
@@ -58,6 +60,7 @@ class Painter:
         *,
         clip_weights: Sequence[float] | None = None,
         start: Tensor | None = None,
+        likelihood: Likelihood | None = None,
         load: LoadPicture = media.load_picture,
         machine: Machine | None = None,
     ) -> None:
@@ -70,7 +73,7 @@ class Painter:
         self.clips = [clip.to(device) if isinstance(clip, nn.Module) else clip for clip in clips]
         weights = [1.0] * len(clips) if clip_weights is None else clip_weights
         self.shares = [weight / sum(weights) for weight in weights]
-        self.load = load
+        self.load, self.likelihood = load, likelihood
         self.notes: list[str] = []
         self.masks: dict[str, Mask] = {}
         self.generator = torch.Generator().manual_seed(seed)  # of this painting alone: nobody else draws from it
@@ -190,6 +193,10 @@ class Painter:
             away = self.z.detach() - self.start
             scalars["init"] = weight / 2 * float(away.square().mean())
             gradient = gradient.add(away, alpha=weight * self._loss_scale / away.numel())
+        if weight := self.settings.prior:
+            surprise, pull = prior.term(self.z, self.drawer, self.likelihood, self.settings.prompt)
+            scalars["prior"] = weight * surprise
+            gradient = gradient.add(pull, alpha=weight * self._loss_scale)
         return {"loss": math.fsum(scalars.values()), **scalars}, gradient / self._loss_scale
 
     @property

@@ -201,6 +201,13 @@ class PaintSettings(Settings):
         10.0, help="how strongly pixels are drawn to the nearest colour of the palette", group="look", ge=0, le=10_000
     )
     style_image: str = option("", help="a picture file: only the codes that it uses are painted with", group="look")
+    prior: float = option(
+        0.0,
+        help="weight of how unlikely the transformer finds the picture's codes, told the prompt",
+        group="look",
+        ge=0,
+        le=100,
+    )
     symmetry: Symmetry = option("none", help="which halves mirror each other", group="look")
     seamless: bool = option(False, help="the picture's edges fit each other, as a tile's do", group="look")
     regions: str = option(
