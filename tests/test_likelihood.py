@@ -89,8 +89,12 @@ def test_the_starter_is_told_the_prompt_and_recorded_when_it_was_asked() -> None
     assert job.record()["models"]["transformer"]["name"] == "starter"
     codes = torch.zeros(1, 8, 8, dtype=torch.int64)
     assert job.likelihood is not None
-    one, same, other = (next(job.likelihood(codes, prompt))[1] for prompt in ("a dog", "blur:-1 | a dog", "a red car"))
+    told = ("a dog", "blur:-1 | a dog", "a red car")
+    one, same, other = (next(job.likelihood(codes, prompt))[1] for prompt in told)
     assert torch.equal(one, same) and not torch.equal(one, other)
+    wider = torch.zeros(1, 8, 13, dtype=torch.int64)  # than the window: no part of it is the whole subject
+    one, same, other = (next(job.likelihood(wider, prompt))[1] for prompt in told)
+    assert torch.equal(one, other)
 
 
 def test_a_stopped_painting_with_a_prior_goes_on_to_the_same_bits() -> None:

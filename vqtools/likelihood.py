@@ -21,8 +21,9 @@ from vqtools.settings import UserError
 
 
 class Likelihood:
-    """For every cell of a grid of codes, which code a transformer expects there; the window stands still for half its
-    side.
+    """For every cell of a grid of codes, which code a transformer expects there; the window goes by half its side.
+
+    It is told the prompt where its window sees the whole picture.
 
     load: brings the transformer, when it is first asked, and the CLIP whose captions it reads, None where that is not
         at hand: then it is told nothing. UserError where no transformer fits.
@@ -48,6 +49,8 @@ class Likelihood:
 
     def __call__(self, codes: Tensor, prompt: str) -> Iterator[tuple[list[Cell], Tensor]]:
         gpt, _ = self._networks
+        if max(codes.shape[1:]) > gpt.config.grid:
+            prompt = ""  # a window that sees a part of the picture shall not expect all of its subject there
         if self._told is None or self._told[0] != prompt:
             self._told = prompt, self._before(prompt)
         told, stride = self._told[1], max(1, gpt.config.grid // 2)
@@ -70,7 +73,8 @@ class Likelihood:
         gpt, clip = self._networks
         c = gpt.config
         if c.text_dim:
-            texts = [one.text for one in prompts.parse(prompt) if one.weight > 0 and not one.picture]
+            asked = prompts.parse(prompt) if prompt else []
+            texts = [one.text for one in asked if one.weight > 0 and not one.picture]
             if clip is None or not texts:
                 return gpt.no_caption
             words, style = clip.embed_words(texts[:1], c.words), torch.zeros(1, dtype=torch.int64)

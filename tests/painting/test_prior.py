@@ -74,7 +74,7 @@ def test_the_gradient_is_that_of_the_expected_surprise(painter: Make, kind: str)
     chosen = nearest(vectors.detach(), book)
     codes = (chosen if some is None else some[chosen]).view(1, *z.shape[2:])
     expected = torch.cat([log_p for _, log_p in table(codes, "")])[:, slice(None) if some is None else some]
-    apart = torch.stack([(book - one).square().sum(1).sort().values[1:5].mean() for one in book[chosen]])
+    apart = torch.stack([(book - one).square().sum(1).sort().values[1:5].mean() / 2 for one in book[chosen]])
     share = F.softmax(-torch.cdist(vectors, book).square() / apart[:, None], 1)
     loss = -(share * expected).sum(1).mean()
     (plain,) = torch.autograd.grad(loss, leaf)

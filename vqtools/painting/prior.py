@@ -36,8 +36,8 @@ class Likelihood(Protocol):
 def term(latents: Tensor, drawer: Drawer, likelihood: Likelihood | None, prompt: str) -> tuple[float, Tensor]:
     """Expected surprise of the latents (1, c, h, w) in nats a cell, and its gradient on them.
 
-    The mean over cells of -Σ_k q_k ln p_k, q the softmax of minus the squared distance to each code, in units of what
-    lies between the nearest code and its neighbours. What a cell makes likely further on has no gradient.
+    The mean over cells of -Σ_k q_k ln p_k, q the softmax of minus the squared distance to each code, in units of
+    :func:`spacing`. What a cell makes likely further on has no gradient.
     """
     if not isinstance(drawer, CodeDrawer):
         raise UserError("prior: bare pixels have no codes that could be likely; draw with the vqgan, or set prior 0")
@@ -70,10 +70,14 @@ def _surprise(vectors: Tensor, chosen: Tensor, codebook: Tensor, log_p: Tensor, 
 
 
 def spacing(chosen: Tensor, codebook: Tensor) -> Tensor:
-    """How far apart codes lie around each of the codes (n,): the mean squared distance (n,) to the nearest others."""
+    """How far around each of the codes (n,) latents are read: half the mean squared distance (n,) to the nearest.
+
+    From wider around, a run makes the soft mixture likelier and not the codes that are drawn; from much nearer, few
+    latents feel anything.
+    """
     count = min(NEIGHBOURS + 1, len(codebook))
     around = _squared(codebook[chosen], codebook).topk(count, largest=False).values
-    return around.sum(1).div(max(1, count - 1)).clamp(min=1e-8)  # the code itself adds nothing
+    return around.sum(1).div(2 * max(1, count - 1)).clamp(min=1e-8)  # the code itself adds nothing
 
 
 def _squared(vectors: Tensor, codebook: Tensor) -> Tensor:
