@@ -194,7 +194,10 @@ def test_classes_by_name_and_number_and_a_list_of_those_that_exist() -> None:
 def test_bad_wishes_name_the_way_out() -> None:
     wishes = [
         ({"transformer": "many"}, "draws 99 codes, but the VQGAN 'tiny' has 12"),
-        ({"transformer": "depth"}, "another picture's codes"),
+        ({"transformer": "depth"}, "another picture's codes; name that picture with condition"),
+        ({"transformer": "depth", "condition": "nowhere.png"}, "is not there"),
+        ({"condition": str(PICTURES[0])}, "draws from no picture"),
+        ({"transformer": "holes", "condition": str(PICTURES[0])}, "draws from no picture"),
         ({"transformer": "starter"}, "trained with another vqgan"),
         ({"transformer": "plan"}, "did you mean 'plain'"),
         ({"prompt": "a tree"}, "reads no captions"),
@@ -208,6 +211,49 @@ def test_bad_wishes_name_the_way_out() -> None:
     for wish, words in wishes:
         with pytest.raises(UserError, match=words):
             job(**wish)
+
+
+@pytest.fixture
+def pairs(home: Path) -> dict[Path, Tensor]:
+    """A transformer that knows two pairs by heart: of each picture, the codes (4, 4) of its partner."""
+    vqgan = files.load_vqgan(home / "home" / "tiny.safetensors")
+    shown = PICTURES[0], PICTURES[1]
+    images = [media.to_tensor(media.fit(media.load_picture(one), (16, 16))) for one in shown]
+    read = vqgan.encode(torch.cat(images)).flatten(1)
+    partners = torch.randint(12, (2, 16), generator=torch.Generator().manual_seed(1))
+    gpt = GPT(TRANSFORMERS["depth"])
+    adam = torch.optim.Adam(gpt.parameters(), 0.02)
+    for _ in range(80):
+        logits = gpt(partners[:, :-1], gpt.prefix_of_codes(read))[:, 15:]
+        adam.zero_grad()
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), partners.flatten()).backward()
+        adam.step()
+    path = home / "home" / "pairs.safetensors"
+    files.save_model(path, "transformer", gpt.config.to_dict(), gpt.state_dict())
+    return dict(zip(shown, partners.view(2, 4, 4), strict=True))
+
+
+def test_a_transformer_of_pairs_draws_the_partner_of_the_picture_that_it_is_given(pairs: dict[Path, Tensor]) -> None:
+    for shown, partner in pairs.items():
+        one = run(job(transformer="pairs", condition=str(shown), temperature=0, size=(16, 16)))
+        assert torch.equal(one.codes[0], partner)
+        assert one.record()["inputs"]["condition"]
+    small, networks = media.fit(media.load_picture(PICTURES[2]), (16, 16)), {"transformer": "pairs", "vqgan": "tiny"}
+    first, second = (drawing.score(small, **networks, condition=str(shown)).bits for shown in pairs)
+    assert first != second
+    with pytest.raises(UserError, match="name that picture with condition"):
+        drawing.score(small, **networks)
+
+
+def test_the_condition_turns_and_rolls_with_the_picture(pairs: dict[Path, Tensor]) -> None:
+    shown = str(PICTURES[0])
+    plain = job(transformer="pairs", condition=shown).condition
+    given = job(transformer="pairs", condition=shown, complete=shown, keep="right")
+    assert given.start.flipped == (False, True)
+    mirrored = media.to_tensor(drawing.turned(media.fit(media.load_picture(shown), (40, 24)), (False, True)))
+    assert torch.equal(given.condition, given.vqgan.encode(mirrored))
+    around = run(job(transformer="pairs", condition=shown, seamless=True))
+    assert torch.equal(around.sampler.context.condition[:, :6, :10], plain.roll(-5, 2))
 
 
 def test_top_k_zero_keeps_all_and_temperature_zero_is_greedy() -> None:

@@ -165,7 +165,7 @@ def test_settings_of_fifty_megabytes(here: Path, capsys: pytest.CaptureFixture[s
     assert "too large" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("field", ["complete", "mask", "vqgan", "transformer"])
+@pytest.mark.parametrize("field", ["complete", "condition", "mask", "vqgan", "transformer"])
 def test_a_stranger_s_sample_opens_no_file_unasked(field: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (64, 64)).save(here.parent / "mine.png")
     settings = {"prompt": "x", field: "../mine.png"}

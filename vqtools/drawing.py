@@ -61,6 +61,7 @@ class Drawing:
         self.width, self.height = (side // vqgan.f for side in settings.size)
         self._tokens = tokens(gpt, settings, machine.device)
         self.start = self._given() if settings.complete else None
+        self.condition = self._conditioned() if settings.condition else None
         self.sampler = self._first_pass()
         self._first, self._second = self.sampler.total, False
         self.total = self._first
@@ -94,7 +95,9 @@ class Drawing:
         s, config = self.settings, self.gpt.config
         condition, unconditional = self._tokens
         caption = condition if config.spatial else None
-        if config.spatial:
+        if self.condition is not None:
+            condition = self.condition.roll(-(self.width // 2), 2) if turn else self.condition
+        elif config.spatial:
             unknown = torch.full((1, self.height, self.width), config.mask_code, device=self.machine.device)
             condition = unknown if given is None else torch.where(known.to(given.device), given, unknown)
         assert s.seed is not None and condition is not None
@@ -128,6 +131,12 @@ class Drawing:
         with torch.no_grad():
             codes = self.vqgan.encode(media.to_tensor(turned(canvas, flipped)).to(self.machine.device))
         return Start(codes, known.flip([axis for axis in (0, 1) if flipped[axis]]), flipped)
+
+    def _conditioned(self) -> Tensor:
+        """The codes (1, h, w) of the picture to draw from, turned as the given one is."""
+        picture = media.fit(self._load("condition", self.settings.condition), self.settings.size)
+        flipped = self.start.flipped if self.start else (False, False)
+        return condition_codes(turned(picture, flipped), self.vqgan, self.gpt, self.machine.device)
 
     def _load(self, name: str, path: str) -> Image.Image:
         picture = media.load_picture(path)
@@ -217,7 +226,10 @@ class Scoring(Scorer):
             codes = vqgan.to(machine.device).encode(media.to_tensor(self.image).to(machine.device))
         condition, _ = tokens(gpt, settings, machine.device)
         caption = condition if gpt.config.spatial else None
-        if gpt.config.spatial:  # nothing is known beforehand: that is what a picture from nothing is drawn from
+        if settings.condition:
+            beside = media.fit(media.load_picture(settings.condition), inner)
+            condition = condition_codes(beside, vqgan, gpt, machine.device)
+        elif gpt.config.spatial:  # nothing is known beforehand: that is what a picture from nothing is drawn from
             condition = torch.full_like(codes, gpt.config.mask_code)
         assert condition is not None
         try:
@@ -243,17 +255,20 @@ def tokens(
 ) -> tuple[Tensor | None, Tensor | None]:
     """What stands before the codes (1, p, width), and the same without its content, for guidance.
 
-    Where the condition lies on the grid, which is the picture as far as it is known, what stands before that; None
-    where nothing does.
+    Where the condition lies on the grid, which is another picture or this one as far as it is known, what stands
+    before that; None where nothing does.
     """
     c, prompt = gpt.config, settings.prompt if isinstance(settings, SampleSettings) else ""
     if prompt and not c.text_dim:
         raise UserError(f"prompt {prompt!r}: this transformer reads no captions; leave it away")
     if settings.label and not c.classes:
         raise UserError(f"label {settings.label!r}: this transformer knows no classes; leave it away")
+    pairs = c.spatial and c.mask_code < 0
+    if settings.condition and not pairs:
+        raise UserError(f"condition {settings.condition!r}: this transformer draws from no picture; leave it away")
+    if pairs and not settings.condition:
+        raise UserError("this transformer draws from another picture's codes; name that picture with condition")
     with torch.no_grad():
-        if c.spatial and c.mask_code < 0:
-            raise UserError("this transformer reads another picture's codes at every step; only a Sampler gives them")
         if c.text_dim:
             nothing: Tensor | None = gpt.no_caption
             if not prompt or not isinstance(settings, SampleSettings):
@@ -269,6 +284,18 @@ def tokens(
             nothing = gpt.prefix_of_class(torch.tensor([c.classes], device=device)) if c.own_class else None
             return gpt.prefix_of_class(torch.tensor([label], device=device)), nothing
         return gpt.prefix_of_codes(torch.zeros(1, 1, dtype=torch.int64, device=device)), None
+
+
+@torch.no_grad()
+def condition_codes(picture: Image.Image, vqgan: VQGAN, gpt: GPT, device: torch.device) -> Tensor:
+    """The codes (1, h, w) of a picture that a transformer draws from, by the VQGAN that made those it learned from."""
+    codes = vqgan.encode(media.to_tensor(picture).to(device))
+    if int(codes.max()) >= gpt.config.vocab_size:
+        raise UserError(
+            f"the VQGAN makes code {int(codes.max())} of the condition, but the transformer reads"
+            f" {gpt.config.vocab_size}; choose the one that it was trained with"
+        )
+    return codes
 
 
 def class_index(gpt: GPT, label: str) -> int:

@@ -36,7 +36,7 @@ _MOST_WISHES = 256  # in one file
 _ATTEMPTS = 3  # of a wish at which the whole program ended, without a step further
 _SAVE_SECONDS = 30.0
 _SHOWN = 64  # pictures on the sheet of the report
-_FILES = ("init_image", "style_image", "complete", "mask")
+_FILES = ("init_image", "style_image", "complete", "mask", "condition")
 
 Say = Callable[[str], None]
 

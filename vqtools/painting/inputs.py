@@ -23,7 +23,7 @@ from vqtools.settings import UserError, shorten
 
 _EMBEDDED = 256 * 2**10  # bytes of a file that goes into the record whole
 _EMBEDDED_IN_ALL = 2**20
-_PLAIN = ("init_image", "style_image", "complete", "mask")
+_PLAIN = ("init_image", "style_image", "complete", "mask", "condition")
 _NETWORKS = ("vqgan", "clip", "transformer")
 
 

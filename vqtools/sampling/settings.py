@@ -35,6 +35,12 @@ class SampleSettings(Settings):
         le=64,
         live=False,
     )
+    condition: str = option(
+        "",
+        help="a picture file that the transformer draws from, for one trained on pairs: scaled and cut to the size",
+        group="given",
+        live=False,
+    )
     complete: str = option("", help="a picture file that is given; the rest is drawn", group="given", live=False)
     keep: Side = option(
         "upper", help="the half of it that stays; whole sets it into a larger size", group="given", live=False
@@ -63,6 +69,7 @@ class ScoreSettings(Settings):
     transformer: str = network_option("name or path of the transformer that judges")
     vqgan: str = network_option("name or path of the VQGAN that makes the picture codes", short=("ckpt",))
     label: str = option("", help="name or number of a class, for a transformer with classes")
+    condition: str = option("", help="a picture file that it belongs to, for a transformer trained on pairs")
     stride: int = option(
         1, help="codes for which the window stands still; 1 judges as exact sampling draws, more is faster", ge=1, le=64
     )
