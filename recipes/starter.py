@@ -29,7 +29,7 @@ from vqtools.weights import files
 
 STEPS = {
     "vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 4_800, "further": 1_400,
-    "large": 780,
+    "large": 3_000,
 }  # fmt: skip
 VARIANTS = 24  # of every icon, as codes: with six of them the transformer learned these by heart
 

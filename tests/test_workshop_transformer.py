@@ -271,3 +271,5 @@ def test_the_seam_s_measure_finds_a_seam() -> None:
     assert across < 2 * others
     across, others = workshop_transformer.seam(codes.roll(8, 2), vqgan, 8)
     assert across > 4 * others
+    lying = workshop_transformer.seam(vqgan.encode(smooth.roll(64, 3).mT), vqgan, 8, lying=True)
+    assert lying[0] > 4 * lying[1]

@@ -410,18 +410,20 @@ def make_config(
     return GPTConfig(prefix_codes=1, block_size=cells + 1, **shape)
 
 
-def seam(codes: Tensor, vqgan: VQGAN, column: int) -> tuple[float, float]:
+def seam(codes: Tensor, vqgan: VQGAN, place: int, *, lying: bool = False) -> tuple[float, float]:
     """How much neighbouring pixels differ across a border between codes, and across all other such borders.
 
-    codes (b, h, w); column: the first to the right of the border. Mean absolute differences of decoded pictures, in
-    [0, 2]. Where nothing gives the border away the first is about the second.
+    codes (b, h, w); place: the first column to the right of an upright border, or the first row below a lying one.
+    Mean absolute differences of decoded pictures, in [0, 2]. Where nothing gives the border away the first is about
+    the second.
     """
     from vqtools.models.decoding import decode
 
     with torch.no_grad():
         images = decode(vqgan, codes).float().clamp(-1, 1)
-    f, w = vqgan.f, codes.shape[2]
+    images = images.mT if lying else images
+    f, w = vqgan.f, images.shape[-1] // vqgan.f
     step = (images[..., 1:] - images[..., :-1]).abs().mean((0, 1, 2))
     borders = step[f - 1 :: f][: w - 1]
-    others = torch.cat([borders[: column - 1], borders[column:]])
-    return float(borders[column - 1]), float(others.mean())
+    others = torch.cat([borders[: place - 1], borders[place:]])
+    return float(borders[place - 1]), float(others.mean())

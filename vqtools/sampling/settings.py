@@ -24,9 +24,9 @@ class SampleSettings(Settings):
         1.0, help="below 1 likelier codes, above 1 bolder ones; 0 always takes the likeliest", ge=0, le=10
     )
     top_k: int = option(0, help="draw among so many of the likeliest codes; 0 for all", ge=0)
-    top_p: float = option(0.92, help="draw among the likeliest codes that together have this probability", gt=0, le=1)
+    top_p: float = option(0.85, help="draw among the likeliest codes that together have this probability", gt=0, le=1)
     guidance: float = option(
-        3.0, help="how strongly prompt or class pull; 1 for not more than the transformer itself does", ge=0, le=50
+        6.0, help="how strongly prompt or class pull; 1 for not more than the transformer itself does", ge=0, le=50
     )
     stride: int = option(
         1,

@@ -1,0 +1,119 @@
+"""What starter-large is worth: do eyes name its wide pictures, and does a completed picture show a seam?
+
+    python -m recipes.wide sheet --round 1                   # draws docs/naming/wide-prompts.json, shuffled, no words
+    python -m recipes.wide count --round 1                   # holds wide-1-names.json against the answers that count
+    python -m recipes.wide seams --data FOLDER               # of held-out pictures, completed on every side
+
+The names are given by eyes that get the sheet alone, "seam" after them where one is seen: {"1": "a brick wall", …}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from recipes.large import scenes
+from recipes.naming import FOLDER, said, seed
+from recipes.pictures import read
+from vqtools import drawing, media
+from vqtools.sampling.settings import SampleSettings
+from vqtools.workshop_transformer import seam
+
+SIZE = (288, 96)
+KEPT = {"left": (192, 96), "right": (192, 96), "upper": (96, 192), "lower": (96, 192)}
+
+
+def prompts() -> list[dict[str, Any]]:
+    return json.loads((FOLDER / "wide-prompts.json").read_text())  # type: ignore[no-any-return]
+
+
+def order(round_: int) -> list[int]:
+    """Which prompt stands at each place of a round's sheet."""
+    places = list(range(len(prompts())))
+    random.Random(f"wide {round_}").shuffle(places)
+    return places
+
+
+def sheet(round_: int) -> Image.Image:
+    """One picture a prompt at ``seed``, numbered from 1, two in a row and twice as large."""
+    page = Image.new("RGB", (2 * (2 * SIZE[0] + 8), 4 * (2 * SIZE[1] + 26)), "white")
+    draw = ImageDraw.Draw(page)
+    for place, index in enumerate(order(round_)):
+        wish = {"transformer": "starter-large", "size": SIZE, "seed": seed(round_, index)}
+        picture = drawing.sample(prompts()[index]["prompt"], **wish)
+        x, y = place % 2 * (2 * SIZE[0] + 8) + 4, place // 2 * (2 * SIZE[1] + 26) + 22
+        page.paste(picture.resize((2 * SIZE[0], 2 * SIZE[1]), Image.Resampling.LANCZOS), (x, y))
+        draw.text((x, y - 18), str(place + 1), fill="black", font_size=16)
+    return page
+
+
+def count(round_: int) -> str:
+    """A table in markdown of what was seen, the count, and in how many a seam."""
+    names = json.loads((FOLDER / f"wide-{round_}-names.json").read_text())
+    rows, right, seams = ["| place | prompt | seen | counts |", "| --- | --- | --- | --- |"], 0, 0
+    for place, index in enumerate(order(round_)):
+        entry, name = prompts()[index], str(names.get(str(place + 1), ""))
+        good = said(name, entry["answers"])
+        right, seams = right + good, seams + ("seam" in name)
+        rows.append(f"| {place + 1} | {entry['prompt']} | {name} | {'yes' if good else ''} |")
+    return f"Round {round_}: **{right} of {len(prompts())}** named, a seam in {seams}.\n\n" + "\n".join(rows) + "\n"
+
+
+def completed(path: Path, keep: str) -> tuple[Tensor, drawing.Drawing]:
+    """The codes (1, h, w) of a picture of which half is drawn anew, and the drawing."""
+    wish = {"transformer": "starter-large", "size": KEPT[keep], "complete": str(path), "keep": keep, "seed": 1}
+    job = drawing.drawing(SampleSettings.parse(wish))
+    while job.position < job.total:
+        job.step()
+    return job.codes, job
+
+
+def seams(data: Path, count_: int) -> None:
+    """Print, for each kept half, the step across the border over that at other borders between codes, and the same
+    for the pictures as they were."""
+    held = scenes(read(data, "val-*.tar.gz"))
+    random.Random("seams").shuffle(held)
+    ratios: dict[str, list[tuple[float, float]]] = {keep: [] for keep in KEPT}
+    with tempfile.TemporaryDirectory() as folder:
+        for picture in held[:count_]:
+            path = Path(folder) / "given.png"
+            Image.fromarray(picture.pixels[..., :3]).save(path)
+            for keep, size in KEPT.items():
+                drawn, job = completed(path, keep)
+                whole = job.vqgan.encode(media.to_tensor(media.fit(media.load_picture(path), size)))
+                lying = keep in ("upper", "lower")
+                (a, b), (c, d) = (seam(codes, job.vqgan, 12, lying=lying) for codes in (drawn, whole))
+                ratios[keep].append((a / b, c / d))
+    for keep, found in ratios.items():
+        drawn_, whole_ = (sum(column) / len(found) for column in zip(*found, strict=True))
+        print(f"{keep} kept: {drawn_:.2f} times other borders; the pictures themselves {whole_:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["sheet", "count", "seams"])
+    parser.add_argument("--round", type=int, default=1)
+    parser.add_argument("--data", type=Path, help="folder of shards val-*.tar.gz")
+    parser.add_argument("--pictures", type=int, default=24)
+    options = parser.parse_args()
+    if options.what == "sheet":
+        sheet(options.round).save(FOLDER / f"wide-{options.round}.jpg", quality=88)
+    elif options.what == "count":
+        table = count(options.round)
+        (FOLDER / f"wide-{options.round}.md").write_text(table)
+        print(table.split("\n")[0])
+    else:
+        if options.data is None:
+            parser.error("seams needs --data")
+        seams(options.data, options.pictures)
+
+
+if __name__ == "__main__":
+    main()
