@@ -76,11 +76,11 @@ def completed(path: Path, keep: str) -> tuple[Tensor, drawing.Drawing]:
 
 
 def seams(data: Path, count_: int) -> None:
-    """Print, for each kept half, the step across the border over that at other borders between codes, and the same
-    for the pictures as they were."""
+    """Print, for each kept half, the mean step across the border over that at other borders between codes, and the
+    same for the pictures as they were."""
     held = scenes(read(data, "val-*.tar.gz"))
     random.Random("seams").shuffle(held)
-    ratios: dict[str, list[tuple[float, float]]] = {keep: [] for keep in KEPT}
+    steps: dict[str, list[tuple[float, ...]]] = {keep: [] for keep in KEPT}
     with tempfile.TemporaryDirectory() as folder:
         for picture in held[:count_]:
             path = Path(folder) / "given.png"
@@ -89,11 +89,11 @@ def seams(data: Path, count_: int) -> None:
                 drawn, job = completed(path, keep)
                 whole = job.vqgan.encode(media.to_tensor(media.fit(media.load_picture(path), size)))
                 lying = keep in ("upper", "lower")
-                (a, b), (c, d) = (seam(codes, job.vqgan, 12, lying=lying) for codes in (drawn, whole))
-                ratios[keep].append((a / b, c / d))
-    for keep, found in ratios.items():
-        drawn_, whole_ = (sum(column) / len(found) for column in zip(*found, strict=True))
-        print(f"{keep} kept: {drawn_:.2f} times other borders; the pictures themselves {whole_:.2f}")
+                drawn_, whole_ = (seam(codes, job.vqgan, 12, lying=lying) for codes in (drawn, whole))
+                steps[keep].append((*drawn_, *whole_))
+    for keep, found in steps.items():
+        across, others, before, elsewhere = map(sum, zip(*found, strict=True))
+        print(f"{keep} kept: {across / others:.2f} times other borders; as they were {before / elsewhere:.2f}")
 
 
 def main() -> None:

@@ -85,7 +85,15 @@ def test_memory_and_precision_change_no_promise() -> None:
     assert torch.equal(run(job()).codes, exact)  # the shared network is still in fp32
 
 
-@pytest.mark.parametrize("fields", [{}, {"seamless": True}, {"complete": str(PICTURES[0]), "keep": "right"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"seamless": True},
+        {"complete": str(PICTURES[0]), "keep": "right"},
+        {"complete": str(PICTURES[0]), "keep": "lower", "transformer": "holes", "seamless": True},
+    ],
+)
 @pytest.mark.parametrize("share", [0.3, 0.95])
 def test_a_stopped_drawing_goes_on_to_the_same_picture(fields: dict[str, object], share: float) -> None:
     whole, first = job(**fields), job(**fields)
@@ -126,6 +134,22 @@ def test_a_kept_half_stays_and_the_other_is_drawn(transformer: str, keep: str) -
     assert torch.equal(after[known], before[known])
     assert one.inputs["complete"]
     assert one.picture().size == (40, 24)
+
+
+def test_a_picture_grows_upwards_and_to_the_left_from_what_is_known() -> None:
+    one = job(transformer="holes", complete=str(PICTURES[0]), keep="whole", place="bottom", size=(640, 640))
+    assert [walk.corner for walk in one.passes] == sorted((walk.corner for walk in one.passes), reverse=True)
+    low = job(transformer="holes", complete=str(PICTURES[0]), keep="lower")
+    known = drawing.half("lower", 6, 10)
+    before, seen = low.codes[0][known].clone(), []
+    assert [walk.corner for walk in low.passes] == [(1, 0), (0, 0)]
+    while low.position < low.total:
+        low.step()
+        shown = low.preview()
+        seen.append([shown.getpixel((39, y)) != drawing.UNDRAWN for y in (1, 9)])
+        assert torch.equal(low.codes[0][known], before)
+    assert seen.index([False, True]) > 0 and seen[-1] == [True, True] and [True, False] not in seen
+    assert low.preview().tobytes() == low.picture().tobytes()
 
 
 @pytest.mark.parametrize("place", ["center", "left", "right", "top", "bottom"])

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from vqtools.models.vqgan import VQGAN
 from vqtools.sampling.sampler import Sampler, cell_noise
 from vqtools.sampling.score import Scorer
 from vqtools.sampling.settings import SampleSettings, ScoreSettings
-from vqtools.sampling.window import Cell, Window, flips, seam
+from vqtools.sampling.window import Cell, Origin, Window, flips, growth, seam
 from vqtools.settings import UserError, check_size
 from vqtools.weights import files
 
@@ -44,11 +45,29 @@ class Start:
     flipped: tuple[bool, bool]  # upside down, left to right
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One walk of the window, over the grid from a corner on."""
+
+    corner: Origin
+    known: Tensor  # (h, w), of the whole grid
+    rolled: bool = False  # by half the picture's width, so that its seam is in the middle
+
+    def of(self, grid: Tensor) -> Tensor:
+        """The part (…, h, w) of the whole grid that is walked over."""
+        return grid[..., self.corner[0] :, self.corner[1] :]
+
+    def whole(self, part: Tensor) -> Tensor:
+        """The part as the whole grid, 0 outside it."""
+        return F.pad(part, (self.corner[1], 0, self.corner[0], 0))
+
+
 class Drawing:
     """A picture from a transformer, as a job; ``step()`` draws the codes that can be drawn together.
 
-    A seamless one is drawn in two passes: the second, on the picture rolled by half its width, draws a strip over
-    the seam anew.
+    Where a picture grows upwards or to the left, and the transformer reads what is known around a cell, it is drawn in
+    passes, from what is known outwards. A seamless one gets a last pass, rolled by half its width, which draws a strip
+    over the seam anew.
     """
 
     def __init__(
@@ -62,48 +81,63 @@ class Drawing:
         self._tokens = tokens(gpt, settings, machine.device)
         self.start = self._given() if settings.complete else None
         self.condition = self._conditioned() if settings.condition else None
-        self.sampler = self._first_pass()
-        self._first, self._second = self.sampler.total, False
-        self.total = self._first
-        if settings.seamless:
-            strip = seam(self.height, self.width, gpt.config.grid)
-            again = Window(self.height, self.width, gpt.config.grid, gpt.config.prefix, self.sampler.window.stride)
-            self._strip = known_grid(strip, self.height, self.width)
-            self.total += len(again.waves(again.cells(strip)))
+        self.passes = self._planned()
+        self._begin(0, None if self.start is None else self.start.codes)
+        self._waves = [self.sampler.total, *map(self._length, self.passes[1:])]
+        self.total = sum(self._waves)
 
     @property
     def position(self) -> int:
         """Waves of codes drawn."""
-        return self.sampler.position + (self._first if self._second else 0)
+        return sum(self._waves[: self._pass]) + self.sampler.position
 
     def step(self) -> dict[str, float]:
         """Draw the next codes."""
-        if not self._second and self.sampler.position == self._first:
-            self._second_pass(self.sampler.codes.roll(-(self.width // 2), 2))
+        if self.sampler.position == self.sampler.total and self._pass + 1 < len(self.passes):
+            turn = -(self.width // 2) if self.passes[self._pass + 1].rolled else 0
+            self._begin(self._pass + 1, self.codes.roll(turn, 2))
         return self.sampler.step()
 
-    def _first_pass(self) -> Sampler:
-        if self.start is None:
-            return self._sampler(None, torch.zeros(self.height, self.width, dtype=torch.bool))
-        return self._sampler(self.start.codes, self.start.known)
+    def _planned(self) -> list[Pass]:
+        nothing = torch.zeros(self.height, self.width, dtype=torch.bool)
+        known, side, passes = nothing if self.start is None else self.start.known, self.gpt.config.grid, list[Pass]()
+        cells = known.nonzero().tolist() if self.gpt.config.mask_code >= 0 else []
+        for corner in growth(map(tuple, cells), side):
+            passes.append(Pass(corner, known))
+            known = known.clone()
+            passes[-1].of(known)[:] = True
+        if self.settings.seamless:
+            strip = known_grid(seam(self.height, self.width, side), self.height, self.width)
+            passes.append(Pass((0, 0), strip, rolled=True))
+        return passes
 
-    def _second_pass(self, rolled: Tensor) -> None:
-        """Go on to the strip over the seam, which is in the middle of the rolled codes."""
-        self.sampler, self._second = self._sampler(rolled, self._strip, turn=1), True
+    def _length(self, walk: Pass) -> int:
+        """The waves of a pass."""
+        known, config = walk.of(walk.known), self.gpt.config
+        window = Window(known.shape[0], known.shape[1], config.grid, config.prefix, self.sampler.window.stride)
+        return len(window.waves(window.cells(map(tuple, known.nonzero().tolist()))))
 
-    def _sampler(self, given: Tensor | None, known: Tensor, turn: int = 0) -> Sampler:
+    def _begin(self, index: int, codes: Tensor | None) -> None:
+        """Go on to a pass; codes (1, h, w): of the whole grid, rolled as the pass is."""
+        self._pass = index
+        walk, turn = self.passes[index], -(self.width // 2) if self.passes[index].rolled else 0
+        given = None if codes is None else walk.of(codes)
+        condition = None if self.condition is None else walk.of(self.condition.roll(turn, 2))
+        self.sampler = self._sampler(given, walk.of(walk.known), condition, index)
+
+    def _sampler(self, given: Tensor | None, known: Tensor, condition: Tensor | None, turn: int) -> Sampler:
         s, config = self.settings, self.gpt.config
-        condition, unconditional = self._tokens
-        caption = condition if config.spatial else None
-        if self.condition is not None:
-            condition = self.condition.roll(-(self.width // 2), 2) if turn else self.condition
-        elif config.spatial:
-            unknown = torch.full((1, self.height, self.width), config.mask_code, device=self.machine.device)
+        tokens, unconditional = self._tokens
+        caption = tokens if config.spatial else None
+        if condition is None and config.spatial:
+            unknown = torch.full((1, *known.shape), config.mask_code, device=self.machine.device)
             condition = unknown if given is None else torch.where(known.to(given.device), given, unknown)
+        elif condition is None:
+            condition = tokens
         assert s.seed is not None and condition is not None
         try:
             return Sampler(
-                self.gpt, self.height, self.width, condition, noise=cell_noise(s.seed, 1, config.drawable, turn),
+                self.gpt, known.shape[0], known.shape[1], condition, noise=cell_noise(s.seed, 1, config.drawable, turn),
                 caption=caption, unconditional=unconditional, guidance=s.guidance, given=given, known=known,
                 temperature=s.temperature, top_k=s.top_k, top_p=s.top_p, stride=(s.stride, s.stride),
                 memory=s.memory * 1e9,
@@ -164,8 +198,10 @@ class Drawing:
         """The codes (1, h, w) as they stand, turned and rolled as the picture shall be."""
         return self._upright(self.sampler.codes)
 
-    def _upright(self, grid: Tensor) -> Tensor:
-        return grid.roll(self.width // 2, -1) if self._second else grid
+    def _upright(self, part: Tensor) -> Tensor:
+        """What the sampler has, as the whole grid."""
+        walk = self.passes[self._pass]
+        return walk.whole(part).roll(self.width // 2 if walk.rolled else 0, -1)
 
     @torch.no_grad()
     def picture(self) -> Image.Image:
@@ -186,8 +222,10 @@ class Drawing:
         outline = Image.new("L", picture.size)
         if 0 < self.sampler.position < self.sampler.total:
             pen, side = ImageDraw.Draw(outline), self.gpt.config.grid
+            row, column = self.passes[self._pass].corner
             for cell in self.sampler.waves[self.sampler.position - 1]:
                 top, left = self.sampler.window.origin(*cell)
+                top, left = top + row, left + column
                 box = (left * f, top * f, (left + side) * f - 1, (top + side) * f - 1)
                 pen.rectangle(box, outline=255, width=max(1, f // 4))
         empty = Image.fromarray((~drawn).numpy().astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
@@ -202,14 +240,13 @@ class Drawing:
         return records.record(self, activity="sample", inputs=self.inputs)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"second": self._second, "sampler": self.sampler.state_dict()}
+        return {"pass": self._pass, "sampler": self.sampler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of a drawing with the same settings."""
-        if state["second"]:
-            self._second_pass(state["sampler"]["codes"][:, :, : self.width].to(self.machine.device))
-        elif self._second:
-            self.sampler, self._second = self._first_pass(), False
+        walk = self.passes[state["pass"]]
+        codes = state["sampler"]["codes"][:, :, : self.width - walk.corner[1]].to(self.machine.device)
+        self._begin(state["pass"], walk.whole(codes))
         self.sampler.load_state_dict(state["sampler"])
 
 

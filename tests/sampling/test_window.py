@@ -1,10 +1,12 @@
 """The geometry of the walk, over all grids up to 40 × 40 and windows up to 16."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqtools.sampling.window import Cell, Window, flips, seam
+from vqtools.sampling.window import Cell, Window, flips, growth, seam
 
 quick = settings(max_examples=60, deadline=None)
 
@@ -187,3 +189,19 @@ def test_the_strip_over_a_seam_stands_in_the_middle(height: int, width: int, sid
     missing = {column for row in range(height) for column in range(width) if (row, column) not in known}
     assert {width // 2 - 1, width // 2} <= missing
     assert len(missing) <= max(2, side // 2) and len(known) == height * (width - len(missing))
+
+
+@given(st.sets(st.tuples(st.integers(0, 39), st.integers(0, 39)), min_size=1), st.integers(1, 16))
+def test_growth_begins_in_sight_of_what_is_known_and_ends_at_the_first_corner(known: set[Cell], side: int) -> None:
+    corners, half = growth(known, side), max(1, side // 2)
+    first = min(row for row, _ in known), min(column for _, column in known)
+    assert corners[-1] == (0, 0)
+    for axis in (0, 1):
+        places = [first[axis], *(corner[axis] for corner in corners)]
+        assert all(0 <= before - after <= half for before, after in pairwise(places))
+
+
+def test_growth_of_nothing_and_of_what_begins_at_the_corner_is_one_pass() -> None:
+    assert growth([], 12) == growth([(0, 5), (3, 0)], 12) == [(0, 0)]
+    assert growth([(12, 0)], 12) == [(6, 0), (0, 0)]
+    assert growth([(4, 13)], 12) == [(0, 7), (0, 1), (0, 0)]

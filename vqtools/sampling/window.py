@@ -166,6 +166,23 @@ def flips(known: Iterable[Cell], height: int, width: int) -> tuple[bool, bool]:
     return below, right
 
 
+def growth(known: Iterable[Cell], side: int) -> list[Origin]:
+    """The corners from which a grid is drawn towards its lower right, one after the other; the last is (0, 0).
+
+    For a transformer that reads what is known in its whole window of ``side`` cells. From the far corner of a grid it
+    would begin before anything known comes into sight, and end at it as at a wall; so the first corner stands half a
+    window above and to the left of what is known, and each one after it half a window further.
+    """
+    given = list(known)
+    half = max(1, side // 2)
+    row, column = (max(0, min(axis) - half) for axis in zip(*given, strict=True)) if given else (0, 0)
+    corners = [(row, column)]
+    while corners[-1] != (0, 0):
+        row, column = max(0, row - half), max(0, column - half)
+        corners.append((row, column))
+    return corners
+
+
 def seam(height: int, width: int, side: int) -> set[Cell]:
     """The known cells of a grid that was rolled by half its width: all but a strip of half a window in its middle.
 
