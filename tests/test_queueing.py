@@ -184,7 +184,7 @@ def test_a_wish_that_ends_the_program_is_given_up(folder: Path, monkeypatch: pyt
     class Killed(BaseException):
         pass
 
-    def fatal(self: Any, wish: Any, seed: int) -> Any:
+    def fatal(self: Any, *_: Any) -> Any:
         raise Killed
 
     with monkeypatch.context() as patch:

@@ -159,9 +159,9 @@ class Drawing:
             canvas, known = self._placed(picture)
         else:
             canvas, known = media.fit(picture, s.size), half(s.keep, self.height, self.width)
-        flipped = (False, False)  # who reads the picture with its holes sees what lies right and below
-        if self.gpt.config.mask_code < 0:
-            flipped = flips(((row, column) for row, column in known.nonzero().tolist()), self.height, self.width)
+        below, right = flips(((row, column) for row, column in known.nonzero().tolist()), self.height, self.width)
+        # who reads the picture with its holes learned mirrored pictures too, but none upside down
+        flipped = (below and self.gpt.config.mask_code < 0, right)
         with torch.no_grad():
             codes = self.vqgan.encode(media.to_tensor(turned(canvas, flipped)).to(self.machine.device))
         return Start(codes, known.flip([axis for axis in (0, 1) if flipped[axis]]), flipped)

@@ -157,11 +157,13 @@ class Queue:
                 f"the program ended {_ATTEMPTS} times at this wish; make it smaller, or look what else uses the memory"
             )
         self._note(wish.key, told)  # before anything that may end the program
-        job = self._job(wish, int(told["seed"]))
-        if state.exists():
+        going_on = state.exists()
+        job = self._job(wish, int(told["seed"]), told.get("precision") if going_on else None)
+        if going_on:
             job.load_state_dict(jobs.load_state(state))
             self.say(f"{wish.name}: goes on at step {job.position} of {job.total}")
         told |= {"settings": job.settings.model_dump(mode="json"), "total": job.total, "reason": ""}
+        told["precision"] = job.record()["precision"]
         if "out" not in told:
             told["out"] = self._reserve(wish, told, job)
         self._note(wish.key, told)
@@ -183,7 +185,8 @@ class Queue:
         self.report(sheet=False)
         return True
 
-    def _job(self, wish: Wish, seed: int) -> Easel | Drawing:
+    def _job(self, wish: Wish, seed: int, precision: str | None = None) -> Easel | Drawing:
+        """precision: what a run that goes on began with; another one would draw other pictures from here on."""
         fields = {**wish.fields, "seed": seed}
         if self.trusted:
             fields |= {name: self._beside(str(fields[name])) for name in _FILES if fields.get(name)}
@@ -199,7 +202,8 @@ class Queue:
         threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else self._threads
         if not self.trusted:
             refuse_networks(fields)  # before anything is loaded, and be it to measure a preset
-        settings = PaintSettings.parse({**records.restored(record, {}), **presets.fitted(fields)}).quick()
+        went = {} if precision is None or fields.get("precision", "auto") != "auto" else {"precision": precision}
+        settings = PaintSettings.parse({**records.restored(record, {}), **presets.fitted(fields), **went}).quick()
         return studio.easel(
             settings, threads=threads, record=record or {"settings": fields}, trusted=self.trusted, replay=replay
         )
