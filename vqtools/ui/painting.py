@@ -23,6 +23,7 @@ from vqtools.ui.canvas import canvas
 from vqtools.ui.drafts import Choosing, Several, words_menu
 from vqtools.ui.gallery import Gallery
 from vqtools.ui.panels import PicturePanel
+from vqtools.ui.sizing import Sizing
 from vqtools.ui.steering import Steering
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class PaintPanel(PicturePanel):
 
     def _build_tools(self) -> None:
         wrap = self.runner.guarded
+        self.sizing = Sizing(self.form, self.runner)
         self.steering = Steering(self.runner, branch=self.branch, undo=self.undo, redo=self.redo, save=self.save)
         self.layer = canvas(
             picked=lambda x, y, more: self.choosing.clicked(x, y, more), dropped=self.take, failed=self.runner.fail
@@ -453,8 +455,7 @@ class PaintPanel(PicturePanel):
 
     def _follow(self, name: str) -> None:
         values = self.form.values()
-        if name == "preset":
-            self.form.set(**PRESETS[values["preset"]])
+        self.sizing.changed(name)
         if name in ("vqgan", "clip"):
             self._match_transformer(values)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 State = Literal["idle", "working", "paused", "stopping"]
 SHOW_SECONDS = 0.2
 READING_SECONDS = 4.0  # that a sentence about something done in mid-run stands
-_one_at_a_time = threading.Lock()  # two jobs in one kernel would only slow each other
+one_at_a_time = threading.Lock()  # two jobs in one kernel would only slow each other
 _runners: weakref.WeakSet[Runner] = weakref.WeakSet()
 
 
@@ -307,7 +307,7 @@ class Runner:
 
     def _work(self, make: Callable[[], Job]) -> None:
         try:
-            with _one_at_a_time:
+            with one_at_a_time:
                 self._drive(make)
         except BaseException as error:
             self.error = error
@@ -344,7 +344,7 @@ class Runner:
     def _act_idle(self) -> None:
         """What a hand does to a job at rest."""
         try:
-            with _one_at_a_time:
+            with one_at_a_time:
                 assert self.job is not None
                 if words := self._act(self.job):
                     self.say(f"{self.job.position} of {self.job.total} · {words}")
