@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all. Knows paths; nothing about what is written."""
+"""Files that are there whole or not at all, and work that one process does at a time. Knows paths alone."""
 
 from __future__ import annotations
 
@@ -24,6 +24,29 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """Whether ``path``, a file for nothing else, is locked for us for the time, and nobody else holds it.
+
+    The system takes the lock back from a process that was killed. True where the disk knows no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=0, thread_local=False)  # taken by one thread, it may be given back by another
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except (OSError, NotImplementedError):  # a network's disk: better unlocked than not at all
+        yield True
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,8 +5,8 @@ Knows flags, folders and words; the work itself is the studio's. Imports nothing
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,13 +73,13 @@ def _run(fields: Mapping[str, Any], *, out: str | None, resume: str | None, rewi
     if resume is None and not ({"prompt", "prompts_at"} & set(fields)):
         raise UserError('there is no prompt; say what to show: vqtools animate "a forest"')
     stored = Project.open(resume) if resume is not None else None
-    settings = _settings(fields, stored)
     if dry_run:
-        return _dry_run(settings, out, stored)
-    project = stored or _new(settings, out)
-    if stored is not None and rewind:
-        _rewind(stored, settings, rewind)
-    return _make(settings, project)
+        return _dry_run(_settings(fields, stored), out, stored)
+    with stored.alone() if stored is not None else contextlib.nullcontext():
+        settings = _settings(fields, stored)
+        if stored is not None and rewind:
+            _rewind(stored, settings, rewind)
+        return _make(settings, stored or _new(settings, out))
 
 
 def _settings(fields: Mapping[str, Any], stored: Project | None) -> AnimateSettings:
@@ -123,7 +123,7 @@ def _new(settings: AnimateSettings, out: str | None) -> Project:
     if out is not None and (not out.strip() or "\0" in out or Path(out).is_file()):
         raise UserError(f"--out {shorten(out)} is no folder that can be made; without it the prompt gives the name")
     name = out or media.file_stem(settings.prompt, settings.seed or 0)
-    return Project.create(name, {"settings": settings.model_dump(mode="json")})
+    return Project.planned(name, {"settings": settings.model_dump(mode="json")})
 
 
 def _apart(fields: Mapping[str, Any], out: str | None) -> int:
@@ -174,21 +174,21 @@ def _make(settings: AnimateSettings, project: Project) -> int:
     threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else None
     try:
         job = filming.animation(settings, project, threads=threads)
-    except UserError:
-        _drop_if_empty(project)
+        if job.position < job.total:
+            expected = filming.estimate(job)
+            already = f"; {job.done} are there" if job.done else ""
+            click.echo(f"{expected}{already}; Ctrl-C stops and keeps what is made", err=True)
+            project.check_room(expected.bytes)
+    except BaseException:  # Ctrl-C too: of what takes too long no folder is left behind
+        project.forget()
         raise
-    begun = job.done
-    if job.position < job.total:
-        expected = filming.estimate(job)
-        already = f"; {begun} are there" if begun else ""
-        click.echo(f"{expected}{already}; Ctrl-C stops and keeps what is made", err=True)
-        project.check_room(expected.bytes)
-    finished = jobs.run(job, label="animating")
-    way_on = f"vqtools animate --resume {project.folder}"
-    if not job.done:
-        click.echo(f"stopped before the first frame; go on with: {way_on}", err=True)
-        return STOPPED
-    made = film(project, settings)
+    with project.alone():
+        finished = jobs.run(job, label="animating")
+        way_on = f"vqtools animate --resume {project.folder}"
+        if not job.done:
+            click.echo(f"stopped before the first frame; go on with: {way_on}", err=True)
+            return STOPPED
+        made = film(project, settings)
     if any(made.added):
         click.echo(f"note: the video is {made.size[0]}x{made.size[1]}, as it wants even sides", err=True)
     seconds = time.monotonic() - started
@@ -197,12 +197,6 @@ def _make(settings: AnimateSettings, project: Project) -> int:
         return 0
     click.echo(f"stopped after {job.done} of {settings.frames} frames; go on with: {way_on}", err=True)
     return STOPPED
-
-
-def _drop_if_empty(project: Project) -> None:
-    """Leave no folder behind for a wish that could not be met."""
-    if [path.name for path in project.folder.iterdir()] == ["settings.json"]:
-        shutil.rmtree(project.folder)
 
 
 def _dry_run(settings: AnimateSettings, out: str | None, stored: Project | None) -> int:

@@ -75,11 +75,12 @@ def _run(activity: str, pictures: tuple[str, ...], out: str | None, resume: str 
         settings: Any = rendering.KINDS[activity].parse(fields).quick()
         project = rendering.begin(activity, pictures, settings, out)
     started = time.monotonic()
-    job = rendering.rendering(project)
-    finished = jobs.run(job, label="rendering")
-    if not job.done:
-        raise KeyboardInterrupt
-    made = rendering.film(job)
+    with project.alone():
+        job = rendering.rendering(project)
+        finished = jobs.run(job, label="rendering")
+        if not job.done:
+            raise KeyboardInterrupt
+        made = rendering.film(job)
     seconds = time.monotonic() - started
     click.echo(f"{made.path} ({made.frames} frames, {made.size[0]}x{made.size[1]}, {seconds:.0f} s)")
     if finished:

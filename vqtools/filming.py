@@ -18,11 +18,11 @@ from torch import Tensor
 
 from vqtools import drawing, media, studio
 from vqtools.animation import clips, depth
-from vqtools.animation.animator import FILM, Animator
+from vqtools.animation.animator import Animator
 from vqtools.animation.camera import Outpaint
 from vqtools.animation.forecast import Estimate, forecast
 from vqtools.animation.octaves import Compose, OctaveZoom
-from vqtools.animation.project import Project, film
+from vqtools.animation.project import FILM, Project, film
 from vqtools.animation.settings import AnimateSettings
 from vqtools.animation.track import Track
 from vqtools.animation.video import PATTERN
@@ -86,6 +86,7 @@ def animation(settings: AnimateSettings, project: Project, *, threads: int | Non
 
 def _film_of(settings: AnimateSettings, project: Project) -> str:
     """The film's frames in the folder, laid there if they are not; returns the first one's file."""
+    project.begin()
     folder = project.folder / FILM
     last = folder / PATTERN.format(settings.frames - 1)
     if not last.is_file():
@@ -165,9 +166,14 @@ def animate(prompt: str = "", *, out: str | Path | None = None, **fields: Any) -
     if settings.seed is None:
         settings = settings.model_copy(update={"seed": secrets.randbelow(2**32)})
     stem = media.file_stem(settings.prompt, settings.seed or 0)
-    project = Project.create(out or stem, {"settings": settings.model_dump(mode="json")})
-    job = animation(settings, project)
-    while job.position < job.total:
-        job.step()
-    film(project, settings)
+    project = Project.planned(out or stem, {"settings": settings.model_dump(mode="json")})
+    try:
+        job = animation(settings, project)
+    except BaseException:
+        project.forget()
+        raise
+    with project.alone():
+        while job.position < job.total:
+            job.step()
+        film(project, settings)
     return project.folder

@@ -7,7 +7,6 @@ people; nothing about flags.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import secrets
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from PIL import Image
 
 from vqtools import drawing, jobs, media, presets, records, sheets, studio
-from vqtools.atomic import replacing, write_text
+from vqtools.atomic import alone, replacing, write_text
 from vqtools.drawing import Drawing
 from vqtools.painting.easel import Easel
 from vqtools.painting.inputs import refuse_networks, refuse_paths
@@ -126,8 +125,8 @@ class Queue:
     def _take(self, wish: Wish, stop: Callable[[], bool], progress: bool) -> bool:
         """Make one wish true, if no other queue is at it; False if stopped."""
         self._tried.add(wish.key)
-        with self._alone(wish.key) as alone:
-            if not alone:
+        with alone(self.notes / f"{wish.key}.lock") as ours:
+            if not ours:
                 self.say(f"{wish.name}: another queue is at it")
                 return True
             told = self.told(wish.key)
@@ -225,20 +224,6 @@ class Queue:
                     self._note(wish.key, {**told, "out": name})
                     return name
                 number += 1
-
-    @contextlib.contextmanager
-    def _alone(self, key: str) -> Iterator[bool]:
-        """Whether this wish is ours for the time; the system takes the lock back from a process that was killed."""
-        lock = FileLock(self.notes / f"{key}.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
 
     # What is remembered.
 

@@ -72,7 +72,9 @@ def fly(picture: str | Path, *, out: str | Path | None = None, **fields: Any) ->
 
 
 def _made(activity: str, pictures: Sequence[str | Path], settings: FilmSettings, out: str | Path | None) -> Path:
-    job = rendering(begin(activity, pictures, settings, out))
-    while job.position < job.total:
-        job.step()
-    return film(job).path
+    project = begin(activity, pictures, settings, out)
+    with project.alone():
+        job = rendering(project)
+        while job.position < job.total:
+            job.step()
+        return film(job).path

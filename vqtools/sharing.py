@@ -14,7 +14,7 @@ from typing import Any
 from vqtools import filming, media
 from vqtools.animation.animator import Animator
 from vqtools.animation.octaves import OctaveZoom
-from vqtools.animation.project import Project
+from vqtools.animation.project import Project, Taken
 from vqtools.animation.settings import AnimateSettings
 from vqtools.animation.track import Track
 from vqtools.settings import UserError
@@ -58,15 +58,24 @@ def share_scenes(
 ) -> list[Path] | None:
     """Make this process's scenes in the folder, and wait for the others': the whole film's frames in order.
 
-    None where scenes are missing: stopped, or on another machine's disk.
+    None where scenes are missing: stopped, or on another machine's disk. UserError where another run has one in hand.
     """
     parts = scenes(settings)
+    taken: Taken | None = None
     for k in range(team.rank, len(parts), team.size):
         project = Project(folder / f"scene-{k:02d}", {"settings": parts[k].model_dump(mode="json")})
-        project.save()
-        if not run(make(parts[k], project)):
+        project.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with project.alone():
+                project.save()
+                if not run(make(parts[k], project)):
+                    break
+        except Taken as error:
+            taken = error
             break
     team.wait()
+    if taken is not None:  # only now: the other processes would wait for this one without end
+        raise taken
     found: list[Path] = []
     for k, part in enumerate(parts):
         frames = sorted((folder / f"scene-{k:02d}" / "frames").glob("frame-*.png"))

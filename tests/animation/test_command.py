@@ -13,8 +13,9 @@ import av
 import pytest
 
 import vqtools
-from vqtools import cli, media, studio
+from vqtools import cli, filming, media, studio
 from vqtools.animation.animator import Animator
+from vqtools.animation.project import Project
 
 TINY = ["--size", "64x64", "-i", "3", "--cutouts", "2", "--grids", "2", "--iterations-per-frame", "1", "--seed", "4"]
 
@@ -94,6 +95,31 @@ def test_an_octave_zoom_from_end_to_end() -> None:
     assert call("animate", "--resume", "zoom") == 0
     assert shots("zoom") == before
     assert call("animate", "--resume", "zoom", "--zoom", "1.1") == 2
+
+
+def test_one_run_at_a_time_in_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"prompt": "a forest", "size": [64, 64], "seed": 4}
+    with Project.create("film", {"settings": settings}).alone():
+        assert call("animate", "--resume", "film") == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert "folder 'film' is in the hands of another run; stop that one" in said
+    with Project.create("journey/scene-00", {"settings": settings}).alone():
+        assert call("animate", "a sea ^ a city", "--apart", "--seed", "4", "--out", "journey") == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert "folder 'journey/scene-00' is in the hands of another run" in said
+
+
+def test_a_forecast_that_is_too_long_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def interrupted(job: Animator) -> Any:
+        said.append(str(estimate(job)))
+        raise KeyboardInterrupt
+
+    estimate = filming.estimate
+    monkeypatch.setattr(filming, "estimate", interrupted)
+    assert call("animate", "a forest", "--frames", "5", *TINY) == 130
+    assert said and not list(Path().iterdir())
 
 
 @pytest.mark.parametrize("kind", ["tunnel", "octave"])

@@ -151,6 +151,68 @@ def test_the_forecast_waits_and_resume_begins(panel: AnimatePanel, films: Films)
     assert "saved as" in panel.runner.status.value
 
 
+def test_a_forecast_that_is_stopped_leaves_no_folder(panel: AnimatePanel, films: Films) -> None:
+    panel.forecast()
+    until(lambda: panel.runner.job is not None and "Paused at 0" in panel.runner.status.value)
+    panel.form.inputs("prompt")[0].value = "the blue sea"  # counts, should it begin
+    until(lambda: panel.runner.job is not None and panel.runner.job.settings.prompt == "the blue sea")
+    panel.runner.stop()
+    assert panel.runner.wait(30)
+    assert panel.runner.job is None and not list(films.folder.iterdir())
+    films.gate.release(99)
+    panel.runner.start()
+    assert panel.runner.wait(30)
+    assert "saved as" in panel.runner.status.value and panel.film == films.folder / "film" / "film.mp4"
+
+
+def test_the_forecast_of_the_panels_own_job_writes_nothing(tmp_path: Path) -> None:
+    settings = AnimateSettings(prompt="a red apple", size=(64, 64), iterations=2, cutouts=2, grids=2, frames=3, seed=5)
+    panel = AnimatePanel(settings, folder=tmp_path / "animations")
+    panel.forecast()
+    until(lambda: panel.runner.job is not None and "Paused at" in panel.runner.status.value)
+    assert "3 frames, about" in panel.note.value
+    assert not list((tmp_path / "animations").glob("*"))  # also where the page is closed, or the kernel killed
+    panel.runner.pause()
+    assert panel.runner.wait(60)
+    assert [path.name for path in (tmp_path / "animations").iterdir()] == ["a-red-apple-5"]
+
+
+def test_what_stops_before_its_first_frame_leaves_no_folder_and_can_go_on(panel: AnimatePanel, films: Films) -> None:
+    panel.forecast()
+    until(lambda: panel.runner.job is not None and "Paused at 0" in panel.runner.status.value)
+    panel.runner.step()
+    until(lambda: getattr(panel.runner.job, "position", 0) == 1)
+    panel.runner.stop()
+    assert panel.runner.wait(30)
+    assert "no frame is finished yet" in panel.runner.status.value and not list(films.folder.iterdir())
+    films.gate.release(99)
+    panel.runner.pause()
+    assert panel.runner.wait(30)
+    assert "saved as" in panel.runner.status.value and panel.film == films.folder / "film" / "film.mp4"
+
+
+def test_a_folder_in_anothers_hands_is_not_gone_on_with(panel: AnimatePanel, films: Films) -> None:
+    films.gate.release(3)
+    panel.runner.start()
+    until(lambda: getattr(panel.runner.job, "done", 0) == 3)
+    panel.runner.stop()
+    films.gate.release()
+    assert panel.runner.wait(30)
+    job: Any = panel.runner.job
+    done = job.done
+    with Project.open(job.project.folder).alone():
+        panel.runner.pause()
+        assert panel.runner.wait(30)
+        assert "film&#x27; is in the hands of another run" in panel.runner.status.value and job.done == done
+        panel.throw_away(1)
+        assert panel.runner.wait(30)
+        assert "is in the hands of another run" in panel.runner.status.value and job.done == done
+    films.gate.release(99)
+    panel.runner.pause()
+    assert panel.runner.wait(30)
+    assert job.done == 6 and "saved as" in panel.runner.status.value
+
+
 def test_frames_are_thrown_away_and_another_path_is_taken(panel: AnimatePanel, films: Films) -> None:
     films.gate.release(4)
     panel.runner.start()

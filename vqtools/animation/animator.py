@@ -20,7 +20,7 @@ from torch import Tensor
 from vqtools import media
 from vqtools.animation.camera import Outpaint
 from vqtools.animation.depth import See
-from vqtools.animation.project import Project
+from vqtools.animation.project import FILM, Project
 from vqtools.animation.settings import AnimateSettings
 from vqtools.animation.track import Moment, Track
 from vqtools.animation.ways import CameraWay, FilmWay, Way
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _ENDLESS = 100_000  # iterations: no frame is a painting's last quarter, in which steps are smaller
-FILM = "film"  # where in the folder the frames of ``settings.video`` lie
 _LONGEST_LOOP = 24  # frames over which the end runs into the beginning
 
 

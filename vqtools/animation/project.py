@@ -1,6 +1,7 @@
 """An animation's folder: its settings, numbered frames, states to go on from, a log. The folder is the project.
 
     settings.json   settings and networks         frames/frame-00000.png …   states/000060.safetensors …   log.csv
+    .lock           held while frames are made
 
 Everything is written to a temporary name, then renamed: whenever a run is killed, what is there is whole. Knows files;
 nothing about how frames are made.
@@ -8,9 +9,11 @@ nothing about how frames are made.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,17 @@ from PIL.Image import Image
 from vqtools import jobs, media
 from vqtools.animation import clips, video
 from vqtools.animation.settings import AnimateSettings
-from vqtools.atomic import write_text
+from vqtools.atomic import alone, write_text
 from vqtools.settings import UserError
 
 _KEPT, _EVERY = 60, 30  # states of the last frames are kept, and now and then one before
+_LOCK = ".lock"
+FILM = "film"  # where in the folder the frames of a film of one's own lie
+_NOTHING = {"settings.json", _LOCK, FILM}  # what a folder holds in which nothing was made yet
+
+
+class Taken(UserError):
+    """Another run makes frames in the folder."""
 
 
 class Project:
@@ -30,6 +40,8 @@ class Project:
 
     def __init__(self, folder: str | Path, record: Mapping[str, Any]) -> None:
         self.folder, self.record = Path(folder), dict(record)
+        self._wanted: Path | None = None  # of a folder that we make: what it was to be named
+        self._there, self._held = True, False
 
     @property
     def frames(self) -> Path:
@@ -38,19 +50,57 @@ class Project:
     @classmethod
     def create(cls, folder: str | Path, record: Mapping[str, Any]) -> Project:
         """A new folder; one that is taken gets -2, -3, …"""
+        project = cls.planned(folder, record)
+        project.begin()
+        return project
+
+    @classmethod
+    def planned(cls, folder: str | Path, record: Mapping[str, Any]) -> Project:
+        """The same, not made before :meth:`begin`: until then nothing is written."""
         wanted = Path(folder)
         media.check_writable(wanted.parent)
-        number = 1
-        while True:
-            path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-            try:
+        project = cls(next(path for path in _names(wanted) if not path.exists()), record)
+        project._wanted, project._there = wanted, False
+        return project
+
+    def begin(self) -> None:
+        """Make the folder, if it is only planned."""
+        if self._there or self._wanted is None:
+            return
+        for path in _names(self._wanted):
+            with contextlib.suppress(FileExistsError):
                 path.mkdir(parents=True)
                 break
-            except FileExistsError:
-                number += 1
-        project = cls(path, record)
-        project.save()
-        return project
+        self.folder, self._there = path, True
+        self.save()
+
+    def forget(self) -> bool:
+        """Whether nothing was made yet in a folder of ours, which is then taken away, and planned again."""
+        if self._wanted is None:
+            return False
+        if self._there and {path.name for path in self.folder.iterdir()} <= _NOTHING:
+            shutil.rmtree(self.folder)
+            self._there = False
+        return not self._there
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder, which is made if it was planned, for the time; UserError where another run holds it."""
+        self.begin()
+        if self._held:
+            yield
+            return
+        with alone(self.folder / _LOCK) as ours:
+            if not ours:
+                raise Taken(
+                    f"folder {str(self.folder)!r} is in the hands of another run; stop that one, or wait for its end,"
+                    " and say this again"
+                )
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
     @classmethod
     def open(cls, folder: str | Path) -> Project:
@@ -67,14 +117,17 @@ class Project:
         return cls(folder, record)
 
     def save(self) -> None:
-        """Write the record, as it is now, to settings.json."""
+        """Write the record, as it is now, to settings.json; nothing in a folder that is only planned."""
+        if not self._there:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.record, indent=1, ensure_ascii=True, allow_nan=False)
         write_text(self.folder / "settings.json", text + "\n")
 
     def check_room(self, wanted: int) -> None:
         """UserError where the disk has less room than that many bytes."""
-        free = shutil.disk_usage(self.folder).free
+        place = self.folder.absolute()
+        free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
         if wanted > free:
             raise UserError(
                 f"{wanted / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free on the disk of"
@@ -135,6 +188,12 @@ class Project:
             head, *lines = path.read_text("utf-8").splitlines(keepends=True) or ["frame\n"]
             kept = [one for one in lines if one.endswith("\n") and int(one.split(",")[0]) < position]
             write_text(path, head + "".join(kept))
+
+
+def _names(wanted: Path) -> Iterator[Path]:
+    yield wanted
+    for number in itertools.count(2):
+        yield wanted.with_name(f"{wanted.name}-{number}")
 
 
 def film(project: Project, settings: AnimateSettings) -> video.Made:

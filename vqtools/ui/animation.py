@@ -8,7 +8,6 @@ from __future__ import annotations
 import html
 import io
 import secrets
-import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -55,9 +54,10 @@ class AnimatePanel(Panel):
             settings = handover.beginning_with(self.begins_with, settings)
             self.hint = f"Begins with {self.begins_with.name}, from 04_paint. {self.hint}"
         super().__init__(settings, folder=folder, **options)
-        self._held: set[str] = set()  # fields changed while no frame was being made: they count when it goes on
+        self._held: set[str] = set()  # fields changed while no run was under way: they count when it goes on
         self.curves = Curves(AnimateSettings.parse(self.form.values()), self._draw)
-        self.runner.going_on = self._let_go
+        self.runner.going_on, self.runner.ended = self._let_go, self._ended
+        self.runner.around = lambda job: job.project.alone()
         self.view.children = (*self.view.children, self._tools(), self.note, self.video, self.waveform, self._folded())
 
     def _tools(self) -> Any:
@@ -117,7 +117,8 @@ class AnimatePanel(Panel):
         def act(job: Any) -> str:
             if not hasattr(job, "rewind"):
                 raise UserError("an octave zoom has no frames to go back by: they are cut from its pictures")
-            return f"{job.rewind(frames)} frames are left; change something, and Resume"
+            with job.project.alone():
+                return f"{job.rewind(frames)} frames are left; change something, and Resume"
 
         self.runner.do(act)
 
@@ -143,13 +144,13 @@ class AnimatePanel(Panel):
         if settings.seed is None:
             settings = settings.model_copy(update={"seed": secrets.randbelow(2**32)})
         stem = file_stem(settings.prompt, settings.seed or 0)
-        project = Project.create(self.folder / stem, {"settings": settings.model_dump(mode="json")})
+        project = Project.planned(self.folder / stem, {"settings": settings.model_dump(mode="json")})
         try:
             job = filming.animation(settings, project)
             expected = filming.estimate(job)
             project.check_room(expected.bytes)
-        except UserError:
-            shutil.rmtree(project.folder)  # of a wish that could not be met nothing is left behind
+        except BaseException:
+            project.forget()  # of a wish that could not be met nothing is left behind
             raise
         self.note.value = html.escape(str(expected))
         if self.begins_with is not None and settings.init_image == str(self.begins_with):
@@ -161,8 +162,9 @@ class AnimatePanel(Panel):
         from vqtools.animation.video import cell
 
         if not job.done:
-            return f"no frame was finished; {job.project.folder} can be gone on with by vqtools animate --resume"
-        self.film = film(job.project, job.settings).path
+            return "no frame is finished yet"
+        with job.project.alone():
+            self.film = film(job.project, job.settings).path
         self._show_film(cell(self.film))
         return f"saved as {self.film}"
 
@@ -205,7 +207,7 @@ class AnimatePanel(Panel):
             if not self._is_live(name) or (job is not None and not hasattr(job, "steer")):
                 if not idle:
                     self.form.note(name, "from the next run")
-            elif self.runner.state == "working" and job is not None:
+            elif not idle and job is not None:
                 changes = self._with_curves(name)
                 self.form.note(name, "from the next frame on")
                 self.runner.do(self._steering(changes))
@@ -235,10 +237,18 @@ class AnimatePanel(Panel):
         changes: dict[str, Any] = {}
         for name in sorted(self._held):
             changes |= self._with_curves(name)
+        with job.project.alone():
+            if changes and hasattr(job, "steer"):
+                job.steer(changes)
+                self.form.forget_notes()
         self._held.clear()
-        if changes and hasattr(job, "steer"):
-            job.steer(changes)
-            self.form.forget_notes()
+
+    def _ended(self, job: Any) -> None:
+        """Leave no folder in which there is nothing; a film of one's own is laid there again with the next job."""
+        if job.settings.video and job.position:
+            return
+        if job.project.forget() and not job.position:
+            self.runner.job = None
 
     def _plan(self) -> Callable[[], Job]:
         self._held = set()

@@ -10,6 +10,7 @@ and lets widget messages in while it waits: Colab, Run All, scripts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import html
 import io
 import threading
@@ -18,6 +19,7 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
 import ipywidgets as widgets
@@ -43,7 +45,9 @@ class Runner:
     one is called in the worker and may take its time. `finish(job)` keeps what was made, by a job that ended, was
     stopped or failed after its first step, and returns the words that the status line ends with. `report(job, report)`
     is called in the worker after every step, with a picture in the report whenever a new one is shown;
-    `going_on(job)` before a job that had ended goes on; `changed()` whenever buttons may have become usable or not.
+    `going_on(job)` before a job that had ended goes on; `around(job)` gives what its steps are made within;
+    `ended(job)` when no more are, also of one that made none; `changed()` whenever buttons may have become usable or
+    not.
     """
 
     def __init__(
@@ -58,6 +62,8 @@ class Runner:
         self.plan, self.finish, self.report, self.verb = plan, finish, report, verb
         self.steered = steered  # whether a job that has ended can go on
         self.going_on: Callable[[Any], None] | None = None
+        self.around: Callable[[Any], AbstractContextManager[None]] | None = None
+        self.ended: Callable[[Any], None] | None = None
         self.changed: Callable[[], None] | None = None
         self.looks: Callable[[Any], Image | None] | None = None  # what to show of a job that makes no steps just now
         self.end: Callable[[Any], int] | None = None  # steps in all, if a job at rest went on
@@ -370,10 +376,18 @@ class Runner:
             self.say("Getting ready …")
         job = self.job = make()
         self._made = True
+        with contextlib.ExitStack() as hands:
+            if self.ended is not None:
+                hands.callback(self.ended, job)
+            self._work_on(job, hands)
+
+    def _work_on(self, job: Job, hands: contextlib.ExitStack) -> None:
         begun, first = time.monotonic(), job.position
         self._seconds.clear()
         shown = 0.0
         while self._may_go_on(job) and job.position < job.total:
+            if self.around is not None:
+                hands.enter_context(self.around(job))
             for report in steps(job, show_seconds=SHOW_SECONDS):
                 self._seconds.append(time.monotonic())
                 if report.image is not None:

@@ -1,0 +1,59 @@
+"""An animation's folder: one run at a time, none before there is something to keep, none left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vqtools.animation.project import FILM, Project, Taken
+
+HOLDS = """
+import sys, time
+from vqtools.animation.project import Project
+with Project.open(sys.argv[1]).alone():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_run_at_a_time_and_none_after_a_kill(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "film", {"settings": {}})
+    with subprocess.Popen([sys.executable, "-c", HOLDS, str(project.folder)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with pytest.raises(Taken, match="film' is in the hands of another run; stop that one"), project.alone():
+            pass
+        os.kill(other.pid, signal.SIGKILL)
+        other.wait()
+    other_run = Project.open(project.folder)
+    with project.alone(), project.alone(), pytest.raises(Taken), other_run.alone():  # what holds it may do so again
+        pass
+    with Project.open(project.folder).alone():
+        pass
+
+
+def test_a_planned_folder_is_made_with_what_is_kept_in_it(tmp_path: Path) -> None:
+    one, two = (Project.planned(tmp_path / "film", {"settings": {"frames": n}}) for n in (1, 2))
+    one.save()
+    one.check_room(1)
+    assert not list(tmp_path.iterdir())
+    with two.alone():
+        assert two.folder == tmp_path / "film"
+    with one.alone():
+        assert one.folder == tmp_path / "film-2"  # the name was taken in the meantime
+    assert [Project.open(p.folder).record["settings"]["frames"] for p in (one, two)] == [1, 2]
+
+
+def test_what_holds_nothing_is_taken_away_and_what_holds_something_stays(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "film", {"settings": {}})
+    (project.folder / FILM).mkdir()  # copied, not made
+    assert project.forget() and not project.folder.exists()
+    project.begin()
+    (project.folder / "frames").mkdir()
+    assert not project.forget() and project.folder.is_dir()
+    Project.create(tmp_path / "other", {"settings": {}})
+    assert not Project.open(tmp_path / "other").forget() and (tmp_path / "other").is_dir()  # not ours
