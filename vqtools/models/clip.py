@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from vqtools.models.attention import straighten
+
 
 class CLIP(nn.Module):
     """An open_clip model with its own size, mean and spread; frozen.
@@ -32,6 +34,7 @@ class CLIP(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.tokenizer, self.name, self.size = model.eval().requires_grad_(False), tokenizer, name, size
+        straighten(getattr(model, "visual", model))
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.eval()

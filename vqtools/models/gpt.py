@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqtools.models.attention import attend
+
 
 @dataclass(frozen=True)
 class GPTConfig:
@@ -222,7 +224,7 @@ class Attention(nn.Module):
             # one token sees all that came before; several need the causal mask
             causal = mask is None and query.shape[2] > 1
             dropout = self.dropout if self.training else 0.0
-            out.append(F.scaled_dot_product_attention(query, key, value, mask, dropout, causal))
+            out.append(attend(query, key, value, mask, dropout, causal))
         return self.proj(torch.cat(out, 2).transpose(1, 2).flatten(2))
 
 

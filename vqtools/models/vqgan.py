@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqtools.models.attention import attend
 from vqtools.models.norms import GroupNorm
 from vqtools.models.quantizers import GumbelQuantizer, Metric, Quantized, VectorQuantizer
 
@@ -97,7 +98,7 @@ class AttnBlock(nn.Module):
         q, k, v = (conv(n).flatten(2).transpose(1, 2).unsqueeze(1) for conv in (self.q, self.k, self.v))
         if q.shape[2] >= 4096:  # only so is the attention made in pieces: 64k cells would need a matrix of 17 GB
             q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-        h = F.scaled_dot_product_attention(q, k, v)  # (b, 1, h w, c)
+        h = attend(q, k, v)  # (b, 1, h w, c)
         return x + self.proj_out(h.squeeze(1).transpose(1, 2).reshape(x.shape))
 
 
