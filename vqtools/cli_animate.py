@@ -48,6 +48,7 @@ def animate(
     vqtools animate "a forest" --motion tunnel --frames 120 --dry-run
     vqtools animate --prompts-at '{"0": "a forest", "60": "a city"}' --zoom "0:(1.02), 60:(1.0+0.05*sin(t/9))"
     vqtools animate --resume a-forest-42 --rewind 30 --angle 2
+    vqtools animate --resume zoom-7 --rewind 24 "the deep sea"
     accelerate launch -m vqtools animate "a forest ^ a sea ^ a city" --apart --seed 1 --out journey
     """
     if len(prompt) > 1:
@@ -76,16 +77,16 @@ def _run(fields: Mapping[str, Any], *, out: str | None, resume: str | None, rewi
     if dry_run:
         return _dry_run(_settings(fields, stored), out, stored)
     with stored.alone() if stored is not None else contextlib.nullcontext():
-        settings = _settings(fields, stored)
-        if stored is not None and rewind:
-            _rewind(stored, settings, rewind)
-        return _make(settings, stored or _new(settings, out))
+        settings = _settings(fields, stored, rewind)
+        if stored is not None and rewind and not settings.octave_zoom:
+            click.echo(f"{stored.rewind(rewind)} frames are left", err=True)
+        return _make(settings, stored or _new(settings, out), rewind)
 
 
-def _settings(fields: Mapping[str, Any], stored: Project | None) -> AnimateSettings:
+def _settings(fields: Mapping[str, Any], stored: Project | None, rewind: int = 0) -> AnimateSettings:
     """The flags' settings, on top of a folder's; with a seed."""
     from vqtools import filming
-    from vqtools.animation.settings import AnimateSettings
+    from vqtools.animation.settings import OCTAVES_STEERED, AnimateSettings
 
     if stored is None:
         settings = filming.fitted(AnimateSettings.parse(fields), fields).quick()
@@ -93,10 +94,13 @@ def _settings(fields: Mapping[str, Any], stored: Project | None) -> AnimateSetti
     before = AnimateSettings.parse(stored.record["settings"])
     settings = AnimateSettings.parse({**stored.record["settings"], **_motion(fields), **fields})
     begun = bool(stored.positions()) or (stored.folder / "octaves").is_dir()
+    of_octaves = {*_VIDEO, *(OCTAVES_STEERED if rewind else ())}
     for one in AnimateSettings.options():
         changed = getattr(before, one.name) != getattr(settings, one.name)
         fixed = (
-            not one.live or (before.octave_zoom and one.name not in _VIDEO) or (before.loop and one.name == "frames")
+            not one.live
+            or (before.octave_zoom and one.name not in of_octaves)
+            or (before.loop and one.name == "frames")
         )
         if begun and changed and fixed:
             raise UserError(
@@ -157,14 +161,7 @@ def _apart(fields: Mapping[str, Any], out: str | None) -> int:
         team.close()
 
 
-def _rewind(project: Project, settings: AnimateSettings, frames: int) -> None:
-    if settings.octave_zoom:
-        raise UserError("--rewind is not for an octave zoom, whose frames are cut from its pictures")
-    left = project.rewind(frames)
-    click.echo(f"{left} frames are left", err=True)
-
-
-def _make(settings: AnimateSettings, project: Project) -> int:
+def _make(settings: AnimateSettings, project: Project, rewind: int) -> int:
     """Frames until the end or Ctrl-C, then the video of what is there."""
     from vqtools import filming, jobs
     from vqtools.animation.project import film
@@ -174,6 +171,8 @@ def _make(settings: AnimateSettings, project: Project) -> int:
     threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else None
     try:
         job = filming.animation(settings, project, threads=threads)
+        if rewind and settings.octave_zoom:
+            click.echo(filming.rewind(job, rewind), err=True)
         if job.position < job.total:
             expected = filming.estimate(job)
             already = f"; {job.done} are there" if job.done else ""

@@ -38,6 +38,7 @@ from vqtools.sampling.settings import SampleSettings
 from vqtools.sampling.window import flips
 from vqtools.settings import UserError
 
+_KEPT = ("turn", "heard_from")  # of a folder's record: not the networks', nor the settings'
 _UNKNOWN = 0.001  # of a cell's pixels: more, and it is drawn
 
 Tokens = tuple[Tensor | None, Tensor | None]
@@ -68,6 +69,7 @@ def animation(settings: AnimateSettings, project: Project, *, threads: int | Non
         wish = wish.model_copy(update={"init_image": _film_of(settings, project), "init": "auto"})
     first = studio.painting(wish, threads=threads)
     project.record = {
+        **{name: project.record[name] for name in _KEPT if name in project.record},
         **{name: value for name, value in first.record().items() if name not in ("position", "total")},
         "settings": settings.model_dump(mode="json"),
     }
@@ -157,6 +159,17 @@ def estimate(job: Animator | OctaveZoom) -> Estimate:
     return forecast(
         job, Painter(trial, vqgan, [clip.to(choose().device)], machine=choose(precision=settings.precision))
     )
+
+
+def rewind(job: Animator | OctaveZoom, frames: int) -> str:
+    """Throw an animation's last frames away; what is to be said about it."""
+    left = f"{job.rewind(frames)} frames are left"
+    if not isinstance(job, OctaveZoom):
+        return left
+    missing = job.count - len(job.painted)
+    if not missing:
+        return f"{left}, which need all of its pictures; only where more are thrown away can others be painted"
+    return f"{left}; {missing} of {job.count} pictures will be painted anew"
 
 
 def animate(prompt: str = "", *, out: str | Path | None = None, **fields: Any) -> Path:

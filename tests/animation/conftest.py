@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -163,11 +163,11 @@ def clip(shapes: Make, tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 @pytest.fixture
 def octaves() -> Make:
-    """An octave zoom of 32x16 pixels in a folder."""
+    """An octave zoom of 32x16 pixels in a folder. record: what the folder holds beside the settings."""
 
-    def make(folder: Path, **fields: Any) -> OctaveZoom:
+    def make(folder: Path, *, record: Mapping[str, Any] | None = None, **fields: Any) -> OctaveZoom:
         settings = settings_of(**{"size": (32, 16), "octave_zoom": True, "zoom": "1.3", "frames": 8, **fields})
-        project = Project(folder, {"settings": settings.model_dump(mode="json")})
+        project = Project(folder, {**(record or {}), "settings": settings.model_dump(mode="json")})
         project.save()
 
         def begin(prompt: str, seed: int, compose: Any) -> First:

@@ -82,7 +82,7 @@ def test_ctrl_c_keeps_what_is_made_and_resume_makes_the_same(
     assert "--seed can't change" in capsys.readouterr().err
 
 
-def test_an_octave_zoom_from_end_to_end() -> None:
+def test_an_octave_zoom_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--octave-zoom", "--zoom", "1.5", "--frames", "4", *TINY, "--out", "zoom"]
     assert call("animate", "a castle ^ a forest", *flags) == 0
     octaves = sorted(path.name for path in Path("zoom/octaves").iterdir())
@@ -95,6 +95,16 @@ def test_an_octave_zoom_from_end_to_end() -> None:
     assert call("animate", "--resume", "zoom") == 0
     assert shots("zoom") == before
     assert call("animate", "--resume", "zoom", "--zoom", "1.1") == 2
+    capsys.readouterr()
+    assert call("animate", "the blue sea", "--resume", "zoom", "--rewind", "2", "--zoom", "1.1") == 2
+    assert call("animate", "the blue sea", "--resume", "zoom") == 2  # what is painted was asked for otherwise
+    assert shots("zoom") == before and "leave it away, or start a new folder" in capsys.readouterr().err
+    kept = [(Path("zoom/octaves") / name).read_bytes() for name in octaves[1:]]
+    assert call("animate", "the blue sea", "--resume", "zoom", "--rewind", "2") == 0
+    assert "2 frames are left; 1 of 3 pictures will be painted anew" in capsys.readouterr().err
+    assert shots("zoom")[:2] == before[:2] and shots("zoom")[2:] != before[2:] and count("zoom/zoom.mp4") == 4
+    assert kept == [(Path("zoom/octaves") / name).read_bytes() for name in octaves[1:]]
+    assert media.read_record(Path("zoom/octaves") / octaves[0])["shown"] == "the blue sea"
 
 
 def test_one_run_at_a_time_in_a_folder(capsys: pytest.CaptureFixture[str]) -> None:

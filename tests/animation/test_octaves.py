@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from itertools import pairwise
@@ -192,3 +193,94 @@ def test_what_cannot_be(octaves: Make, tmp_path: Path) -> None:
         octaves(tmp_path, size=(31, 16))
     with pytest.raises(UserError, match="comes to where it began"):
         octaves(tmp_path, loop=True, zoom="1")
+
+
+@pytest.mark.parametrize("zoom", ["1.4", "0.7", "where(t<4, 0.7, 1.4)"])
+def test_another_path_keeps_the_frames_before_it_and_follows_the_new_prompt(
+    octaves: Make, tmp_path: Path, zoom: str
+) -> None:
+    fields = {"frames": 16, "zoom": zoom, "iterations": 8, "learning_rate": 1.0, "crossfade": 2}
+    job = run(octaves(tmp_path / "film", **fields))
+    before, painted = shots(tmp_path / "film"), [one.clone() for one in job.pictures]
+    files = {path.name: path.read_bytes() for path in (tmp_path / "film" / "octaves").iterdir()}
+    assert job.rewind(9) == 7 and shots(tmp_path / "film") == before[:7]
+    kept = range(math.floor(min(job.levels[:7])), math.ceil(max(job.levels[:7])) + 1)
+    assert sorted(job.painted) == list(kept) and 2 <= len(kept) < job.count
+    job.steer({"prompt": "the blue sea"})
+    run(job)
+    after = shots(tmp_path / "film")
+    assert (
+        after[:7] == before[:7] and len(after) == 16 and all(a != b for a, b in zip(after[9:], before[9:], strict=True))
+    )
+    for k in range(job.count):
+        path = tmp_path / "film" / "octaves" / f"octave-{k:03d}.png"
+        assert (path.read_bytes() == files[path.name]) == (k in kept), k
+        if k not in kept:
+            assert media.read_record(path)["shown"] == "the blue sea"
+            assert (job.painted[k] - painted[k]).abs().mean() > 0.05
+    again = run(octaves_like(octaves, job, tmp_path / "film"))
+    assert shots(tmp_path / "film") == after and again.turn == job.turn
+
+
+def octaves_like(octaves: Make, job: Any, folder: Path) -> Any:
+    """The job as a new process makes it of the folder."""
+    return octaves(folder, record=job.project.record, **job.settings.model_dump())
+
+
+def test_a_turn_is_no_jump(octaves: Make, tmp_path: Path) -> None:
+    job = run(octaves(tmp_path, frames=24, zoom="1.1", crossfade=6))
+    job.rewind(16)
+    job.steer({"prompt": "the blue sea"})
+    run(job)
+    seen = [torch.tensor(bytearray(one)).float() for one in shots(tmp_path)]
+    steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise(seen)])
+    assert steps[7] < 1.5 * steps.median()  # from the last that stayed to the first of the new path
+    assert steps.max() < 2 * steps.median()
+
+
+def test_another_path_killed_anywhere_is_gone_on_with(octaves: Make, tmp_path: Path) -> None:
+    fields = {"frames": 10, "zoom": "1.4", "crossfade": 2}
+
+    def film(name: str) -> Any:
+        job = run(octaves(tmp_path / name, **fields))
+        job.rewind(6)
+        job.steer({"prompt": "the blue sea"})
+        return job
+
+    whole = run(film("whole"))
+    expected = shots(tmp_path / "whole")
+    job, made = film("killed"), 0
+    while job.position < job.total:
+        job.step()
+        if (there := len(job.painted) + job.frames) != made:  # something was written: as if killed right after
+            made, job = there, octaves_like(octaves, job, tmp_path / "killed")
+            assert len(job.painted) + job.frames == there
+    assert shots(tmp_path / "killed") == expected and job.turn == whole.turn
+
+
+def test_a_rewinding_that_was_killed_is_finished(
+    octaves: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = run(octaves(tmp_path / "film", frames=10, zoom="1.4"))
+    before = shots(tmp_path / "film")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(job), "_throw", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            job.rewind(6)
+    assert shots(tmp_path / "film") == before
+    record = json.loads((tmp_path / "film" / "settings.json").read_text())
+    again = octaves_like(octaves, job, tmp_path / "film")
+    assert record["turn"]["frame"] == 4 and shots(tmp_path / "film") == before[:4]
+    assert again.done == 4 and 0 < len(again.painted) < again.count
+
+
+def test_what_another_path_cannot_be(octaves: Make, tmp_path: Path) -> None:
+    job = run(octaves(tmp_path / "film", frames=6, zoom="1.4"))
+    with pytest.raises(UserError, match="9 frames can't be thrown away: 6 are there"):
+        job.rewind(9)
+    with pytest.raises(UserError, match="zoom can't change in an octave zoom that is begun"):
+        job.steer({"zoom": "1.1"})
+    assert job.rewind(6) == 0 and not job.painted and job.turn == oz.Turn()
+    loop = run(octaves(tmp_path / "loop", frames=4, zoom="1.4", loop=True))
+    with pytest.raises(UserError, match="the end of a loop leads to its beginning"):
+        loop.rewind(1)

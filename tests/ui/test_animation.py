@@ -239,6 +239,34 @@ def test_frames_are_thrown_away_and_another_path_is_taken(panel: AnimatePanel, f
         assert sum(1 for _ in film.decode(video=0)) == 6
 
 
+def test_an_octave_zoom_takes_another_path(films: Films, tmp_path: Path) -> None:
+    def make(settings: AnimateSettings) -> Any:
+        def begin(prompt: str, seed: int, compose: Any) -> Any:
+            return films.small.First(settings.model_copy(update={"prompt": prompt, "seed": seed}), compose(None))
+
+        project = Project.create(films.folder / "film", {"settings": settings.model_dump(mode="json")})
+        return films.small.OctaveZoom(settings, begin, project, seed=5)
+
+    settings = AnimateSettings(
+        prompt="a red apple", size=(32, 16), iterations=2, cutouts=2, frames=8, zoom="1.4", octave_zoom=True, seed=5
+    )
+    panel = AnimatePanel(settings, folder=tmp_path / "animations", make=make)
+    panel.runner.start()
+    assert panel.runner.wait(30)
+    job: Any = panel.runner.job
+    before = [path.read_bytes() for path in sorted(job.project.frames.glob("*.png"))]
+    panel.throw_away(5)
+    assert panel.runner.wait(30)
+    assert "3 frames are left; 2 of 5 pictures will be painted anew" in panel.runner.status.value
+    panel.form.inputs("prompt")[0].value = "the blue sea"
+    panel.form.inputs("zoom")[0].value = "1.1"  # from the next run
+    panel.runner.pause()
+    assert panel.runner.wait(30)
+    assert job.settings.prompt == "the blue sea" and job.settings.zoom == "1.4" and job.done == 8
+    after = [path.read_bytes() for path in sorted(job.project.frames.glob("*.png"))]
+    assert after[:3] == before[:3] and all(a != b for a, b in zip(after[3:], before[3:], strict=True))
+
+
 def test_a_field_changed_while_frames_come_counts_from_the_next(panel: AnimatePanel, films: Films) -> None:
     films.gate.release(2)
     panel.runner.start()

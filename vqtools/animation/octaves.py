@@ -5,14 +5,18 @@ are new. A frame shows a part of the wider picture and, over its middle, the fin
 none can flicker or drift. Networks are handed in. Knows pictures and levels; nothing about curves' text or video files.
 
 A *level* is the width that is seen, in doublings: picture k whole at level k.
+
+Frames that are thrown away take with them the pictures that no frame before them needs: narrower ones where the zoom
+goes in, wider ones where it goes out. What is painted in their place is joined to those that stay, whose files and
+frames are never touched; what the last frame that stays shows otherwise is carried on by the zoom while it fades.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +27,7 @@ from vqtools import media
 from vqtools.animation.animator import FirstPicture, sharpen
 from vqtools.animation.camera import Motion, homography, unknown
 from vqtools.animation.project import Project
-from vqtools.animation.settings import AnimateSettings
+from vqtools.animation.settings import OCTAVES_STEERED, AnimateSettings
 from vqtools.animation.track import Track
 from vqtools.settings import UserError
 
@@ -35,6 +39,13 @@ _MOST = 60  # doublings: 10^18
 _ROUNDS = 2  # of giving back
 _CRISP = 1.0  # of unsharp masking, for a picture at twice its size
 _FEATHER = 0.35  # of half a side: how softly the middle meets its surroundings
+
+
+class Turn(NamedTuple):
+    """Where another path was taken: from this frame on, and from which picture on those before the turn are kept."""
+
+    frame: int = 0
+    inner: int = 0  # 0: no narrower picture was thrown away
 
 
 def levels(track: Track, frames: int) -> list[float]:
@@ -206,15 +217,26 @@ class OctaveZoom:
         else:
             self.levels = levels(self.track, settings.frames)
             self.count = math.ceil(max(self.levels) - 1e-9) + 1  # pictures
-        self.pictures: list[Tensor] = []
+        self.turn = self._turned()
+        self._throw()  # what a rewinding that was cut short has left
+        self.painted = {k: self._stored(k) for k in range(self.count) if self._path(k).is_file()}
+        if not self.turn.inner:  # each is painted around the one before
+            self.painted = {k: one for k, one in self.painted.items() if all(j in self.painted for j in range(k))}
         self._settled: list[Tensor] = []
         self.frames = 0  # written
-        while len(self.pictures) < self.count and self._path(len(self.pictures)).is_file():
-            self.pictures.append(media.to_tensor(media.load_picture(self._path(len(self.pictures)))))
-        self._job: FirstPicture | None = self._new() if len(self.pictures) < self.count else None
+        self._job = self._new()
         self.steps = self._job.total if self._job else 1  # of one picture; all have as many
-        while self._job is None and self.frames < settings.frames and self._frame(self.frames).is_file():
+        most = settings.frames if self._job is None else self.turn.frame
+        while self.frames < most and self._frame(self.frames).is_file():
             self.frames += 1
+
+    @property
+    def pictures(self) -> list[Tensor]:
+        """Those that are painted, the innermost first."""
+        return [self.painted[k] for k in sorted(self.painted)]
+
+    def _stored(self, k: int) -> Tensor:
+        return media.to_tensor(media.load_picture(self._path(k)))
 
     def _path(self, k: int) -> Path:
         return self.project.folder / "octaves" / f"octave-{k:03d}.png"
@@ -226,7 +248,7 @@ class OctaveZoom:
     def position(self) -> int:
         """Steps of guidance of all pictures, then frames."""
         under_way = min(self._job.position, self.steps) if self._job else 0
-        return len(self.pictures) * self.steps + under_way + self.frames
+        return len(self.painted) * self.steps + under_way + self.frames
 
     @property
     def total(self) -> int:
@@ -249,21 +271,37 @@ class OctaveZoom:
         return self.track.prompt(nearest)
 
     @property
-    def _closing(self) -> bool:
-        """Whether the picture under way is the first again, with the last in its middle."""
-        return self.ring and len(self.pictures) == self.count - 1
+    def _under_way(self) -> int:
+        """The innermost picture that is not painted."""
+        return next(k for k in range(self.count + 1) if k not in self.painted)
 
-    def _new(self) -> FirstPicture:
-        k = len(self.pictures)
-        return self.begin(self.prompt(k), (self.seed + k) % 2**63, self._composed if k else lambda start: start)
+    @property
+    def _rim(self) -> Tensor | None:
+        """What the picture under way shows around its new content, where it is the last that is missing there.
 
-    def _composed(self, start: Image.Image | None) -> Image.Image:
+        Of a ring's last the first again; of one within a picture that stayed, what that one shows.
+        """
+        k = self._under_way
+        if self.ring and k == self.count - 1:
+            return self.painted[0]
+        return _enlarged(self.painted[k + 1], 2.0) if k + 1 in self.painted else None
+
+    def _new(self) -> FirstPicture | None:
+        k = self._under_way
+        if k == self.count:
+            return None
+        return self.begin(self.prompt(k), (self.seed + k) % 2**63, self._composed)
+
+    def _composed(self, start: Image.Image | None) -> Image.Image | None:
         """A picture's start: a draft, or the picture before at its full size, with the picture before in its middle."""
-        inner = self.pictures[-1]
-        outer = media.to_tensor(start) if start is not None else inner
-        if self._closing:
-            outer = self.pictures[0]
-        return media.to_picture(insert(outer, inner))
+        inner, rim = self.painted.get(self._under_way - 1), self._rim
+        if inner is None and rim is None:
+            return start
+        found = media.to_tensor(start) if start is not None else rim if inner is None else inner
+        assert found is not None
+        if rim is not None:
+            found = rim if self.ring else torch.lerp(rim, found, mask(*rim.shape[-2:]))
+        return media.to_picture(found if inner is None else insert(found, inner))
 
     def step(self) -> dict[str, float]:
         """A step of the picture under way, or a frame."""
@@ -280,28 +318,30 @@ class OctaveZoom:
 
     def _pin(self) -> None:
         """Hold the middle's codes to those of the picture before: guidance moves the surroundings alone."""
-        painter = self._job.painter if self._job else None
-        if painter is None or not self.pictures:
+        painter, within = self._job.painter if self._job else None, self._under_way - 1 in self.painted
+        joined = self._rim is not None
+        if painter is None or not (within or joined):
             return
         state = painter.state_dict()
-        # where the mask is less than whole, the surroundings grow onto the middle
-        held = F.pad(mask(*(n // 2 for n in state["start"].shape[-2:])) >= 0.9, _around(state["start"].shape[-2:]))
-        if self._closing:  # its rim is what the second picture has grown onto
-            held = held | (mask(*state["start"].shape[-2:]) < 0.9)
+        held = torch.zeros(1, 1, *state["start"].shape[-2:], dtype=torch.bool)
+        if within:  # where the mask is less than whole, the surroundings grow onto the middle
+            held = F.pad(mask(*(n // 2 for n in held.shape[-2:])) >= 0.9, _around(held.shape[-2:]))
+        if joined:  # its rim is what the next wider picture has grown onto
+            held = held | (mask(*held.shape[-2:]) < 0.9)
         for name in ("latents", "average"):
             state[name] = torch.where(held, state["start"], state[name])
         painter.load_state_dict(state)
 
     def _finish(self) -> None:
         assert self._job is not None and self._job.painter is not None
-        image = self._job.painter.image()[None]
-        if self.pictures:
-            image = insert(image, self.pictures[-1])
-        picture, k = media.to_picture(image), len(self.pictures)
+        image, k = self._job.painter.image()[None], self._under_way
+        if k - 1 in self.painted:
+            image = insert(image, self.painted[k - 1])
+        picture = media.to_picture(image)
         record = {**self.project.record, "octave": k, "shown": self.prompt(k)}
         media.save_png(self._path(k), picture, record, overwrite=True)
-        self.pictures.append(media.to_tensor(picture))
-        self._job = self._new() if len(self.pictures) < self.count else None
+        self.painted[k] = media.to_tensor(picture)
+        self._job = self._new()
 
     def preview(self) -> Image.Image:
         """The picture under way, or the newest frame."""
@@ -312,17 +352,87 @@ class OctaveZoom:
     def view(self, frame: int) -> Tensor:
         """A frame (1, 3, H, W) in [-1, 1], once all pictures are painted."""
         if len(self._settled) != self.count - self.ring:
-            ring = [self.pictures[-1], *self.pictures[1:-1]]
-            self._settled = settle(knot(ring), True) if self.ring else settle(self.pictures)
-        return view(self._settled, self.levels[frame], self.ring)
+            shown = self.pictures
+            if self.ring:
+                self._settled = settle(knot([shown[-1], *shown[1:-1]]), True)
+            else:
+                for k in range(
+                    self.turn.inner, self.count if self.turn.inner else 0
+                ):  # others are in their middles now
+                    shown[k] = insert(shown[k], shown[k - 1])
+                self._settled = settle(shown)
+        seen = view(self._settled, self.levels[frame], self.ring)
+        passed = (frame - self.turn.frame + 1) / (self.settings.crossfade + 1)
+        if not 0 < self.turn.frame <= frame or passed >= 1:
+            return seen
+        last = self.turn.frame - 1  # of those that stayed
+        kept = media.to_tensor(media.load_picture(self._frame(last)))
+        lack = zoomed(kept - view(self._settled, self.levels[last]), 2 ** (self.levels[last] - self.levels[frame]), 2)
+        return (seen + (1 - passed * passed * (3 - 2 * passed)) * lack).clamp(-1, 1)
+
+    # Another path.
+
+    def _turned(self) -> Turn:
+        told = self.project.record.get("turn")
+        found = Turn(*(told.get(name, 0) for name in Turn._fields)) if isinstance(told, dict) else Turn()
+        whole = all(type(value) is int and value >= 0 for value in found)
+        fits = whole and found.frame <= self.settings.frames and found.inner < self.count
+        return found if fits and not self.ring else Turn()
+
+    def rewind(self, frames: int) -> int:
+        """Throw the last frames away, and the pictures that they alone need; how many frames are left.
+
+        Takes hold in the folder at once: a run that is killed meanwhile finishes it when it goes on.
+        """
+        if self.ring:
+            raise UserError("the end of a loop leads to its beginning: there is no frame to take another path from")
+        if frames > self.frames:
+            raise UserError(f"{frames} frames can't be thrown away: {self.frames} are there")
+        left = self.frames - frames
+        kept = self.levels[:left]
+        first, last = (math.floor(min(kept) + 1e-9), math.ceil(max(kept) - 1e-9)) if kept else (self.count, 0)
+        thrown = [k for k in sorted(self.painted) if not first <= k <= last]
+        inner = first if first and kept else self.turn.inner if kept else 0
+        self.turn = Turn(left, inner)
+        self.project.record["turn"] = {**self.turn._asdict(), "thrown": thrown}
+        self.project.save()
+        self._throw()
+        self.painted = {k: one for k, one in self.painted.items() if k not in thrown}
+        self.frames, self._settled, self._job = left, [], self._new()
+        self.steps = self._job.total if self._job else self.steps
+        return left
+
+    def _throw(self) -> None:
+        """Take away what another path begins without."""
+        told = self.project.record.get("turn")
+        if not isinstance(told, dict) or "thrown" not in told:
+            return
+        for number in range(self.turn.frame, self.settings.frames):
+            self._frame(number).unlink(missing_ok=True)
+        for k in range(self.count):
+            if k in told["thrown"]:
+                self._path(k).unlink(missing_ok=True)
+        self.project.record["turn"] = self.turn._asdict()
+        self.project.save()
+
+    def steer(self, changes: Mapping[str, Any]) -> None:
+        """Other prompts for the pictures that are not begun, in the folder too. UserError for what can't change."""
+        if fixed := sorted(set(changes) - set(OCTAVES_STEERED)):
+            raise UserError(f"{fixed[0]} can't change in an octave zoom that is begun; prompts can")
+        self.settings = type(self.settings).parse({**self.settings.model_dump(), **changes})
+        self.track = Track(self.settings, self.seed, self.track.sound)
+        self.project.record["settings"] = self.settings.model_dump(mode="json")
+        self.project.save()
+        if self._job is not None and not self._job.position:
+            self._job = self._new()
 
     def state_dict(self) -> dict[str, Any]:
         """The pictures so far, the one under way, and how many frames are written."""
         job = self._job.state_dict() if self._job else None
-        return {"pictures": [one.clone() for one in self.pictures], "job": job, "frames": self.frames}
+        return {"pictures": {k: one.clone() for k, one in self.painted.items()}, "job": job, "frames": self.frames}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.pictures, self.frames = [one.clone() for one in state["pictures"]], int(state["frames"])
+        self.painted, self.frames = {k: one.clone() for k, one in state["pictures"].items()}, int(state["frames"])
         self._settled = []
         self._job = self._new() if state["job"] is not None else None
         if self._job is not None:

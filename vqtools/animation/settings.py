@@ -34,6 +34,8 @@ MOTIONS: dict[str, dict[str, str]] = {
 SIDES = ("w", "h")  # variables beside Deforum's: the picture's width and height in pixels
 CURVES = (*STILL, "fov", "centre_x", "centre_y", "iterations_per_frame", "noise_schedule", "antiblur")
 
+OCTAVES_STEERED = ("prompt", "prompts_at", "crossfade")  # on another path of an octave zoom: its frames' levels stay
+
 
 def _curve(default: str, *, help: str, unit: str = "", group: str = "motion") -> Any:
     return option(default, help=help, unit=unit, group=group, widget="curve")

@@ -15,10 +15,9 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from vqtools.animation.settings import CURVES, MOTIONS, STILL, AnimateSettings
+from vqtools.animation.settings import CURVES, MOTIONS, OCTAVES_STEERED, STILL, AnimateSettings
 from vqtools.jobs import Job
 from vqtools.media import file_stem
-from vqtools.settings import UserError
 from vqtools.ui import handover
 from vqtools.ui.curves import Curves
 from vqtools.ui.panels import Panel
@@ -115,10 +114,10 @@ class AnimatePanel(Panel):
         """Go back by the last frames; the form's settings count from there, when it goes on."""
 
         def act(job: Any) -> str:
-            if not hasattr(job, "rewind"):
-                raise UserError("an octave zoom has no frames to go back by: they are cut from its pictures")
+            from vqtools import filming
+
             with job.project.alone():
-                return f"{job.rewind(frames)} frames are left; change something, and Resume"
+                return f"{filming.rewind(job, frames)}; change something, and Resume"
 
         self.runner.do(act)
 
@@ -204,7 +203,7 @@ class AnimatePanel(Panel):
             idle = self.runner.state == "idle"
             if job is None and idle:
                 return
-            if not self._is_live(name) or (job is not None and not hasattr(job, "steer")):
+            if not self._is_live(name) or not _steers(job, name):
                 if not idle:
                     self.form.note(name, "from the next run")
             elif not idle and job is not None:
@@ -228,7 +227,8 @@ class AnimatePanel(Panel):
     def _steering(self, changes: dict[str, Any]) -> Callable[[Any], str]:
         def act(job: Any) -> str:
             job.steer(changes)
-            return f"{', '.join(name.replace('_', ' ') for name in changes)} changed from frame {job.done} on"
+            what = ", ".join(name.replace("_", " ") for name in changes)
+            return f"{what} changed from {'the next picture' if job.settings.octave_zoom else f'frame {job.done}'} on"
 
         return act
 
@@ -238,7 +238,7 @@ class AnimatePanel(Panel):
         for name in sorted(self._held):
             changes |= self._with_curves(name)
         with job.project.alone():
-            if changes and hasattr(job, "steer"):
+            if changes := {name: value for name, value in changes.items() if _steers(job, name)}:
                 job.steer(changes)
                 self.form.forget_notes()
         self._held.clear()
@@ -253,6 +253,11 @@ class AnimatePanel(Panel):
     def _plan(self) -> Callable[[], Job]:
         self._held = set()
         return super()._plan()
+
+
+def _steers(job: Any, name: str) -> bool:
+    """Whether a job, or the one that comes where there is none, takes another value of a setting."""
+    return job is None or not job.settings.octave_zoom or name in OCTAVES_STEERED
 
 
 def test_card(settings: AnimateSettings) -> Any:
