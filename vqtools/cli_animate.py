@@ -153,7 +153,7 @@ def _apart(fields: Mapping[str, Any], out: str | None) -> int:
         target = folder / f"{folder.resolve().name}.{settings.format}"
         made = video.write(
             frames, target, fps=settings.fps, out_fps=settings.out_fps, between=settings.between,
-            sides=settings.odd_sides, crf=settings.crf,
+            sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or None,
         )  # fmt: skip
         click.echo(f"{made.path} ({made.frames} frames, {made.size[0]}x{made.size[1]})")
         return 0

@@ -24,6 +24,7 @@ from vqtools.animation.forecast import Estimate, forecast
 from vqtools.animation.octaves import Compose, OctaveZoom
 from vqtools.animation.project import FILM, Project, film
 from vqtools.animation.settings import AnimateSettings
+from vqtools.animation.sound import after, listen
 from vqtools.animation.track import Track
 from vqtools.animation.video import PATTERN
 from vqtools.device import choose
@@ -63,7 +64,8 @@ def animation(settings: AnimateSettings, project: Project, *, threads: int | Non
     settings = settings.model_copy(update={"seed": seed})
     if settings.drawer == "pixels":
         raise UserError("drawer 'pixels' is for single pictures; animate with 'vqgan'")
-    track = Track(settings, seed)
+    heard = listen(settings.audio, settings.fps) if settings.audio else None
+    track = Track(settings, seed, after(heard, project.heard_from) if heard else None)
     wish = settings.model_copy(update={"prompt": track.prompt(0)})
     if settings.video:
         wish = wish.model_copy(update={"init_image": _film_of(settings, project), "init": "auto"})

@@ -7,7 +7,7 @@ how a picture comes about. The processes need a common disk only where their wor
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from vqtools import filming, media
 from vqtools.animation.animator import Animator
 from vqtools.animation.octaves import OctaveZoom
 from vqtools.animation.project import Project, Taken
+from vqtools.animation.scenes import scenes as spoken
 from vqtools.animation.settings import AnimateSettings
-from vqtools.animation.track import Track
 from vqtools.settings import UserError
 from vqtools.sheets import Cell, Sheet
 from vqtools.training.team import Team
@@ -34,11 +34,11 @@ def to_the_end(job: Any) -> bool:
 
 def scenes(settings: AnimateSettings) -> list[AnimateSettings]:
     """The scenes of a prompt with ^, each an animation of its own: its share of the frames, and the next seed."""
-    parts = Track(settings.model_copy(update={"audio": ""}), settings.seed or 0).scenes.cycle
-    if len(parts) < 2 or settings.video or settings.scene_frames or settings.audio:
-        raise UserError(
-            "scenes apart want a prompt with ^ between them that share the frames evenly, no film and no sound"
-        )
+    parts = spoken(settings.prompt, settings.prompts_at, frames=settings.frames).cycle
+    if len(parts) < 2 or settings.video or settings.scene_frames:
+        raise UserError("scenes apart want a prompt with ^ between them that share the frames evenly, and no film")
+    if settings.audio and not Path(settings.audio).is_file():
+        raise UserError(f"audio {settings.audio!r} is not there")
     if settings.frames < len(parts):
         raise UserError(f"{settings.frames} frames can't be shared by {len(parts)} scenes; take more")
     ends = [settings.frames * k // len(parts) for k in range(len(parts) + 1)]
@@ -61,9 +61,11 @@ def share_scenes(
     None where scenes are missing: stopped, or on another machine's disk. UserError where another run has one in hand.
     """
     parts = scenes(settings)
+    begins = [0, *accumulate(part.frames for part in parts)]  # each hears the sound from where it stands in the film
     taken: Taken | None = None
     for k in range(team.rank, len(parts), team.size):
-        project = Project(folder / f"scene-{k:02d}", {"settings": parts[k].model_dump(mode="json")})
+        record = {"settings": parts[k].model_dump(mode="json"), "heard_from": begins[k]}
+        project = Project(folder / f"scene-{k:02d}", record)
         project.folder.mkdir(parents=True, exist_ok=True)
         try:
             with project.alone():

@@ -6,10 +6,12 @@ import json
 import os
 import re
 import signal
+import wave
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 import vqtools
@@ -117,6 +119,43 @@ def test_one_run_at_a_time_in_a_folder(capsys: pytest.CaptureFixture[str]) -> No
         assert call("animate", "a sea ^ a city", "--apart", "--seed", "4", "--out", "journey") == 2
         (said,) = capsys.readouterr().err.splitlines()
         assert "folder 'journey/scene-00' is in the hands of another run" in said
+
+
+def loudness(path: str, frames: int) -> list[float]:
+    """Of a video's sound, in as many equal parts."""
+    with av.open(path) as file:
+        heard = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
+    return [float(np.abs(part).mean()) for part in np.array_split(heard, frames)]
+
+
+def test_scenes_apart_hear_the_sound_from_where_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    rate, fps = 22_050, 8
+    with wave.open("late.wav", "wb") as file:  # a second of silence, and one of a low tone
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        tone = np.sin(np.arange(2 * rate) / rate * 80 * 2 * np.pi) * 20_000 * (np.arange(2 * rate) >= rate)
+        file.writeframes(tone.astype("<i2").tobytes())
+    flags = [*TINY, "--apart", "--frames", "16", "--fps", str(fps), "--audio", "late.wav", "--zoom", "1+0.1*low"]
+    assert call("animate", "a forest ^ a sea", *flags, "--out", "journey") == 0
+    assert "journey/journey.mp4 (16 frames, 64x64)" in capsys.readouterr().out
+    with av.open("journey/journey.mp4") as film:
+        video, sound = film.streams.video[0], film.streams.audio[0]
+        assert video.duration is not None and float(video.duration * video.time_base) == pytest.approx(2, abs=0.01)
+        assert sound.duration is not None and float(sound.duration * sound.time_base) == pytest.approx(2, abs=0.06)
+        assert sum(1 for _ in film.decode(video=0)) == 16
+    loud = loudness("journey/journey.mp4", 8)
+    assert max(loud[:3]) < 0.05 * min(loud[5:]), loud
+    zooms = [
+        media.read_record(path)["motion"]["zoom"]
+        for scene in ("scene-00", "scene-01")
+        for path in sorted(Path("journey", scene, "frames").iterdir())
+    ]
+    assert max(zooms[:7]) < 1.02 and min(zooms[9:]) > 1.08, zooms  # the tone begins with the second scene
+    assert call("animate", "--resume", "journey/scene-01") == 0  # by itself it goes on with its part of the sound
+    assert min(loudness("journey/scene-01/scene-01.mp4", 8)[:7]) > 0.5 * max(loud)
+    assert call("animate", "a ^ b", "--apart", "--seed", "1", "--audio", "none.wav", "--out", "other") == 2
+    assert "audio 'none.wav' is not there" in capsys.readouterr().err and not Path("other").exists()
 
 
 def test_a_forecast_that_is_too_long_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:

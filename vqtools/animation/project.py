@@ -124,6 +124,12 @@ class Project:
         text = json.dumps(self.record, indent=1, ensure_ascii=True, allow_nan=False)
         write_text(self.folder / "settings.json", text + "\n")
 
+    @property
+    def heard_from(self) -> int:
+        """The frame of the sound at which this animation begins: 0, but for a scene that was made apart."""
+        told = self.record.get("heard_from", 0)
+        return told if type(told) is int and 0 <= told <= 1_000_000 else 0
+
     def check_room(self, wanted: int) -> None:
         """UserError where the disk has less room than that many bytes."""
         place = self.folder.absolute()
@@ -202,5 +208,6 @@ def film(project: Project, settings: AnimateSettings) -> video.Made:
     own = settings.video if settings.video and not settings.audio and clips.look(settings.video).sound else ""
     return video.write(
         video.frames_in(project.frames), path, fps=settings.fps, out_fps=settings.out_fps, between=settings.between,
-        sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or own or None, closed=settings.loop,
+        sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or own or None,
+        audio_from=project.heard_from / settings.fps, closed=settings.loop,
     )  # fmt: skip

@@ -29,18 +29,22 @@ _LONGEST = 3600.0  # seconds that are read
 
 
 class Sound:
-    """One number a frame for each of VARIABLES, from the beginning of a file to its end and silence after."""
+    """One number a frame for each of VARIABLES, from the beginning of a file to its end and silence after.
 
-    def __init__(self, curves: Mapping[str, Any], fps: float) -> None:
+    begin: the frame of the file at which frame 0 stands.
+    """
+
+    def __init__(self, curves: Mapping[str, Any], fps: float, begin: int = 0) -> None:
         self.curves = {name: [float(value) for value in values] for name, values in curves.items()}
-        self.fps = fps
+        self.fps, self.begin = fps, begin
 
     def __len__(self) -> int:
-        """Frames that the sound lasts."""
+        """Frames that the sound lasts, from the file's beginning."""
         return len(self.curves["volume"])
 
     def __call__(self, frame: int) -> dict[str, float]:
         """The variables at a frame, for a formula."""
+        frame += self.begin
         inside = 0 <= frame < len(self)
         silence = {"tempo": self.curves["tempo"][-1] if len(self) else 0.0}
         return {name: values[frame] if inside else silence.get(name, 0.0) for name, values in self.curves.items()}
@@ -71,6 +75,11 @@ def listen(path: str | Path, fps: float) -> Sound:
     curves["beat"] = _phase(librosa.frames_to_time(beats, sr=_RATE, hop_length=_HOP), fps, count)
     curves["tempo"] = np.full(count, float(np.atleast_1d(tempo)[0]))
     return Sound(curves, fps)
+
+
+def after(sound: Sound, frames: int) -> Sound:
+    """The same sound, heard from so many frames later on: for a scene that does not begin with it."""
+    return Sound(sound.curves, sound.fps, sound.begin + frames)
 
 
 def _librosa() -> Any:

@@ -70,6 +70,7 @@ def write(
     sides: Sides = "pad",
     crf: int = 17,
     audio: str | Path | None = None,
+    audio_from: float = 0.0,
     loops: int = 0,
     closed: bool = False,
 ) -> Made:
@@ -77,8 +78,8 @@ def write(
 
     fps: frames a second. out_fps: with more of them between, by ``between``: blended, or moved along the optical flow.
     sides: an odd side gets a row more (the edge's own pixels), or loses one. crf: less is better and larger.
-    audio: a file whose sound goes along, as long as the video. loops: of a gif, 0 for endless. closed: the end runs
-    into the beginning, so that there are frames between the last and the first too.
+    audio: a file whose sound goes along, as long as the video, from its second ``audio_from`` on. loops: of a gif, 0
+    for endless. closed: the end runs into the beginning, so that there are frames between the last and the first too.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -95,6 +96,7 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     arguments = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", f"{rate:.6g}", "-i", "-"]
     if audio is not None and kind in _AUDIO:
+        arguments += ["-ss", f"{audio_from:.6f}"] if audio_from else []
         arguments += ["-i", str(audio), "-map", "0:v", "-map", "1:a:0", *_AUDIO[kind]]
     arguments += [*_filters(kind), *FORMATS[kind]]
     if kind != ".gif":
