@@ -138,25 +138,29 @@ def test_a_looped_octave_zoom_ends_where_it_began(octaves: Make, tmp_path: Path,
     assert job.count == round(12 * abs(math.log2(float(zoom)))) + 1
     pictures = [torch.tensor(bytearray(one)).float() for one in shots(tmp_path)]
     steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise(pictures)])
-    # random codes are noise, which is sharpest in the first frame: whole at its own size
-    assert len(pictures) == 12 and (pictures[-1] - pictures[0]).abs().mean() <= 1.1 * steps.median()
+    assert len(pictures) == 12 and (pictures[-1] - pictures[0]).abs().mean() <= steps.median()
 
 
-def test_the_last_frame_is_as_far_from_the_first_as_neighbours_are() -> None:
-    seams = []
-    for seed in range(4):
+def test_the_last_frame_is_no_farther_from_the_first_than_neighbours_are() -> None:
+    worst = 0.0
+    for seed, count in ((0, 12), (1, 24), (2, 25), (3, 40)):
         source = torch.Generator().manual_seed(seed)
         soft = [
             F.interpolate(torch.rand(1, 3, 8, 8, generator=source) * 1.6 - 0.8, size=64, mode="bicubic")
             for _ in range(3)
         ]
         settled = oz.settle(oz.knot(soft), ring=True)
-        seen = [oz.view(settled, 3 * frame / 24, ring=True) for frame in range(24)]
-        steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise([*seen, seen[0]])])
-        seams.append(float(steps[-1] / steps[:-1].median()))
-    assert sum(seams) / 4 <= 1.03, (
-        seams
-    )  # the first is whole at its own size, the sharpest; one seam depends on its pictures
+        found = [3 * frame / count for frame in range(count)]
+        begins = oz.beginning(settled, found)
+        assert 0 < abs(begins) <= 0.5
+        seams = []
+        for shift in (begins, 0.0):
+            seen = [oz.view(settled, (level + shift) % 3, ring=True) for level in found]
+            steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise([*seen, seen[0]])])
+            seams.append(float(steps[-1] / steps[:-1].median()))
+        assert seams[0] <= 1, (seed, seams)
+        worst = max(worst, seams[1])
+    assert worst > 1.02  # begun anywhere
 
 
 def shots(folder: Path) -> list[bytes]:

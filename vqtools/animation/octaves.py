@@ -36,6 +36,8 @@ Begin = Callable[[str, int, Compose], FirstPicture]
 """A prompt, a seed, and what is done with the start (a draft, or None) before guidance -> the job that paints it."""
 
 _MOST = 60  # doublings: 10^18
+_TRIED = 24  # neighbours, and beginnings of a loop, that are compared
+_CALM = 0.98  # of the usual change: it is measured on a part of the frames, and before they are rounded
 _ROUNDS = 2  # of giving back
 _CRISP = 1.0  # of unsharp masking, for a picture at twice its size
 _FEATHER = 0.35  # of half a side: how softly the middle meets its surroundings
@@ -75,6 +77,35 @@ def closed(found: list[float]) -> list[float]:
     if abs(way) < 1e-9:
         raise UserError("octave_zoom and loop: the zoom comes to where it began; let it go in, or out")
     return [(level - found[0]) * whole / abs(way) % whole for level in found[:-1]]
+
+
+def beginning(settled: Sequence[Tensor], found: Sequence[float]) -> float:
+    """How much wider a ring's first frame is to see, in doublings, so that its last is as near to it as neighbours are.
+
+    A loop has no beginning, so it may have one anywhere: where the pictures change no more than is usual, and no
+    further away than it takes, at most half a doubling. found: the frames' levels, as :func:`closed` gives them. Half
+    a step is always added: a picture whole at its own size, which nothing resamples, would be sharper than all others.
+    """
+    count, whole = len(found), len(settled)
+    step = whole / count
+
+    def change(before: float, after: float) -> float:
+        return float((view(settled, before % whole, True) - view(settled, after % whole, True)).abs().mean())
+
+    pairs = range(0, count - 1, -(-count // _TRIED))
+    usual = sorted(change(found[i] + step / 2, found[i + 1] + step / 2) for i in pairs)
+    stride = max(1, math.ceil(1 / step / _TRIED))
+    places = sorted(((j * stride + 0.5) * step for j in range(-_TRIED, _TRIED)), key=abs)
+    calmest, least = step / 2, math.inf
+    for place in places:
+        if abs(place) > 0.5 and least < math.inf:
+            break
+        seam = change(found[-1] + place, found[0] + place)
+        if usual and seam <= _CALM * usual[len(usual) // 2]:
+            return place
+        if seam < least:
+            calmest, least = place, seam
+    return calmest
 
 
 def knot(pictures: Sequence[Tensor]) -> list[Tensor]:
@@ -223,6 +254,7 @@ class OctaveZoom:
         if not self.turn.inner:  # each is painted around the one before
             self.painted = {k: one for k, one in self.painted.items() if all(j in self.painted for j in range(k))}
         self._settled: list[Tensor] = []
+        self._begins = 0.0  # the first frame of a ring, in doublings
         self.frames = 0  # written
         self._job = self._new()
         self.steps = self._job.total if self._job else 1  # of one picture; all have as many
@@ -312,7 +344,7 @@ class OctaveZoom:
                 self._finish()
             return scalars
         picture = media.to_picture(self.view(self.frames))
-        self.project.save_frame(self.frames, picture, {"level": self.levels[self.frames]})
+        self.project.save_frame(self.frames, picture, {"level": self._level(self.frames)})
         self.frames += 1
         return {"frame": float(self.frames)}
 
@@ -355,13 +387,14 @@ class OctaveZoom:
             shown = self.pictures
             if self.ring:
                 self._settled = settle(knot([shown[-1], *shown[1:-1]]), True)
+                self._begins = beginning(self._settled, self.levels)
             else:
                 for k in range(
                     self.turn.inner, self.count if self.turn.inner else 0
                 ):  # others are in their middles now
                     shown[k] = insert(shown[k], shown[k - 1])
                 self._settled = settle(shown)
-        seen = view(self._settled, self.levels[frame], self.ring)
+        seen = view(self._settled, self._level(frame), self.ring)
         passed = (frame - self.turn.frame + 1) / (self.settings.crossfade + 1)
         if not 0 < self.turn.frame <= frame or passed >= 1:
             return seen
@@ -369,6 +402,9 @@ class OctaveZoom:
         kept = media.to_tensor(media.load_picture(self._frame(last)))
         lack = zoomed(kept - view(self._settled, self.levels[last]), 2 ** (self.levels[last] - self.levels[frame]), 2)
         return (seen + (1 - passed * passed * (3 - 2 * passed)) * lack).clamp(-1, 1)
+
+    def _level(self, frame: int) -> float:
+        return (self.levels[frame] + self._begins) % (self.count - 1) if self.ring else self.levels[frame]
 
     # Another path.
 
