@@ -82,10 +82,7 @@ class Preset:
 
 
 def measured(
-    settings: PaintSettings | None = None,
-    *,
-    again: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    settings: PaintSettings | None = None, *, again: bool = False, say: Callable[[str], None] = lambda line: None
 ) -> tuple[Speed, dict[str, Preset]]:
     """What each preset means for these networks on this machine; a trial of ten seconds where nobody knows yet.
 
