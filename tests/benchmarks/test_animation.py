@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
+from recipes.frames import PUBLISHED, STORED
 from vqtools import filming, media
 from vqtools.animation import forecast
 from vqtools.animation.animator import Animator
@@ -28,18 +29,6 @@ from vqtools.animation.settings import AnimateSettings
 from vqtools.painting.painter import Painter
 
 pytestmark = pytest.mark.benchmark
-
-# how zooming animations have been made: moved in pixels, the border wrapped, Adam rebuilt for each frame, no average
-PUBLISHED = {
-    "carry": False,
-    "hold": 0.0,
-    "antiblur": "0",
-    "clarity": 0.0,
-    "ema": 0.0,
-    "frame_learning_rate": 0.1,
-    "border": "wrap",
-}
-STORED = {"motion": "none", "zoom": "1.02", "angle": "1", "translation_x": "0.5"}
 
 
 def job_of(folder: Path, **fields: Any) -> Animator | OctaveZoom:
