@@ -13,6 +13,7 @@ import vqtools
 from vqtools import cli, drawing, media
 from vqtools.models.gpt import GPT, GPTConfig
 from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.networks import load_clip
 from vqtools.sampling.settings import SampleSettings, ScoreSettings
 from vqtools.settings import UserError
 from vqtools.weights import files
@@ -92,6 +93,7 @@ def test_memory_and_precision_change_no_promise() -> None:
         {"seamless": True},
         {"complete": str(PICTURES[0]), "keep": "right"},
         {"complete": str(PICTURES[0]), "keep": "lower", "transformer": "holes", "seamless": True},
+        {"complete": str(PICTURES[0]), "keep": "lower", "transformer": "wide", "prompt": "a meadow", "grids": 3},
     ],
 )
 @pytest.mark.parametrize("share", [0.3, 0.95])
@@ -225,6 +227,7 @@ def test_bad_wishes_name_the_way_out() -> None:
         ({"transformer": "starter"}, "trained with another vqgan"),
         ({"transformer": "plan"}, "did you mean 'plain'"),
         ({"prompt": "a tree"}, "reads no captions"),
+        ({"grids": 2}, "grids 2: the CLIP chooses among them by a prompt"),
         ({"size": (41, 24)}, "width 41 is not a multiple of 4; the nearest is 40"),
         ({"stride": 3}, r"stride \(3, 3\) of a window of 4 must be 1 to 2"),
         ({"top_k": -1}, "top_k -1: must be at least 0"),
@@ -283,6 +286,17 @@ def test_the_condition_turns_and_rolls_with_the_picture(pairs: dict[Path, Tensor
 def test_top_k_zero_keeps_all_and_temperature_zero_is_greedy() -> None:
     assert torch.equal(run(job(top_k=0)).codes, run(job(top_k=13)).codes)
     assert torch.equal(run(job(temperature=0)).codes, run(job(temperature=0, seed=9)).codes)
+
+
+def test_of_several_grids_the_clip_keeps_the_one_that_fits_best() -> None:
+    wish = {"transformer": "wide", "prompt": "a meadow"}
+    several = run(job(**wish, grids=4))
+    assert torch.equal(several.sampler.codes[:1], run(job(**wish)).codes)  # the first is what it would be alone
+    pictures = torch.cat([several._decoded(grid[None]) for grid in several.sampler.codes])
+    liked = drawing.likeness(load_clip("starter"), pictures, "a meadow")
+    assert int(liked.argmax()) == several.shown != 0
+    assert torch.equal(several.codes, several.sampler.codes[several.shown][None])
+    assert several.picture().tobytes() == media.to_picture(pictures[several.shown][None]).tobytes()
 
 
 def test_a_grid_smaller_than_the_window_is_its_corner() -> None:

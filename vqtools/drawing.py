@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vqtools import media, networks, records
 from vqtools.device import Machine, choose
+from vqtools.models.clip import CLIP
 from vqtools.models.decoding import decode
 from vqtools.models.gpt import GPT, Caption, packed
 from vqtools.models.vqgan import VQGAN
@@ -33,6 +34,7 @@ from vqtools.settings import UserError, check_size
 from vqtools.weights import files
 
 UNDRAWN = (127, 127, 127)
+SQUARES = 5  # of a wide picture that the CLIP looks at, beside the whole
 WRAP = 8  # codes beyond each border that the decoder sees of a seamless picture
 
 
@@ -67,7 +69,7 @@ class Drawing:
 
     Where a picture grows upwards or to the left, and the transformer reads what is known around a cell, it is drawn in
     passes, from what is known outwards. A seamless one gets a last pass, rolled by half its width, which draws a strip
-    over the seam anew.
+    over the seam anew. Of several grids the first is shown, until all are drawn and the CLIP has chosen.
     """
 
     def __init__(
@@ -78,7 +80,12 @@ class Drawing:
         self.vqgan, self.gpt, self.machine, self.models = vqgan.to(machine.device), gpt, machine, dict(models)
         self.inputs: dict[str, str] = {}
         self.width, self.height = (side // vqgan.f for side in settings.size)
+        if settings.grids > 1 and not settings.prompt:
+            raise UserError(
+                f"grids {settings.grids}: the CLIP chooses among them by a prompt; write one, or set grids 1"
+            )
         self._tokens = tokens(gpt, settings, machine.device)
+        self.shown = 0  # which of the grids
         self.start = self._given() if settings.complete else None
         self.condition = self._conditioned() if settings.condition else None
         self.passes = self._planned()
@@ -95,8 +102,17 @@ class Drawing:
         """Draw the next codes."""
         if self.sampler.position == self.sampler.total and self._pass + 1 < len(self.passes):
             turn = -(self.width // 2) if self.passes[self._pass + 1].rolled else 0
-            self._begin(self._pass + 1, self.codes.roll(turn, 2))
-        return self.sampler.step()
+            self._begin(self._pass + 1, self._upright(self.sampler.codes).roll(turn, 2))
+        report = self.sampler.step()
+        self._choose()
+        return report
+
+    def _choose(self) -> None:
+        """Of several grids that are all drawn, show the one that the CLIP likes best."""
+        if self.settings.grids > 1 and self.position == self.total:
+            clip = networks.load_clip(self.settings.clip).to(self.machine.device)
+            pictures = torch.cat([self._decoded(grid[None]) for grid in self._upright(self.sampler.codes)])
+            self.shown = int(likeness(clip, pictures, self.settings.prompt).argmax())
 
     def _planned(self) -> list[Pass]:
         nothing = torch.zeros(self.height, self.width, dtype=torch.bool)
@@ -118,7 +134,7 @@ class Drawing:
         return len(window.waves(window.cells(map(tuple, known.nonzero().tolist()))))
 
     def _begin(self, index: int, codes: Tensor | None) -> None:
-        """Go on to a pass; codes (1, h, w): of the whole grid, rolled as the pass is."""
+        """Go on to a pass; codes (1 or grids, h, w): of the whole grid, rolled as the pass is."""
         self._pass = index
         walk, turn = self.passes[index], -(self.width // 2) if self.passes[index].rolled else 0
         given = None if codes is None else walk.of(codes)
@@ -135,9 +151,12 @@ class Drawing:
         elif condition is None:
             condition = tokens
         assert s.seed is not None and condition is not None
+        condition, caption, unconditional = (_times(s.grids, one) for one in (condition, caption, unconditional))
+        noise = cell_noise(s.seed, s.grids, config.drawable, turn)
+        assert condition is not None
         try:
             return Sampler(
-                self.gpt, known.shape[0], known.shape[1], condition, noise=cell_noise(s.seed, 1, config.drawable, turn),
+                self.gpt, known.shape[0], known.shape[1], condition, noise=noise,
                 caption=caption, unconditional=unconditional, guidance=s.guidance, given=given, known=known,
                 temperature=s.temperature, top_k=s.top_k, top_p=s.top_p, stride=(s.stride, s.stride),
                 memory=s.memory * 1e9,
@@ -196,24 +215,26 @@ class Drawing:
     @property
     def codes(self) -> Tensor:
         """The codes (1, h, w) as they stand, turned and rolled as the picture shall be."""
-        return self._upright(self.sampler.codes)
+        return self._upright(self.sampler.codes)[self.shown : self.shown + 1]
 
     def _upright(self, part: Tensor) -> Tensor:
         """What the sampler has, as the whole grid."""
         walk = self.passes[self._pass]
         return walk.whole(part).roll(self.width // 2 if walk.rolled else 0, -1)
 
-    @torch.no_grad()
     def picture(self) -> Image.Image:
         """The picture as it stands."""
-        codes = self.codes
+        picture = media.to_picture(self._decoded(self.codes))
+        return picture if self.start is None else turned(picture, self.start.flipped)
+
+    @torch.no_grad()
+    def _decoded(self, codes: Tensor) -> Tensor:
+        """Codes (1, h, w) of the whole grid -> (1, 3, H, W) in [-1, 1], not turned."""
         pad = min(WRAP, self.width) if self.settings.seamless else 0
         if pad:
             codes = torch.cat([codes[:, :, -pad:], codes, codes[:, :, :pad]], 2)
         edge = pad * self.vqgan.f
-        image = decode(self.vqgan, codes)[..., edge : edge + self.settings.size[0]].clamp(-1, 1)
-        picture = media.to_picture(image)
-        return picture if self.start is None else turned(picture, self.start.flipped)
+        return decode(self.vqgan, codes)[..., edge : edge + self.settings.size[0]].clamp(-1, 1)
 
     def preview(self) -> Image.Image:
         """The picture as it stands, grey where nothing is drawn yet, with the windows of the codes just drawn."""
@@ -248,6 +269,8 @@ class Drawing:
         codes = state["sampler"]["codes"][:, :, : self.width - walk.corner[1]].to(self.machine.device)
         self._begin(state["pass"], walk.whole(codes))
         self.sampler.load_state_dict(state["sampler"])
+        self.shown = 0
+        self._choose()
 
 
 class Scoring(Scorer):
@@ -285,6 +308,27 @@ class Scoring(Scorer):
         channels = [(3 * share - start).clamp(0, 1) for start in range(3)]
         heat = media.to_picture(torch.stack(channels) * 2 - 1).resize(self.image.size, Image.Resampling.NEAREST)
         return media.contact_sheet([self.image, heat])
+
+
+def _times(count: int, tensor: Tensor | None) -> Tensor | None:
+    """The same row ``count`` times; a condition that is already so many stays."""
+    return tensor if tensor is None or len(tensor) == count else tensor.expand(count, *tensor.shape[1:])
+
+
+@torch.no_grad()
+def likeness(clip: CLIP, images: Tensor, prompt: str) -> Tensor:
+    """How well pictures (n, 3, H, W) in [-1, 1] fit a text: mean cosine (n,) of the whole and of squares along it."""
+    height, width = images.shape[2:]
+    side = min(height, width)
+    views = [images]
+    for k in range(SQUARES if height != width else 0):
+        top, left = (round(k * (length - side) / (SQUARES - 1)) for length in (height, width))
+        views.append(images[:, :, top : top + side, left : left + side])
+    text, found = clip.embed_text([prompt])[0], images.new_zeros(len(images))
+    for view in views:
+        small = F.interpolate(view.add(1).div(2), size=(clip.size,) * 2, mode="bicubic", antialias=True)
+        found += clip.embed_image(small.clamp(0, 1)) @ text / len(views)
+    return found
 
 
 def tokens(

@@ -28,6 +28,13 @@ class SampleSettings(Settings):
     guidance: float = option(
         6.0, help="how strongly prompt or class pull; 1 for not more than the transformer itself does", ge=0, le=50
     )
+    grids: int = option(
+        1,
+        help="how many are drawn at a time; above 1 the CLIP keeps the one that fits the prompt best",
+        ge=1,
+        le=64,
+        live=False,
+    )
     stride: int = option(
         1,
         help="codes for which the window stands still; 1 is exact, more is faster and not exact",
