@@ -242,6 +242,31 @@ def test_a_turn_is_no_jump(octaves: Make, tmp_path: Path) -> None:
     assert steps.max() < 2 * steps.median()
 
 
+def test_a_turn_shows_no_outlines_of_what_is_to_come(octaves: Make, tmp_path: Path) -> None:
+    job = run(octaves(tmp_path, size=(64, 64), iterations=1, frames=24, zoom="1.1", crossfade=12))
+    job.rewind(10)
+    run(job)
+    middle = (..., slice(28, 36), slice(28, 36))
+
+    def contrast(inner: Tensor, turn: oz.Turn) -> float:
+        job.painted[0], job.turn, job._settled = inner.expand(1, 3, 64, 64), turn, []
+        return float(job.view(14)[middle].std())
+
+    plain, stripes = torch.zeros(64, 64), torch.arange(64) // 4 % 2 * 2.0 - 1
+    turn, none = job.turn, oz.Turn(0, 1)
+    assert turn == oz.Turn(14, 1) and contrast(plain, none) < 0.01
+    media.to_picture(job.view(13)).save(tmp_path / "frames" / "frame-00013.png")
+    assert contrast(stripes, turn) < 0.05 * contrast(stripes, none)
+
+
+def test_what_is_not_begun_is_not_shown(octaves: Make, tmp_path: Path) -> None:
+    job = run(octaves(tmp_path, frames=12))
+    job.rewind(8)
+    assert job.preview().tobytes() == shots(tmp_path)[-1]
+    job.step()
+    assert job.preview().tobytes() != shots(tmp_path)[-1]
+
+
 def test_another_path_killed_anywhere_is_gone_on_with(octaves: Make, tmp_path: Path) -> None:
     fields = {"frames": 10, "zoom": "1.4", "crossfade": 2}
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, sync_playwright
 
+from vqtools.animation.project import Project
 from vqtools.media import read_record
 
 pytestmark = pytest.mark.browser
@@ -69,7 +70,7 @@ class Lab:
         return self.panel.get_by_role("button", name=text, exact=True)
 
     def status(self) -> str:
-        return self.panel.locator(".vqtools-status").inner_text()
+        return self.panel.locator(".vqtools-status").first.inner_text()  # an animation's curves have one, too
 
     def says(self, text: str) -> None:
         until(lambda: text in self.status(), f"{text!r} in the status line, which says {self.status()!r}")
@@ -294,6 +295,44 @@ def test_a_curve_is_drawn_by_hand_and_played_on_a_test_card(lab: Lab) -> None:
     until(lambda: dots.count() == 1, "one point again")
     lab.button("Dry run").click()
     until(lambda: lab.panel.locator("video").count() == 1, "the test card's film")
+    assert not lab.errors()
+
+
+@pytest.mark.usefixtures("only_the_panel")
+@pytest.mark.parametrize("lab", ["panel.ipynb"], indirect=True)
+def test_an_octave_zoom_takes_another_path(lab: Lab, folder: Path) -> None:
+    """And waits for its turn where somebody else works in its folder."""
+    lab.run_all()
+    until(lambda: lab.panel.locator("circle.vqtools-dot").count() == 1, "the panel")
+    for name, text in {"prompt": "a red apple", "size": "64", "×": "64", "iterations": "2"}.items():
+        lab.type(name, text)
+    lab.button("Animate").click()
+    lab.says("saved as")
+    video = lab.panel.locator("video")
+    until(lambda: bool(video.count() and video.first.evaluate("one => one.currentTime > 0")), "the film, playing")
+    note, row = (
+        lab.panel.locator(one).bounding_box() for one in (".vqtools-row + .vqtools-note", ".vqtools-row >> nth=1")
+    )
+    assert note is not None and row is not None and abs(note["x"] - row["x"]) < 4
+
+    film = folder / "animations" / "a-red-apple-3"
+    before = [path.read_bytes() for path in sorted((film / "frames").iterdir())]
+    lab.panel.locator(".vqtools-row input").first.fill("20")
+    lab.page.keyboard.press("Tab")
+    lab.button("Throw away").click()
+    lab.says("16 frames are left; 1 of 3 pictures will be painted anew")
+    lab.type("prompt", "the blue sea")
+    with Project.open(film).alone():
+        lab.button("Resume").click()
+        lab.says("is in the hands of another run")
+        command = [sys.executable, "-m", "vqtools", "animate", "--resume", str(film)]
+        second = subprocess.run(command, capture_output=True, text=True)
+        assert second.returncode == 2 and second.stderr.count("\n") == 1 and "another run" in second.stderr
+    lab.button("Resume").click()
+    lab.says("saved as")
+    after = [path.read_bytes() for path in sorted((film / "frames").iterdir())]
+    assert after[:16] == before[:16] and all(a != b for a, b in zip(after[16:], before[16:], strict=True))
+    assert read_record(film / "frames" / "frame-00035.png")["settings"]["prompt"] == "the blue sea"
     assert not lab.errors()
 
 

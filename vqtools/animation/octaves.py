@@ -376,10 +376,14 @@ class OctaveZoom:
         self._job = self._new()
 
     def preview(self) -> Image.Image:
-        """The picture under way, or the newest frame."""
-        if self._job is not None:
+        """The picture under way, or the newest frame; of a picture that is not begun, what was there before it."""
+        if self._job is None:
+            return media.to_picture(self.view(max(0, self.frames - 1)))
+        if self._job.position or not self.painted:
             return self._job.preview()
-        return media.to_picture(self.view(max(0, self.frames - 1)))
+        if self.frames:
+            return media.load_picture(self._frame(self.frames - 1))
+        return media.to_picture(self.pictures[-1])
 
     def view(self, frame: int) -> Tensor:
         """A frame (1, 3, H, W) in [-1, 1], once all pictures are painted."""
@@ -399,8 +403,12 @@ class OctaveZoom:
         if not 0 < self.turn.frame <= frame or passed >= 1:
             return seen
         last = self.turn.frame - 1  # of those that stayed
+        zoom, before = 2 ** (self.levels[last] - self.levels[frame]), view(self._settled, self.levels[last])
         kept = media.to_tensor(media.load_picture(self._frame(last)))
-        lack = zoomed(kept - view(self._settled, self.levels[last]), 2 ** (self.levels[last] - self.levels[frame]), 2)
+        lack = zoomed(kept - before, zoom, 2)
+        if zoom > 1:  # what is finer than the last frame could show is another picture's where much is lacking
+            other = F.max_pool2d(lack.abs().amax(1, keepdim=True), 3, 1, 1).clamp(max=1)
+            lack = lack - other * (seen - zoomed(before, zoom))
         return (seen + (1 - passed * passed * (3 - 2 * passed)) * lack).clamp(-1, 1)
 
     def _level(self, frame: int) -> float:
