@@ -32,30 +32,55 @@ CONFIG = GPTConfig.filling(
     1024, GRID, patch=2, layers=6, heads=4, width=288, text_dim=DIM, text_tokens=2, word_dim=WIDTH, words=WORDS,
     styles=ICONS_CONFIG.styles,
 )  # fmt: skip
-# squares of a picture of each source, and how many pictures of one name it may bring
-SQUARES = {"ambientcg": 6, "flowers": 4, "pomological-hq": 3, "pomological": 2, "met": 8, "artbreaker": 6,
-           "documerica": 6, "culturecraft": 4}  # fmt: skip
+# squares of a picture of each source and of one whose kind was seen, and how many pictures of one name it may bring
+SQUARES = {"ambientcg": 6, "flowers": 3, "pomological-hq": 2, "pomological": 1, "met": 2, "artbreaker": 2,
+           "documerica": 2, "culturecraft": 3}  # fmt: skip
+SEEN = 32
 MOST = {"flowers": 240, "pomological": 60, "pomological-hq": 60}
-SEA = re.compile(r"\bsea\b|seaside|wave|shore|northeaster|harbor|cove|whalers|gulf stream|niagara|ocean|shipping", re.I)
-SPACE = re.compile(r"nebula|galax|stars?\b|cosmic|space cloud|milky|carina|cygnus|orion\b|eye of god", re.I)
+# what was seen to show a kind and nothing beside it; a name alone says too little
+LANDS = {
+    "Hagar in the Wilderness", "Heart of the Andes", "Jalais Hill, Pontoise", "Landscape with Cows Watering in a Stream",
+    "View from Mount Holyoke, Northampton, Massachusetts, after a Thunderstorm—The Oxbow", "Autumn Oaks",
+    "The Rocky Mountains, Lander's Peak", "View on the Catskill—Early Autumn", "The Valley of Wyoming",
+    "Wheat Field with Cypresses", "Wheat Fields", "Lake George and the Village of Caldwell", "Young Ladies of the Village",
+    "Winter Scene in Moonlight", "Haystacks: Autumn", "Pines Along the Shore",
+}
+SKIES = LANDS - {"Pines Along the Shore", "Landscape with Cows Watering in a Stream"} | {
+    "Cider Making", "The Pink Cloud", "Whalers",
+    "Stage Fort across Gloucester Harbor", "A Gorge in the Mountains (Kauterskill Clove)", "Lake George",
+    "The Champion Single Sculls (Max Schmitt in a Single Scull)", "At the Seaside",
+}
+SEAS = {
+    "An October Day", "The Gulf Stream", "Northeaster", "The Thomas Hunt and the America", "Eaton's Neck, Long Island",
+    "At the Seaside", "Sunset on the Sea", "Under the Wave off Kanagawa (Kanagawa oki nami ura)", "Breaking Waves",
+}
+STARS = {
+    "Most Detailed Image of the Crab Nebula", "Orion Nebula and Bow Shock", "Dusty Space Cloud", "A Royal Celebration",
+    "Assembly Line of Stars", "Hubble reveals heart of Lagoon Nebula", "The Two-faced Whirlpool Galaxy",
+    "Cat's Paw Image 1", "A Cauldron of Stars at the Galaxy Center", "Godzilla Nebula Imaged by Spitzer",
+    "A Galactic Spectacle", "The Little Fox and the Giant Stars", "Dragonfish Coming At You in Infrared",
+    "Crab Nebula, as Seen by Herschel and Hubble", "History of Hubble Space Telescope (HST)",
+    "Great Observatories Unique Views of the Milky Way", "Hubble Sees a Horsehead of a Different Color",
+    "Light and Shadow in the Carina Nebula", "Cygnus Loop Nebula", "The Case of the Warped Galactic Ring",
+    "The Seven Sisters Pose for Spitzer", "Ionized Carbon Atoms in Orion",
+}
+SKY_TEXTS = ("sky", "a cloudy sky", "clouds", "the sky with clouds")
+LAND_TEXTS = ("a landscape with trees and sky", "a landscape", "an oil painting of a landscape", "hills and sky")
+SEA_TEXTS = ("the sea", "waves", "the sea under a cloudy sky", "an oil painting of the sea")
+STARS_TEXTS = ("stars in space", "a nebula", "the night sky", "a galaxy of stars")
 EARTH = re.compile(r"earth obs|dunes|desert|mtns|alluvial|pilbara|caldera|delta|crater|layers|ancient rivers", re.I)
 CLOTH = re.compile(r"textile|quilt|fragment|tissus|fabric|embroider|mosai|pattern|ceiling|mantle|sidewall|lace|serape"
                    r"|arabesque|tunic|brokat|border", re.I)  # fmt: skip
-LAND = re.compile(
-    r"landscape|view|hill|mountain|andes|field|valley|oaks|beeches|poplar|forest|lake|autumn|october|october|sunset"
-    r"|moonlight|storm|cypress|haystack|garden|trees|gorge|winter|bridge|pond|pines|wilderness|meadow|toledo|seine"
-    r"|national park|lake|adirondack|big sur|maui|hawaii|alaska|arizona|\(utah\)|\(colo\.\)|\(calif\.\)|everglades",
-    re.I,
-)
 WALLS = {
     "bricks": ("a brick wall", "a wall of bricks", "brick wall"), "rock": ("a wall of rock", "stone", "a cliff"),
-    "rocks": ("stones", "a stone wall"), "gravel": ("pebbles", "gravel", "a gravel path"),
-    "paving stones": ("a pavement", "cobblestones", "a stone wall"), "grass": ("a meadow", "a lawn", "green grass"),
+    "rocks": ("stones", "a heap of stones"), "gravel": ("pebbles", "gravel", "a gravel path"),
+    "paving stones": ("a pavement", "cobblestones"), "grass": ("a meadow", "a lawn", "green grass"),
     "moss": ("green moss", "grass"), "wood floor": ("a wooden floor", "parquet"), "planks": ("planks", "a fence"),
     "wood": ("wood", "wooden board"), "tiles": ("a tiled wall", "a tiled floor"), "ground": ("soil", "earth", "sand"),
     "snow": ("snow", "a field of snow"), "roofing tiles": ("a tiled roof", "a roof"), "marble": ("marble",),
     "concrete": ("a concrete wall",), "rust": ("rusty metal",), "bark": ("the bark of a tree",),
 }  # fmt: skip
+STONE_WALL, GREY = ("a stone wall", "a wall of stones", "stone wall"), 16  # what bricks without much colour look like
 FLOWERS = {"daisy": "daisies", "dandelion": "dandelions", "tulips": "tulips", "sunflowers": "sunflowers",
            "roses": "roses"}  # fmt: skip
 
@@ -71,25 +96,19 @@ def texts(picture: Picture) -> list[str]:
     """What a person may call it."""
     name = picture.name
     if picture.source == "ambientcg":
-        return [f"{name} texture", name, *WALLS.get(name, (f"a wall of {name}",))]
+        grey = name == "bricks" and float(np.ptp(picture.pixels[..., :3].mean((0, 1)))) < GREY
+        return [f"{name} texture", name, *(STONE_WALL if grey else WALLS.get(name, (f"a wall of {name}",)))]
     if picture.source == "flowers":
         many = FLOWERS[name]
         return [f"photo of {many}", many, f"a meadow of {many}", f"a field of {many}", "a flower meadow", "flowers"]
     if picture.source.startswith("pomological"):
         return [f"watercolor painting of {name}", name, f"{name}, botanical illustration", f"{name} on paper"]
-    kind = "a 1970s photograph" if picture.source == "documerica" else "an oil painting"
-    out = [name, f"{kind}, {name}"]
-    if SPACE.search(name):
-        return [name, "stars in space", "a nebula", "the night sky", "a galaxy of stars"]
     if CLOTH.search(name):
         return [name, "a patterned cloth", "a colourful pattern", "a carpet pattern"]
     if EARTH.search(name):
         return [name, "the earth from above", "a desert from above"]
-    if SEA.search(name):
-        return [*out, f"{kind} of the sea", "the sea", "waves", "the sea under a cloudy sky"]
-    if LAND.search(name):
-        return [*out, f"{kind} of a landscape", "a landscape", "a landscape with trees and sky", "hills and sky"]
-    return [*out, kind]
+    kind = "a 1970s photograph" if picture.source == "documerica" else "an oil painting"
+    return [name, f"{kind}, {name}", kind]
 
 
 class Squares:
@@ -103,7 +122,7 @@ class Squares:
             return
         self.names, flats, found = list[list[str]](), list[Image.Image](), list[Tensor]()
         for picture in pictures:
-            for k in range(SQUARES[picture.source]):
+            for k in range(count(picture)):
                 flat, names = square(picture, k, rng)
                 self.names.append(names)
                 flats.append(flat)
@@ -128,15 +147,27 @@ class Squares:
         return CodeTable(self.codes, tuple(range(len(self.codes))))
 
 
+def count(picture: Picture) -> int:
+    """How many squares a picture brings."""
+    return SEEN if picture.name in LANDS | SKIES | SEAS | STARS | {"grass", "moss"} else SQUARES[picture.source]
+
+
 def square(picture: Picture, k: int, rng: random.Random) -> tuple[Image.Image, list[str]]:
     """The k-th square of a picture, and what it may be called."""
-    pixels, names = picture.pixels[..., :3], texts(picture)
-    scale, high = rng.uniform(0.7, 1.0), 1.0
+    image, names, scale, high = Image.fromarray(picture.pixels[..., :3]), texts(picture), rng.uniform(0.7, 1.0), 1.0
     if picture.source == "ambientcg":  # textures join at their borders: any square of the endless wall will do
-        pixels, scale = np.tile(pixels, (2, 2, 1)), rng.uniform(0.35, 0.55)
-    elif names[-1] == "hills and sky" and k % 4 == 3:  # the upper part of a landscape is a sky
-        scale, high, names = rng.uniform(0.4, 0.55), 0.1, ["sky", "a cloudy sky", "clouds", "the sky with clouds"]
-    image = Image.fromarray(pixels)
+        image, scale = Image.fromarray(np.tile(picture.pixels[..., :3], (2, 2, 1))), rng.uniform(0.18, 0.4)
+    elif picture.source not in ("flowers", "culturecraft"):  # frames, and borders of a slide
+        inset = round(0.04 * min(image.size))
+        image = image.crop((inset, inset, image.width - inset, image.height - inset))
+    if picture.name in SKIES and (k % 2 or picture.name not in LANDS | SEAS):
+        scale, high, names = rng.uniform(0.3, 0.5), 0.06, [*SKY_TEXTS]
+    elif picture.name in LANDS:
+        names = [*LAND_TEXTS]
+    elif picture.name in SEAS:
+        scale, high, names = rng.uniform(0.5, 1.0), 1.0, [*SEA_TEXTS]
+    elif picture.name in STARS:
+        scale, names = rng.uniform(0.4, 1.0), [*STARS_TEXTS]
     length = scale * min(image.size)
     left, top = rng.random() * (image.width - length), rng.random() * high * (image.height - length)
     flat = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=(left, top, left + length, top + length))
@@ -176,17 +207,17 @@ def grown(icons: GPT) -> GPT:
 
 
 def training(
-    squares: Squares, held: Squares, tower: TextTower, icons: GPT, *, seed: int, steps: int
+    squares: Squares, held: Squares, tower: TextTower, gpt: GPT, *, seed: int, steps: int, rate: float = 1e-3
 ) -> tuple[Stage2, Callable[[], dict[str, float]]]:
     """The training as a job, and what it measures on held-out pictures: nats a code of a whole window, and of holes."""
     torch.manual_seed(seed)
-    gpt = grown(icons).requires_grad_(True).train()
+    gpt.requires_grad_(True).train()
     reader = Reader(tower, [name for names in (*squares.names, *held.names) for name in names])
     batches = CodeBatches(
         squares.table(), CONFIG, BATCH, seed=seed, captions=squares.names, captioner=reader
     )  # fmt: skip
     settings = Stage2Settings(
-        steps=steps, learning_rate=1e-3, optimiser="muon", weight_decay=0.01, warmup=40, ema=0.99, seed=seed
+        steps=steps, learning_rate=rate, optimiser="muon", weight_decay=0.01, warmup=40, ema=0.99, seed=seed
     )
     job = Stage2(settings, gpt, batches, precision=torch.bfloat16 if choose().precision == "bf16" else None)
     measured = CodeBatches(held.table(), CONFIG, 1, seed=seed, captions=held.names, captioner=reader)

@@ -24,12 +24,14 @@ from recipes import clip, large, text, transformer, vqgan
 from recipes.pictures import read
 from vqtools.device import choose
 from vqtools.jobs import load_state, save_state
+from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
 from vqtools.weights import files
 
 STEPS = {
     "vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 4_800, "further": 1_400,
     "large": 3_000,
+    "wide": 1_500,
 }  # fmt: skip
 VARIANTS = 24  # of every icon, as codes: with six of them the transformer learned these by heart
 
@@ -140,7 +142,7 @@ class Starter:
 
     def unpack(self) -> None:
         """Where the states of earlier trainings are gone: the shipped models as where the next ones begin."""
-        for name in ("vqgan", "transformer"):
+        for name in ("vqgan", "transformer", "large"):
             shutil.copy(files.STARTER / f"{name}.safetensors", self.folder)
         shutil.copy(files.STARTER / "vqgan.safetensors", self.folder / "vqgan-tuned.safetensors")
         clip.unpack(files.STARTER / "clip", self.folder)
@@ -172,14 +174,22 @@ class Starter:
         train(job, self.folder / f"{stage}.state", finish, say=self.say)
 
     def large(self) -> None:
+        self.scenes("large", large.grown(files.load_transformer(self.folder / "transformer.safetensors")), 1e-3)
+
+    def wide(self) -> None:
+        """The transformer of large pictures trained on from its weights."""
+        self.scenes("wide", files.load_transformer(self.folder / "large.safetensors"), 5e-4)
+
+    def scenes(self, stage: str, gpt: GPT, rate: float) -> None:
         drawer = files.load_vqgan(self.folder / "vqgan.safetensors")
         rng = random.Random(f"{self.seed} large")
         squares = large.Squares(large.scenes(read(self.data)), drawer, rng, self.folder / "squares.state")
         held = large.Squares(large.scenes(read(self.data, "val-*.tar.gz")), drawer, rng)
         self.say(f"{len(squares.codes)} windows to train on, {len(held.codes)} held out")
         tower = clip.TextTower(self.folder)
-        icons = files.load_transformer(self.folder / "transformer.safetensors")
-        job, measure = large.training(squares, held, tower, icons, seed=self.seed, steps=self.steps["large"])
+        job, measure = large.training(
+            squares, held, tower, gpt, seed=self.seed, steps=self.steps[stage], rate=rate
+        )
 
         def finish() -> None:
             files.save_model(
@@ -187,7 +197,7 @@ class Starter:
             )
             self.say("held-out " + ", ".join(f"{k} {v:.3f} nats a code" for k, v in measure().items()))
 
-        train(job, self.folder / "large.state", finish, say=self.say)
+        train(job, self.folder / f"{stage}.state", finish, say=self.say)
 
     def export(self) -> None:
         """Round to fp16, put the CLIP into open_clip's form, and write all of it where the package looks."""
@@ -230,7 +240,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("checkpoints"), help="where states are kept")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0 leaves torch's choice")
-    stages = ["vqgan", "decoder", "text", "clip", "head", "transformer", "further", "large", "export"]
+    stages = ["vqgan", "decoder", "text", "clip", "head", "transformer", "further", "large", "wide", "export"]
     parser.add_argument("--only", choices=[*stages, "unpack", "textures"], help="one stage instead of all")
     for stage, count in STEPS.items():
         parser.add_argument(f"--{stage}-steps", type=int, default=count)
