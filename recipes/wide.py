@@ -26,7 +26,7 @@ from vqtools import drawing, media
 from vqtools.sampling.settings import SampleSettings
 from vqtools.workshop_transformer import seam
 
-SIZE = (288, 96)
+SIZE, GRIDS = (288, 96), 8
 KEPT = {"left": (192, 96), "right": (192, 96), "upper": (96, 192), "lower": (96, 192)}
 
 
@@ -42,11 +42,11 @@ def order(round_: int) -> list[int]:
 
 
 def sheet(round_: int) -> Image.Image:
-    """One picture a prompt at ``seed``, numbered from 1, two in a row and twice as large."""
+    """One picture a prompt at ``seed``, the CLIP's choice of eight, numbered from 1, two in a row and twice as large."""
     page = Image.new("RGB", (2 * (2 * SIZE[0] + 8), 4 * (2 * SIZE[1] + 26)), "white")
     draw = ImageDraw.Draw(page)
     for place, index in enumerate(order(round_)):
-        wish = {"transformer": "starter-large", "size": SIZE, "seed": seed(round_, index)}
+        wish = {"transformer": "starter-large", "size": SIZE, "grids": GRIDS, "seed": seed(round_, index)}
         picture = drawing.sample(prompts()[index]["prompt"], **wish)
         x, y = place % 2 * (2 * SIZE[0] + 8) + 4, place // 2 * (2 * SIZE[1] + 26) + 22
         page.paste(picture.resize((2 * SIZE[0], 2 * SIZE[1]), Image.Resampling.LANCZOS), (x, y))
