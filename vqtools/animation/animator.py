@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _ENDLESS = 100_000  # iterations: no frame is a painting's last quarter, in which steps are smaller
 _LONGEST_LOOP = 24  # frames over which the end runs into the beginning
+_EASED = 0.15  # share of the first frame in a loop's last one: the step over the seam is smaller for it
 
 
 class FirstPicture(Protocol):
@@ -317,6 +318,9 @@ class Animator:
             pixels = _as_pixels(mixed)
         if self.settings.clarity:
             pixels = _as_pixels(sharpen(_as_image(pixels), self.settings.clarity, self.settings.seamless))
+        if self.lead and kept == self.settings.frames - 1:
+            first = media.load_picture(self.project.frames / "frame-00000.png")
+            pixels = _as_pixels(torch.lerp(_as_image(pixels), media.to_tensor(first), _EASED))
         self.project.save_frame(kept, _as_picture(pixels), about)
 
     def preview(self) -> Image:
