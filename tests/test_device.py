@@ -107,12 +107,12 @@ def test_exact_undoes_autocast() -> None:
         assert (a @ a).dtype == torch.float32
 
 
-def test_depthwise_convolutions_stay_exact_under_autocast() -> None:
+def test_strided_depthwise_convolutions_stay_exact_under_autocast() -> None:
     machine = device.Machine(torch.device("cpu"), "bf16", 1)
     image = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    depthwise, plain = torch.nn.Conv2d(4, 4, 3, groups=4), torch.nn.Conv2d(4, 4, 3)
-    expected = depthwise(image)
-    with machine.autocast_but_depthwise():
-        assert torch.equal(depthwise(image), expected)
-        assert plain(image).dtype == torch.bfloat16
-        assert depthwise(image.bfloat16()).dtype == torch.float32
+    strided, even = (torch.nn.Conv2d(4, 4, 3, stride, groups=4) for stride in (2, 1))
+    expected = strided(image)
+    with machine.autocast_but_strides():
+        assert torch.equal(strided(image), expected)
+        assert even(image).dtype == torch.nn.Conv2d(4, 4, 3)(image).dtype == torch.bfloat16
+        assert strided(image.bfloat16()).dtype == torch.float32

@@ -384,7 +384,7 @@ class Painter:
     def _clip_precision(self) -> AbstractContextManager[Any]:
         if self.machine.device.type == "cpu" and self.settings.clip_precision == "auto":
             return nullcontext()
-        return self.machine.autocast_but_depthwise()
+        return self.machine.autocast_but_strides()
 
     @property
     def _loss_scale(self) -> float:
