@@ -37,6 +37,7 @@ class Picture:
     source: str
     key: str
     credit: str
+    licence: str
 
 
 def read(folder: Path, pattern: str = "train-*.tar.gz") -> list[Picture]:
@@ -56,7 +57,8 @@ def read(folder: Path, pattern: str = "train-*.tar.gz") -> list[Picture]:
             meta = json.loads(part["json"])
             pixels = np.asarray(Image.open(io.BytesIO(part["webp"])).convert("RGBA"))
             keywords = tuple(w.strip() for w in meta["keywords"].split(",") if w.strip())
-            out.append(Picture(pixels, meta["name"], meta["caption"], keywords, meta["source"], key, meta["credit"]))
+            told = (meta["source"], key, meta["credit"], meta["licence"])
+            out.append(Picture(pixels, meta["name"], meta["caption"], keywords, *told))
     return out
 
 
