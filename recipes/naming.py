@@ -74,7 +74,7 @@ def judge(name: str, entry: dict[str, Any]) -> bool:
 
 
 def count(round_: int, end: str = "") -> str:
-    """A table in markdown of what was seen on a round's sheet, and the count; end: "-unguided" for that sheet."""
+    """A table in markdown of what was seen on a round's sheet, and the count; end: "-half" for that sheet."""
     asked = prompts()
     names = json.loads((FOLDER / f"round-{round_}{end}-names.json").read_text())
     rows, right, combined = [], 0, 0
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--round", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="other than the default")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--unguided", action="store_true", help="count the sheet of before guidance")
+    parser.add_argument("--of", default="", help="count that round's other sheet: unguided, half")
     parser.add_argument("--first", type=Path, help="write the first sixteen prompts' pictures here, in order")
     options = parser.parse_args()
     if options.what == "sheet":
@@ -140,7 +140,7 @@ def main() -> None:
     elif options.what == "prefer":
         print(preferred(options.round))
     else:
-        end = "-unguided" if options.unguided else ""
+        end = f"-{options.of}" if options.of else ""
         table = count(options.round, end)
         (FOLDER / f"round-{options.round}{end}.md").write_text(table)
         print(table.split("\n")[0])
