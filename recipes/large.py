@@ -39,21 +39,22 @@ SEEN = 32
 MOST = {"flowers": 240, "pomological": 60, "pomological-hq": 60}
 # what was seen to show a kind and nothing beside it; a name alone says too little
 LANDS = {
-    "Hagar in the Wilderness", "Heart of the Andes", "Jalais Hill, Pontoise", "Landscape with Cows Watering in a Stream",
+    "Hagar in the Wilderness", "Heart of the Andes", "Jalais Hill, Pontoise",
+    "Landscape with Cows Watering in a Stream",
     "View from Mount Holyoke, Northampton, Massachusetts, after a Thunderstorm—The Oxbow", "Autumn Oaks",
     "The Rocky Mountains, Lander's Peak", "View on the Catskill—Early Autumn", "The Valley of Wyoming",
-    "Wheat Field with Cypresses", "Wheat Fields", "Lake George and the Village of Caldwell", "Young Ladies of the Village",
-    "Winter Scene in Moonlight", "Haystacks: Autumn", "Pines Along the Shore",
-}
+    "Wheat Field with Cypresses", "Wheat Fields", "Lake George and the Village of Caldwell",
+    "Young Ladies of the Village", "Winter Scene in Moonlight", "Haystacks: Autumn", "Pines Along the Shore",
+}  # fmt: skip
 SKIES = LANDS - {"Pines Along the Shore", "Landscape with Cows Watering in a Stream"} | {
     "Cider Making", "The Pink Cloud", "Whalers",
     "Stage Fort across Gloucester Harbor", "A Gorge in the Mountains (Kauterskill Clove)", "Lake George",
     "The Champion Single Sculls (Max Schmitt in a Single Scull)", "At the Seaside",
-}
+}  # fmt: skip
 SEAS = {
     "An October Day", "The Gulf Stream", "Northeaster", "The Thomas Hunt and the America", "Eaton's Neck, Long Island",
     "At the Seaside", "Sunset on the Sea", "Under the Wave off Kanagawa (Kanagawa oki nami ura)", "Breaking Waves",
-}
+}  # fmt: skip
 STARS = {
     "Most Detailed Image of the Crab Nebula", "Orion Nebula and Bow Shock", "Dusty Space Cloud", "A Royal Celebration",
     "Assembly Line of Stars", "Hubble reveals heart of Lagoon Nebula", "The Two-faced Whirlpool Galaxy",
@@ -63,7 +64,7 @@ STARS = {
     "Great Observatories Unique Views of the Milky Way", "Hubble Sees a Horsehead of a Different Color",
     "Light and Shadow in the Carina Nebula", "Cygnus Loop Nebula", "The Case of the Warped Galactic Ring",
     "The Seven Sisters Pose for Spitzer", "Ionized Carbon Atoms in Orion",
-}
+}  # fmt: skip
 SKY_TEXTS = ("sky", "a cloudy sky", "clouds", "the sky with clouds")
 LAND_TEXTS = ("a landscape with trees and sky", "a landscape", "an oil painting of a landscape", "hills and sky")
 SEA_TEXTS = ("the sea", "waves", "the sea under a cloudy sky", "an oil painting of the sea")

@@ -187,9 +187,7 @@ class Starter:
         held = large.Squares(large.scenes(read(self.data, "val-*.tar.gz")), drawer, rng)
         self.say(f"{len(squares.codes)} windows to train on, {len(held.codes)} held out")
         tower = clip.TextTower(self.folder)
-        job, measure = large.training(
-            squares, held, tower, gpt, seed=self.seed, steps=self.steps[stage], rate=rate
-        )
+        job, measure = large.training(squares, held, tower, gpt, seed=self.seed, steps=self.steps[stage], rate=rate)
 
         def finish() -> None:
             files.save_model(

@@ -42,7 +42,7 @@ def order(round_: int) -> list[int]:
 
 
 def sheet(round_: int) -> Image.Image:
-    """One picture a prompt at ``seed``, the CLIP's choice of eight, numbered from 1, two in a row and twice as large."""
+    """One picture a prompt at ``seed``, the CLIP's choice of ``GRIDS``, numbered from 1, twice as large."""
     page = Image.new("RGB", (2 * (2 * SIZE[0] + 8), 4 * (2 * SIZE[1] + 26)), "white")
     draw = ImageDraw.Draw(page)
     for place, index in enumerate(order(round_)):
