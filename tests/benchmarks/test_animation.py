@@ -127,6 +127,16 @@ def test_steadier_than_the_published_loop_and_no_less_sharp(tmp_path: Path, prom
     assert found["octave zoom"][0] <= 0.2 * published[0]
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_loop_steps_no_farther_over_its_seam(tmp_path: Path, seed: int) -> None:
+    wish = {"prompt": "a red apple", "seed": seed, "size": (96, 96), "frames": 24, "iterations": 40, "grids": 8}
+    pictures = [picture.astype(float) for picture in run(job_of(tmp_path, loop=True, **wish))]
+    median = float(np.median([np.abs(a - b).mean() for a, b in pairwise(pictures)]))
+    seam = np.abs(pictures[-1] - pictures[0]).mean()
+    print(f"seed {seed}: {seam:.2f} of 255 over the seam, the median between neighbours {median:.2f}")
+    assert seam <= median
+
+
 def test_300_frames_take_no_more_memory_than_30(tmp_path: Path) -> None:
     program = (
         "import resource, sys; sys.path.insert(0, {tests!r})\n"
