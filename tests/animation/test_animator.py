@@ -188,6 +188,18 @@ def test_a_loop_closes(animator: Make, tmp_path: Path) -> None:
     assert np.abs(pictures[-1] - pictures[0]).mean() <= float(np.median(steps))
 
 
+def test_a_loops_last_frame_leans_towards_its_first(
+    animator: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seams = []
+    for name, share in (("leaning", 0.15), ("plain", 0.0)):
+        monkeypatch.setattr("vqtools.animation.animator._EASED", share)
+        run(animator(tmp_path / name, frames=6, loop=True))
+        first, *_, last = (picture.astype(float) for picture in frames(tmp_path / name))
+        seams.append(np.abs(last - first).mean())
+    assert seams[0] == pytest.approx(0.85 * seams[1], rel=0.05)
+
+
 def test_a_tile_in_motion_stays_a_tile(animator: Make, tmp_path: Path) -> None:
     """What leaves on one side comes in on the other, and the seam is no more of an edge than any other column."""
     run(animator(tmp_path, seamless=True, motion="drift", frames=6, frame_learning_rate=1.0))
