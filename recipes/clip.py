@@ -139,7 +139,7 @@ def textures(tower: PictureTower, text: TextTower, vqgan: VQGAN, names: list[str
     for start in range(0, len(names), 8):
         meant = text(names[start : start + 8])
         codes = torch.randint(vqgan.config.codebook_size, (len(meant), 12, 12), generator=generator)
-        z = vqgan.latents_of(codes).clone().requires_grad_(True)
+        z = vqgan.codes_to_latents(codes).clone().requires_grad_(True)
         adam = torch.optim.Adam([z], lr=0.15)
         for _ in range(40):
             image = vqgan.decode_latents(z + (vqgan.quantize(z.detach()).latents - z.detach())).clamp(-1, 1)

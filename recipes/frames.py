@@ -42,15 +42,16 @@ def plan(round_: int) -> list[list[tuple[int, bool]]]:
 
 
 def last_frame(prompt: str, seed_: int, ours: bool) -> Image.Image:
-    from vqtools import filming, media
+    from vqtools import media
     from vqtools.animation.project import Project
     from vqtools.animation.settings import AnimateSettings
+    from vqtools.filming import create_animation
 
     settings = AnimateSettings.parse({"prompt": prompt, "seed": seed_, **WISH, **({} if ours else PUBLISHED)})
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Path(folder) / "zoom", {"settings": settings.model_dump(mode="json")})
         project.save()
-        job = filming.animation(settings, project)
+        job = create_animation(settings, project)
         while job.position < job.total:
             job.step()
         return media.load_picture(max(project.frames.glob("*.png")))

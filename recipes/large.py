@@ -19,16 +19,16 @@ from recipes.clip import TextTower
 from recipes.pictures import Picture, by_source, to_tensor
 from recipes.text import DIM, WIDTH
 from recipes.transformer import CONFIG as ICONS_CONFIG
-from vqtools.device import choose
+from vqtools.device import choose_machine
 from vqtools.jobs import load_state, save_state
-from vqtools.models.gpt import GPT, Caption, GPTConfig
+from vqtools.models.gpt import GPT, CaptionEmbedding, GPTConfig
 from vqtools.models.vqgan import VQGAN
 from vqtools.training.codes import CodeBatches, CodeTable
-from vqtools.training.settings import Stage2Settings
-from vqtools.training.stage2 import Stage2
+from vqtools.training.settings import TransformerStageSettings
+from vqtools.training.stage2 import TransformerStage
 
 SIDE, GRID, BATCH, WORDS = 96, 12, 32, 12
-CONFIG = GPTConfig.filling(
+CONFIG = GPTConfig.for_infilling(
     1024, GRID, patch=2, layers=6, heads=4, width=288, text_dim=DIM, text_tokens=2, word_dim=WIDTH, words=WORDS,
     styles=ICONS_CONFIG.styles,
 )  # fmt: skip
@@ -140,7 +140,7 @@ class Squares:
     @torch.no_grad()
     def encode(vqgan: VQGAN, flats: list[Image.Image]) -> Tensor:
         images = to_tensor(flats).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=choose().precision == "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=choose_machine().precision == "bf16"):
             latents = vqgan.encode_latents(images)
         return vqgan.quantize(latents.float()).codes.to(torch.int32)
 
@@ -186,9 +186,9 @@ class Reader:
             self.text = torch.cat([tower(part) for part in parts])
             self.words = torch.cat([tower.words(part, WORDS) for part in parts])
 
-    def __call__(self, texts: Sequence[str]) -> Caption:
+    def __call__(self, texts: Sequence[str]) -> CaptionEmbedding:
         rows = [self.number[text] for text in texts]
-        return Caption(self.text[rows], self.words[rows], torch.zeros(len(rows), dtype=torch.int64))
+        return CaptionEmbedding(self.text[rows], self.words[rows], torch.zeros(len(rows), dtype=torch.int64))
 
 
 def grown(icons: GPT) -> GPT:
@@ -209,7 +209,7 @@ def grown(icons: GPT) -> GPT:
 
 def training(
     squares: Squares, held: Squares, tower: TextTower, gpt: GPT, *, seed: int, steps: int, rate: float = 1e-3
-) -> tuple[Stage2, Callable[[], dict[str, float]]]:
+) -> tuple[TransformerStage, Callable[[], dict[str, float]]]:
     """The training as a job, and what it measures on held-out pictures: nats a code of a whole window, and of holes."""
     torch.manual_seed(seed)
     gpt.requires_grad_(True).train()
@@ -217,10 +217,12 @@ def training(
     batches = CodeBatches(
         squares.table(), CONFIG, BATCH, seed=seed, captions=squares.names, captioner=reader
     )  # fmt: skip
-    settings = Stage2Settings(
+    settings = TransformerStageSettings(
         steps=steps, learning_rate=rate, optimiser="muon", weight_decay=0.01, warmup=40, ema=0.99, seed=seed
     )
-    job = Stage2(settings, gpt, batches, precision=torch.bfloat16 if choose().precision == "bf16" else None)
+    job = TransformerStage(
+        settings, gpt, batches, precision=torch.bfloat16 if choose_machine().precision == "bf16" else None
+    )
     measured = CodeBatches(held.table(), CONFIG, 1, seed=seed, captions=held.names, captioner=reader)
 
     def measure() -> dict[str, float]:

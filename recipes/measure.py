@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from recipes.pictures import ICONS, Picture, composite, ground, read, square, to_tensor
-from vqtools.models.quantizers import perplexity
-from vqtools.studio import load_clip, load_vqgan
+from vqtools.models.quantizers import codebook_usage
+from vqtools.networks import load_clip, load_vqgan
 
 
 @torch.no_grad()
@@ -27,7 +27,7 @@ def reconstruction(pictures: list[Picture], side: int, seed: int = 0) -> dict[st
         error = (vqgan.decode(codes).clamp(-1, 1) - images).div(2).square().mean((1, 2, 3))
         decibels.append(-10 * error.log10())
         used.append(codes.flatten())
-    share, spread = perplexity(torch.cat(used), vqgan.config.codebook_size)
+    share, spread = codebook_usage(torch.cat(used), vqgan.config.codebook_size)
     return {"psnr": float(torch.cat(decibels).mean()), "codes used": share, "perplexity": spread}
 
 

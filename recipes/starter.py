@@ -22,11 +22,12 @@ from torch import Tensor
 
 from recipes import clip, large, text, transformer, vqgan
 from recipes.pictures import read
-from vqtools.device import choose
+from vqtools.device import choose_machine
 from vqtools.jobs import load_state, save_state
 from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
 from vqtools.weights import files
+from vqtools.weights.files import file_sha256, quantize_int8, read_transformer, read_vqgan
 
 STEPS = {
     "vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 4_800, "further": 1_400,
@@ -80,7 +81,7 @@ class Starter:
         print(f"[{(time.monotonic() - self.began) / 60:6.1f} min] {line}", flush=True)
 
     def vqgan(self) -> None:
-        precision = torch.bfloat16 if choose().precision == "bf16" else None
+        precision = torch.bfloat16 if choose_machine().precision == "bf16" else None
         job = vqgan.training(self.data, self.seed, self.steps["vqgan"], precision)
 
         def finish() -> None:
@@ -91,8 +92,8 @@ class Starter:
         train(job, self.folder / "vqgan.state", finish, say=self.say)
 
     def decoder(self) -> None:
-        precision = torch.bfloat16 if choose().precision == "bf16" else None
-        drawer = files.load_vqgan(self.folder / "vqgan.safetensors").requires_grad_(True)
+        precision = torch.bfloat16 if choose_machine().precision == "bf16" else None
+        drawer = read_vqgan(self.folder / "vqgan.safetensors").requires_grad_(True)
         job = vqgan.decoder_training(self.data, drawer, self.seed, self.steps["decoder"], precision)
 
         def finish() -> None:
@@ -133,7 +134,7 @@ class Starter:
         """Textures that fool the CLIP, for the judge on trial."""
         text, tower = clip.TextTower(self.folder), clip.PictureTower().eval()
         tower.load_state_dict(load_file(self.folder / "clip-steadied.safetensors"))
-        drawer = files.load_vqgan(self.folder / "vqgan-tuned.safetensors")
+        drawer = read_vqgan(self.folder / "vqgan-tuned.safetensors")
         names = sorted({p.name for p in transformer.things(read(self.data)) if transformer.common(p)})
         chosen = random.Random(f"{self.seed} textures").sample(names, min(400, len(names)))
         made = clip.textures(tower, text, drawer, chosen, self.seed)
@@ -152,11 +153,11 @@ class Starter:
 
     def further(self) -> None:
         """The transformer trained on from its weights, with what people ask for most of the time."""
-        weights = files.load_transformer(self.folder / "transformer.safetensors").state_dict()
+        weights = read_transformer(self.folder / "transformer.safetensors").state_dict()
         self.icons("further", weights)
 
     def icons(self, stage: str, begin: dict[str, Tensor] | None = None) -> None:
-        drawer = files.load_vqgan(self.folder / "vqgan.safetensors")
+        drawer = read_vqgan(self.folder / "vqgan.safetensors")
         things = transformer.things(read(self.data))
         codes = transformer.Codes(things, drawer, VARIANTS, self.seed, self.folder / "codes.state")
         held = [p for p in read(self.data, "val-*.tar.gz") if p.source in transformer.ICONS]
@@ -174,14 +175,14 @@ class Starter:
         train(job, self.folder / f"{stage}.state", finish, say=self.say)
 
     def large(self) -> None:
-        self.scenes("large", large.grown(files.load_transformer(self.folder / "transformer.safetensors")), 1e-3)
+        self.scenes("large", large.grown(read_transformer(self.folder / "transformer.safetensors")), 1e-3)
 
     def wide(self) -> None:
         """The transformer of large pictures trained on from its weights."""
-        self.scenes("wide", files.load_transformer(self.folder / "large.safetensors"), 5e-4)
+        self.scenes("wide", read_transformer(self.folder / "large.safetensors"), 5e-4)
 
     def scenes(self, stage: str, gpt: GPT, rate: float) -> None:
-        drawer = files.load_vqgan(self.folder / "vqgan.safetensors")
+        drawer = read_vqgan(self.folder / "vqgan.safetensors")
         rng = random.Random(f"{self.seed} large")
         squares = large.Squares(large.scenes(read(self.data)), drawer, rng, self.folder / "squares.state")
         held = large.Squares(large.scenes(read(self.data, "val-*.tar.gz")), drawer, rng)
@@ -202,7 +203,7 @@ class Starter:
         out = files.STARTER
         out.mkdir(parents=True, exist_ok=True)
         about = {"made by": "python -m recipes.starter", "seed": self.seed, "steps": self.steps}
-        drawer: VQGAN = files.load_vqgan(self.folder / "vqgan-tuned.safetensors")
+        drawer: VQGAN = read_vqgan(self.folder / "vqgan-tuned.safetensors")
         config = drawer.config.to_dict()
         drawn = half(drawer.state_dict())
         if not same(out / "vqgan.safetensors", drawn):  # a new header alone would be a new file in the history
@@ -212,20 +213,20 @@ class Starter:
             files.save_model(out / "perceptual.safetensors", "perceptual", {}, features)
         clip.export(self.folder, out / "clip")
         shutil.copy(self.folder / "tokenizer.json", out / "clip" / "tokenizer.json")
-        gpt = files.load_transformer(self.folder / "transformer.safetensors")
+        gpt = read_transformer(self.folder / "transformer.safetensors")
         styles = tuple("" if style in transformer.UNDRAWN else style for style in gpt.config.styles)
         gpt.config = replace(gpt.config, styles=styles)
-        about |= {"vqgan": files.sha256(out / "vqgan.safetensors"), "clip": files.sha256(out / "clip")}
+        about |= {"vqgan": file_sha256(out / "vqgan.safetensors"), "clip": file_sha256(out / "clip")}
         files.save_model(
             out / "transformer.safetensors",
             "transformer",
             gpt.config.to_dict(),
-            files.compact(gpt.state_dict()),
+            quantize_int8(gpt.state_dict()),
             **about,
         )
         if (scenes := self.folder / "large.safetensors").exists():
-            gpt = files.load_transformer(scenes)
-            tensors = files.compact(gpt.state_dict())
+            gpt = read_transformer(scenes)
+            tensors = quantize_int8(gpt.state_dict())
             files.save_model(out / "large.safetensors", "transformer", gpt.config.to_dict(), tensors, **about)
         total = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
         self.say(f"exported {json.dumps({f.name: f.stat().st_size for f in sorted(out.rglob('*.safetensors'))})}")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from recipes.clip import TextTower
 from recipes.pictures import ICONS, STYLES, Picture, composite, dominant, ground, square, to_tensor, turn_hue
 from recipes.text import DIM, WIDTH, article
-from vqtools.device import choose
+from vqtools.device import choose_machine
 from vqtools.jobs import load_state, save_state
-from vqtools.models.gpt import GPT, Caption, GPTConfig
+from vqtools.models.gpt import GPT, CaptionEmbedding, GPTConfig
 from vqtools.models.vqgan import VQGAN
 
 SIDE, GRID, BATCH, WORDS = 96, 12, 64, 12
@@ -122,7 +122,7 @@ class Codes:
     @torch.no_grad()
     def encode(vqgan: VQGAN, flats: list[Any]) -> Tensor:
         images = to_tensor(flats).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=choose().precision == "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=choose_machine().precision == "bf16"):
             latents = vqgan.encode_latents(images)
         return vqgan.quantize(latents.float()).codes.flatten(1).to(torch.int16)
 
@@ -164,7 +164,7 @@ class TransformerTraining:
         most = 0.25 * left if self.further else 1.0
         return min(most, (self.position + 1) / 200, max(0.02, left))
 
-    def batch(self) -> tuple[Tensor, Caption, Tensor]:
+    def batch(self) -> tuple[Tensor, CaptionEmbedding, Tensor]:
         rng = random.Random(f"{self.seed} transformer {self.position}")
         rows = rng.choices(range(len(self.codes.rows)), cum_weights=self.often, k=BATCH)
         texts = [self.codes.caption(r, rng) for r in rows]
@@ -174,7 +174,7 @@ class TransformerTraining:
         whole = torch.tensor([rng.random() < 0.1 for _ in rows])  # no caption at all
         # either of the two ways to read a caption must do alone
         words = words * torch.tensor([rng.random() >= 0.1 for _ in rows])[:, None, None]
-        return self.codes.codes[rows].long(), Caption(self.text(texts), words, style), whole
+        return self.codes.codes[rows].long(), CaptionEmbedding(self.text(texts), words, style), whole
 
     def step(self) -> dict[str, float]:
         codes, caption, dropped = self.batch()
@@ -205,7 +205,7 @@ class TransformerTraining:
             rows = list(range(start, min(start + 64, len(codes.rows))))
             texts = [codes.caption(r, rng) for r in rows]
             styles = torch.zeros(len(rows), dtype=torch.int64)
-            caption = Caption(self.text(texts), self.text.words(texts, WORDS), styles)
+            caption = CaptionEmbedding(self.text(texts), self.text.words(texts, WORDS), styles)
             target = codes.codes[rows].long()
             logits = self.averaged(target[:, :-1], self.averaged.prefix(caption))[:, CONFIG.prefix - 1 :]
             out.append(float(F.cross_entropy(logits.flatten(0, 1), target.flatten())) * len(rows))

@@ -16,7 +16,8 @@ from recipes.pictures import Picture, by_source, composite, ground, read, square
 from vqtools.models.discriminator import PatchDiscriminator
 from vqtools.models.perceptual import PerceptualDistance
 from vqtools.models.vqgan import VQGAN, VQGANConfig
-from vqtools.training.stage1 import Stage1, Stage1Settings
+from vqtools.training.settings import VQGANStageSettings
+from vqtools.training.stage1 import VQGANStage
 
 SIDE, BATCH = 96, 24
 CONFIG = VQGANConfig(
@@ -83,24 +84,24 @@ class DecoderBatches(Batches):
         return to_tensor(out).contiguous(memory_format=torch.channels_last)
 
 
-def decoder_training(data: Path, vqgan: VQGAN, seed: int, steps: int, precision: torch.dtype | None) -> Stage1:
+def decoder_training(data: Path, vqgan: VQGAN, seed: int, steps: int, precision: torch.dtype | None) -> VQGANStage:
     """A second training of the decoder alone, by the pixels more than before; every picture keeps its codes."""
     torch.manual_seed(seed)
-    settings = Stage1Settings(
+    settings = VQGANStageSettings(
         steps=steps, decoder_only=True, learning_rate=3e-4, warmup=50, disc_weight=0, squared_weight=5.0,
         perceptual_weight=0.2, ema=0.99, seed=seed,
     )  # fmt: skip
     discriminator = PatchDiscriminator(32, layers=2, norm="group")
     batches = DecoderBatches(read(data), seed)
-    return Stage1(settings, vqgan, discriminator, perceptual(), batches, precision=precision)
+    return VQGANStage(settings, vqgan, discriminator, perceptual(), batches, precision=precision)
 
 
-def training(data: Path, seed: int, steps: int, precision: torch.dtype | None) -> Stage1:
+def training(data: Path, seed: int, steps: int, precision: torch.dtype | None) -> VQGANStage:
     torch.manual_seed(seed)
     start = round(0.55 * steps)
-    settings = Stage1Settings(
+    settings = VQGANStageSettings(
         steps=steps, disc_start=start, disc_ramp=max(1, steps // 10), disc_weight=0.1, perceptual_weight=0.3, seed=seed
     )
     discriminator = PatchDiscriminator(32, layers=2, norm="group")
     batches = Batches(read(data), seed)
-    return Stage1(settings, VQGAN(CONFIG), discriminator, perceptual(), batches, precision=precision)
+    return VQGANStage(settings, VQGAN(CONFIG), discriminator, perceptual(), batches, precision=precision)

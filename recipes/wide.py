@@ -23,8 +23,10 @@ from recipes.large import scenes
 from recipes.naming import FOLDER, said, seed
 from recipes.pictures import read
 from vqtools import drawing, media
+from vqtools.drawing import SampleJob, create_sample_job
+from vqtools.media import resize_and_crop
 from vqtools.sampling.settings import SampleSettings
-from vqtools.workshop_transformer import seam
+from vqtools.workshop_transformer import seam_contrast
 
 SIZE, GRIDS = (288, 96), 8
 KEPT = {"left": (192, 96), "right": (192, 96), "upper": (96, 192), "lower": (96, 192)}
@@ -66,10 +68,10 @@ def count(round_: int) -> str:
     return f"Round {round_}: **{right} of {len(prompts())}** named, a seam in {seams}.\n\n" + "\n".join(rows) + "\n"
 
 
-def completed(path: Path, keep: str) -> tuple[Tensor, drawing.Drawing]:
+def completed(path: Path, keep: str) -> tuple[Tensor, SampleJob]:
     """The codes (1, h, w) of a picture of which half is drawn anew, and the drawing."""
     wish = {"transformer": "starter-large", "size": KEPT[keep], "complete": str(path), "keep": keep, "seed": 1}
-    job = drawing.drawing(SampleSettings.parse(wish))
+    job = create_sample_job(SampleSettings.parse(wish))
     while job.position < job.total:
         job.step()
     return job.codes, job
@@ -87,9 +89,9 @@ def seams(data: Path, count_: int) -> None:
             Image.fromarray(picture.pixels[..., :3]).save(path)
             for keep, size in KEPT.items():
                 drawn, job = completed(path, keep)
-                whole = job.vqgan.encode(media.to_tensor(media.fit(media.load_picture(path), size)))
+                whole = job.vqgan.encode(media.to_tensor(resize_and_crop(media.load_picture(path), size)))
                 lying = keep in ("upper", "lower")
-                drawn_, whole_ = (seam(codes, job.vqgan, 12, lying=lying) for codes in (drawn, whole))
+                drawn_, whole_ = (seam_contrast(codes, job.vqgan, 12, lying=lying) for codes in (drawn, whole))
                 steps[keep].append((*drawn_, *whole_))
     for keep, found in steps.items():
         across, others, before, elsewhere = map(sum, zip(*found, strict=True))

@@ -7,16 +7,17 @@ from typing import Any
 
 import torch
 
-from vqtools import media, sharing
+from vqtools import media
 from vqtools.animation.animator import Animator
 from vqtools.animation.project import Project
-from vqtools.device import choose
-from vqtools.painting.easel import Easel
+from vqtools.device import choose_machine
+from vqtools.painting.easel import PaintSession
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings
-from vqtools.sheets import Cell
-from vqtools.training.team import Team
-from vqtools.trainings import team_of
+from vqtools.sharing import distribute_cells, distribute_scenes
+from vqtools.sheets import GridCell
+from vqtools.training.team import Distributed
+from vqtools.trainings import init_distributed
 
 
 def networks(activity: str) -> Any:
@@ -29,7 +30,7 @@ def networks(activity: str) -> Any:
 
 
 def main(folder: Path) -> None:
-    team = team_of(choose("cpu"))
+    team = init_distributed(choose_machine("cpu"))
     made, save = [], media.save_png
 
     def counted(path: Any, *arguments: Any, **options: Any) -> Path:
@@ -46,25 +47,25 @@ def main(folder: Path) -> None:
     team.close()
 
 
-def scenes(folder: Path, team: Team) -> list[Path] | None:
+def scenes(folder: Path, team: Distributed) -> list[Path] | None:
     small = networks("animation")
     settings = small.settings_of(prompt="a red apple ^ a green leaf ^ the sea", frames=8, size=(16, 16), seed=3)
 
     def make(scene: Any, project: Project) -> Animator:
         return Animator(scene, small.First(scene), project, seed=scene.seed)
 
-    return sharing.share_scenes(settings, folder / "film", team, make=make)
+    return distribute_scenes(settings, folder / "film", team, make=make)
 
 
-def cells(folder: Path, team: Team) -> list[Path] | None:
+def cells(folder: Path, team: Distributed) -> list[Path] | None:
     small = networks("painting")
     wish = PaintSettings(prompt="a red apple", size=(16, 16), iterations=2, cutouts=2)
-    asked = [Cell("", str(i), wish.model_copy(update={"seed": i})) for i in range(5)]
+    asked = [GridCell("", str(i), wish.model_copy(update={"seed": i})) for i in range(5)]
 
-    def easel(settings: PaintSettings) -> Easel:
-        return Easel(Painter(settings, small.tiny_vqgan(), [small.TinyCLIP()], machine=small.CPU))
+    def easel(settings: PaintSettings) -> PaintSession:
+        return PaintSession(Painter(settings, small.tiny_vqgan(), [small.TinyCLIP()], machine=small.CPU))
 
-    return sharing.share_cells(asked, folder, "grid", team, easel=easel)
+    return distribute_cells(asked, folder, "grid", team, easel=easel)
 
 
 if __name__ == "__main__":

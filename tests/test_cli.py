@@ -15,8 +15,9 @@ from PIL import Image
 
 from vqtools import cli, media, pages, presets, studio
 from vqtools.device import Machine
+from vqtools.networks import load_transformer, load_vqgan
 from vqtools.painting.settings import PaintSettings
-from vqtools.presets import Speed
+from vqtools.presets import StepTimeModel
 from vqtools.settings import UserError
 
 
@@ -72,7 +73,7 @@ def canvases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Canvas]:
         made.append(Canvas(settings, threads))
         return made[-1]
 
-    monkeypatch.setattr(studio, "painting", painting)
+    monkeypatch.setattr(studio, "create_paint_job", painting)
     monkeypatch.chdir(tmp_path)
     return made
 
@@ -172,8 +173,8 @@ def test_flags_reach_the_settings(canvases: list[Canvas]) -> None:
 
 
 def test_a_preset_sets_steps_and_cutouts_and_flags_win(canvases: list[Canvas], monkeypatch: pytest.MonkeyPatch) -> None:
-    here = Speed(0.0, 1e-6, 0.001, 9, "a machine")
-    monkeypatch.setattr(presets, "trial", lambda settings, machine: here)
+    here = StepTimeModel(0.0, 1e-6, 0.001, 9, "a machine")
+    monkeypatch.setattr(presets, "run_benchmark", lambda settings, machine: here)
     monkeypatch.setenv("VQTOOLS_HOME", str(Path.cwd() / "home"))
     call("paint", "x", "--preset", "draft", "--cutouts", "2")
     assert (canvases[0].settings.iterations, canvases[0].settings.cutouts) == (30, 2)
@@ -255,7 +256,7 @@ def test_notebooks_are_copied_and_never_overwritten(tmp_path: Path, monkeypatch:
     (source / ".ipynb_checkpoints" / "a.ipynb").touch()
     (source / "a.ipynb").write_text("new")
     (source / "b.ipynb").write_text("new")
-    monkeypatch.setattr(pages, "notebooks", lambda: source)
+    monkeypatch.setattr(pages, "notebooks_folder", lambda: source)
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "a.ipynb").write_text("my own")
@@ -306,7 +307,7 @@ def test_weights_converts_what_a_person_has_and_finds_it_by_name(
     assert call("weights", "convert", str(golden / "taming_net2net_class.ckpt"), "--name", "cin") == 0
     shown = capsys.readouterr().out
     assert "transformer cin (from taming Net2NetTransformer)" in shown and "vqgan cin-vqgan" in shown
-    assert studio.load_vqgan("cin-vqgan").f == 2 and studio.load_transformer("cin").config.heads == 4
+    assert load_vqgan("cin-vqgan").f == 2 and load_transformer("cin").config.heads == 4
     assert call("weights") == 0
     assert "cin-vqgan" in capsys.readouterr().out
     for arguments, says in (
@@ -332,7 +333,7 @@ def test_weights_asks_before_what_is_unverified(
     answers: list[bool] = [False, True]
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr("click.confirm", lambda *words, **keywords: answers.pop(0))
-    monkeypatch.setattr("vqtools.weights.fetch.PAUSE", 0.0)
+    monkeypatch.setattr("vqtools.weights.fetch.RETRY_PAUSE", 0.0)
     assert call("weights", "fetch", "odd") == 2 and "was not fetched" in capsys.readouterr().err
     assert call("weights", "fetch", "odd") == 2 and "could not be downloaded" in capsys.readouterr().err
     assert call("weights", "fetch", "starter") == 0 and "is here already" in capsys.readouterr().err

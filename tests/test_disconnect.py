@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from jupyter_client.manager import KernelManager
 
-from vqtools.training.run import Run
+from vqtools.training.run import RunFolder
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = f"""
@@ -54,7 +54,7 @@ def test_a_training_whose_kernel_was_killed_goes_on_in_the_next(
 ) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    run = Run(tmp_path / "mine")
+    run = RunFolder(tmp_path / "mine")
     with kernel(tmp_path) as (manager, client):
         for code in cells():
             client.execute(code)

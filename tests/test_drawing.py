@@ -11,19 +11,31 @@ from torch import Tensor
 
 import vqtools
 from vqtools import cli, drawing, media
+from vqtools.drawing import (
+    UNDRAWN_COLOUR,
+    SampleJob,
+    clip_similarity,
+    create_sample_job,
+    create_score_job,
+    flip_picture,
+    half_mask,
+)
+from vqtools.media import resize_and_crop
 from vqtools.models.gpt import GPT, GPTConfig
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.networks import load_clip
+from vqtools.sampling.score import Scorer
 from vqtools.sampling.settings import SampleSettings, ScoreSettings
 from vqtools.settings import UserError
 from vqtools.weights import files
+from vqtools.weights.files import read_vqgan
 
 PICTURES = sorted((Path(__file__).parent / "pictures").glob("*.webp"))
 SHAPE = {"vocab_size": 13, "layers": 1, "heads": 2, "width": 16, "grid": 4}
 TRANSFORMERS = {
     "plain": GPTConfig(**SHAPE, block_size=17, prefix_codes=1, codes=12),
     "holes": GPTConfig(**SHAPE, block_size=32, prefix_codes=16, codes=12, mask_code=12),
-    "wide": GPTConfig.filling(12, 4, 2, layers=1, heads=2, width=16, text_dim=384, text_tokens=2),
+    "wide": GPTConfig.for_infilling(12, 4, 2, layers=1, heads=2, width=16, text_dim=384, text_tokens=2),
     "classes": GPTConfig(**SHAPE, block_size=17, classes=3, codes=12, class_names=("cat", "dog", "moon")),
     "labels": GPTConfig(**SHAPE, block_size=17, prefix_codes=1, classes=10, codes=12),
     "depth": GPTConfig(**SHAPE, block_size=32, prefix_codes=16, codes=12),
@@ -54,17 +66,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def job(**fields: object) -> drawing.Drawing:
-    return drawing.drawing(SampleSettings.parse({"transformer": "plain", **OWN, **fields}))
+def job(**fields: object) -> SampleJob:
+    return create_sample_job(SampleSettings.parse({"transformer": "plain", **OWN, **fields}))
 
 
-def run(one: drawing.Drawing) -> drawing.Drawing:
+def run(one: SampleJob) -> SampleJob:
     while one.position < one.total:
         one.step()
     return one
 
 
-def upright(one: drawing.Drawing, grid: Tensor) -> Tensor:
+def upright(one: SampleJob, grid: Tensor) -> Tensor:
     """A grid (h, w) of the start as the picture shall be."""
     return grid if one.start is None else grid.flip([axis for axis in (0, 1) if one.start.flipped[axis]])
 
@@ -117,7 +129,7 @@ def test_the_preview_is_grey_where_nothing_is_drawn_and_the_picture_in_the_end()
         one.step()
     shown = one.preview()
     assert shown.size == (40, 24)
-    assert shown.getpixel((39, 23)) == drawing.UNDRAWN and shown.getpixel((0, 23)) == drawing.UNDRAWN
+    assert shown.getpixel((39, 23)) == UNDRAWN_COLOUR and shown.getpixel((0, 23)) == UNDRAWN_COLOUR
     assert run(one).preview().tobytes() == one.picture().tobytes()
 
 
@@ -126,7 +138,7 @@ def test_the_preview_is_grey_where_nothing_is_drawn_and_the_picture_in_the_end()
 def test_a_kept_half_stays_and_the_other_is_drawn(transformer: str, keep: str) -> None:
     one = job(transformer=transformer, complete=str(PICTURES[0]), keep=keep)
     before = upright(one, one.start.codes[0].clone())
-    known = drawing.half(keep, 6, 10)
+    known = half_mask(keep, 6, 10)
     assert torch.equal(upright(one, one.start.known), known)
     if transformer == "plain":  # what is missing comes last: below or to the right
         assert bool(one.start.known[0, 0])
@@ -142,13 +154,13 @@ def test_a_picture_grows_upwards_and_to_the_left_from_what_is_known() -> None:
     one = job(transformer="holes", complete=str(PICTURES[0]), keep="whole", place="bottom", size=(640, 640))
     assert [walk.corner for walk in one.passes] == sorted((walk.corner for walk in one.passes), reverse=True)
     low = job(transformer="holes", complete=str(PICTURES[0]), keep="lower")
-    known = drawing.half("lower", 6, 10)
+    known = half_mask("lower", 6, 10)
     before, seen = low.codes[0][known].clone(), []
     assert [walk.corner for walk in low.passes] == [(1, 0), (0, 0)]
     while low.position < low.total:
         low.step()
         shown = low.preview()
-        seen.append([shown.getpixel((39, y)) != drawing.UNDRAWN for y in (1, 9)])
+        seen.append([shown.getpixel((39, y)) != UNDRAWN_COLOUR for y in (1, 9)])
         assert torch.equal(low.codes[0][known], before)
     assert seen.index([False, True]) > 0 and seen[-1] == [True, True] and [True, False] not in seen
     assert low.preview().tobytes() == low.picture().tobytes()
@@ -157,7 +169,7 @@ def test_a_picture_grows_upwards_and_to_the_left_from_what_is_known() -> None:
 @pytest.mark.parametrize("place", ["center", "left", "right", "top", "bottom"])
 def test_a_picture_grows_beyond_its_borders(place: str, home: Path) -> None:
     small = home / "small.png"
-    media.fit(media.load_picture(PICTURES[0]), (17, 13)).save(small)
+    resize_and_crop(media.load_picture(PICTURES[0]), (17, 13)).save(small)
     one = job(transformer="holes", complete=str(small), keep="whole", place=place)
     known = upright(one, one.start.known)
     assert int(known.sum()) == 4 * 3
@@ -169,7 +181,7 @@ def test_a_picture_grows_beyond_its_borders(place: str, home: Path) -> None:
 
 def test_a_painted_hole_is_drawn_anew_and_seen_from_all_sides(home: Path) -> None:
     picture, mask = home / "picture.png", home / "mask.png"
-    media.fit(media.load_picture(PICTURES[0]), (40, 24)).save(picture)
+    resize_and_crop(media.load_picture(PICTURES[0]), (40, 24)).save(picture)
     hole = Image.new("L", (40, 24))
     hole.paste(255, (17, 9, 22, 11))
     hole.save(mask)
@@ -243,15 +255,15 @@ def test_bad_wishes_name_the_way_out() -> None:
 @pytest.fixture
 def pairs(home: Path) -> dict[Path, Tensor]:
     """A transformer that knows two pairs by heart: of each picture, the codes (4, 4) of its partner."""
-    vqgan = files.load_vqgan(home / "home" / "tiny.safetensors")
+    vqgan = read_vqgan(home / "home" / "tiny.safetensors")
     shown = PICTURES[0], PICTURES[1]
-    images = [media.to_tensor(media.fit(media.load_picture(one), (16, 16))) for one in shown]
+    images = [media.to_tensor(resize_and_crop(media.load_picture(one), (16, 16))) for one in shown]
     read = vqgan.encode(torch.cat(images)).flatten(1)
     partners = torch.randint(12, (2, 16), generator=torch.Generator().manual_seed(1))
     gpt = GPT(TRANSFORMERS["depth"])
     adam = torch.optim.Adam(gpt.parameters(), 0.02)
     for _ in range(80):
-        logits = gpt(partners[:, :-1], gpt.prefix_of_codes(read))[:, 15:]
+        logits = gpt(partners[:, :-1], gpt.embed_prefix_codes(read))[:, 15:]
         adam.zero_grad()
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), partners.flatten()).backward()
         adam.step()
@@ -265,7 +277,10 @@ def test_a_transformer_of_pairs_draws_the_partner_of_the_picture_that_it_is_give
         one = run(job(transformer="pairs", condition=str(shown), temperature=0, size=(16, 16)))
         assert torch.equal(one.codes[0], partner)
         assert one.record()["inputs"]["condition"]
-    small, networks = media.fit(media.load_picture(PICTURES[2]), (16, 16)), {"transformer": "pairs", "vqgan": "tiny"}
+    small, networks = (
+        resize_and_crop(media.load_picture(PICTURES[2]), (16, 16)),
+        {"transformer": "pairs", "vqgan": "tiny"},
+    )
     first, second = (drawing.score(small, **networks, condition=str(shown)).bits for shown in pairs)
     assert first != second
     with pytest.raises(UserError, match="name that picture with condition"):
@@ -277,7 +292,7 @@ def test_the_condition_turns_and_rolls_with_the_picture(pairs: dict[Path, Tensor
     plain = job(transformer="pairs", condition=shown).condition
     given = job(transformer="pairs", condition=shown, complete=shown, keep="right")
     assert given.start.flipped == (False, True)
-    mirrored = media.to_tensor(drawing.turned(media.fit(media.load_picture(shown), (40, 24)), (False, True)))
+    mirrored = media.to_tensor(flip_picture(resize_and_crop(media.load_picture(shown), (40, 24)), (False, True)))
     assert torch.equal(given.condition, given.vqgan.encode(mirrored))
     around = run(job(transformer="pairs", condition=shown, seamless=True))
     assert torch.equal(around.sampler.context.condition[:, :6, :10], plain.roll(-5, 2))
@@ -293,7 +308,7 @@ def test_of_several_grids_the_clip_keeps_the_one_that_fits_best() -> None:
     several = run(job(**wish, grids=4))
     assert torch.equal(several.sampler.codes[:1], run(job(**wish)).codes)  # the first is what it would be alone
     pictures = torch.cat([several._decoded(grid[None]) for grid in several.sampler.codes])
-    liked = drawing.likeness(load_clip("starter"), pictures, "a meadow")
+    liked = clip_similarity(load_clip("starter"), pictures, "a meadow")
     assert int(liked.argmax()) == several.shown != 0
     assert torch.equal(several.codes, several.sampler.codes[several.shown][None])
     assert several.picture().tobytes() == media.to_picture(pictures[several.shown][None]).tobytes()
@@ -318,7 +333,7 @@ def test_the_score_is_the_product_of_what_the_sampler_draws_from(transformer: st
     nats = sum(one.step()["nats a code"] * len(one.sampler.waves[one.position - 1]) for _ in range(one.total))
     gpt, codes = one.gpt, one.codes
     condition = one.sampler.context.condition
-    scorer = drawing.Scorer(gpt, codes, condition)
+    scorer = Scorer(gpt, codes, condition)
     while scorer.position < scorer.total:
         scorer.step()
     assert math.isclose(float(scorer.nats.sum()), nats, rel_tol=1e-4)
@@ -330,8 +345,8 @@ def test_probabilities_of_all_pictures_sum_to_one() -> None:
     for p in gpt.parameters():
         p.data.normal_()
     codes = torch.tensor([[int(bit) for bit in f"{n:06b}"] for n in range(64)]).view(64, 3, 2)
-    start = gpt.prefix_of_codes(torch.zeros(64, 1, dtype=torch.int64)).detach()
-    scorer = drawing.Scorer(gpt, codes, start)
+    start = gpt.embed_prefix_codes(torch.zeros(64, 1, dtype=torch.int64)).detach()
+    scorer = Scorer(gpt, codes, start)
     while scorer.position < scorer.total:
         scorer.step()
     assert math.isclose(float((-scorer.nats.sum((1, 2))).exp().sum()), 1, abs_tol=1e-4)
@@ -344,7 +359,7 @@ def test_a_picture_is_scored_with_a_map_of_its_surprises() -> None:
     assert found.bits == pytest.approx(float(found.nats.mean()) / math.log(2))
     assert found.heat_map().size == (2 * width, height)
     with pytest.raises(UserError, match="less than one code"):
-        drawing.scoring(Image.new("RGB", (3, 40)), ScoreSettings(transformer="plain", vqgan="tiny"))
+        create_score_job(Image.new("RGB", (3, 40)), ScoreSettings(transformer="plain", vqgan="tiny"))
 
 
 def command(*arguments: str) -> int:

@@ -28,10 +28,10 @@ from vqtools import cli, jobs, media
 from vqtools.animation.project import Project
 from vqtools.painting.settings import PaintSettings
 from vqtools.settings import UserError
-from vqtools.training.data import Pictures, find_pictures
-from vqtools.training.run import Run
+from vqtools.training.data import ImageDataset, find_pictures
+from vqtools.training.run import RunFolder
 from vqtools.ui import Form, PaintPanel
-from vqtools.weights import files
+from vqtools.weights.files import read_vqgan
 
 MARKUP = '<img src=x onerror="alert(1)"><script>alert(2)</script>'
 
@@ -77,7 +77,7 @@ def _lying(header: dict[str, Any], data: bytes = b"\0" * 16, length: int | None 
 def test_a_safetensors_file_whose_header_lies(content: bytes, here: Path) -> None:
     (here / "model.safetensors").write_bytes(content)
     with pytest.raises(UserError):
-        files.load_vqgan(here / "model.safetensors")
+        read_vqgan(here / "model.safetensors")
     with pytest.raises(UserError):
         jobs.load_state(here / "model.safetensors")
 
@@ -87,7 +87,7 @@ def test_a_network_that_claims_to_be_as_large_as_memory(here: Path) -> None:
     save_file({"a": torch.zeros(1)}, here / "m.safetensors", metadata={"vqtools": json.dumps(about)})
     before = time.monotonic()
     with pytest.raises(UserError):
-        files.load_vqgan(here / "m.safetensors")
+        read_vqgan(here / "m.safetensors")
     assert time.monotonic() - before < 20
 
 
@@ -131,7 +131,7 @@ def test_a_zip_that_climbs_out_of_its_folder(here: Path) -> None:
         for name in ("../../climbed.png", "/tmp/vqtools-climbed.png", "..\\climbed.png"):
             archive.write(here / "a.png", name)
     found = find_pictures(here / "climb.zip")
-    assert len(found) == 3 and all(Pictures([one], 8).get(0) is not None for one in found)  # read, never unpacked
+    assert len(found) == 3 and all(ImageDataset([one], 8).get(0) is not None for one in found)  # read, never unpacked
     assert not list(here.parent.rglob("climbed.png")) and not Path("/tmp/vqtools-climbed.png").exists()
 
 
@@ -140,12 +140,12 @@ def test_a_zip_that_unpacks_to_a_hundred_gigabytes(here: Path) -> None:
         for _ in range(300):
             out.write(bytes(1 << 20))
     data = bytearray((here / "bomb.zip").read_bytes())
-    pictures = Pictures(find_pictures(here / "bomb.zip"), 8)
+    pictures = ImageDataset(find_pictures(here / "bomb.zip"), 8)
     assert pictures.get(0) is None and "at most 256" in pictures.broken["a.png"]
     at = data.rindex(b"PK\x01\x02")  # now the directory says that it is small
     data[at + 24 : at + 28] = struct.pack("<I", 1000)
     (here / "lies.zip").write_bytes(data)
-    pictures = Pictures(find_pictures(here / "lies.zip"), 8)
+    pictures = ImageDataset(find_pictures(here / "lies.zip"), 8)
     assert pictures.get(0) is None and pictures.broken
 
 
@@ -255,7 +255,7 @@ def test_a_read_only_folder_is_said_before_the_work(here: Path, capsys: pytest.C
 
 
 def test_a_disk_that_fills_up_leaves_the_state_before(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run(here / "run")
+    run = RunFolder(here / "run")
     run.begin({"steps": 10})
     run.save(1, {"position": 1})
 
@@ -284,9 +284,9 @@ def test_two_runs_in_one_folder_lose_nothing(here: Path) -> None:
     assert {media.read_record(path)["n"] for path in saved} == set(range(8)) and len(saved) == 8
     projects = [Project.create(here / "film", {"settings": {}}).folder for _ in range(3)]
     assert [path.name for path in projects] == ["film", "film-2", "film-3"]
-    Run(here / "run").begin({})
+    RunFolder(here / "run").begin({})
     with pytest.raises(UserError, match="holds a run"):
-        Run(here / "run").begin({})
+        RunFolder(here / "run").begin({})
 
 
 def test_without_a_network_nothing_waits(here: Path) -> None:

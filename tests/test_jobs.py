@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from vqtools import jobs
+from vqtools.jobs import iterate_steps, run_job
 from vqtools.settings import UserError
 
 
@@ -46,36 +47,36 @@ class Walk:
 
 
 def test_run_reaches_the_end_and_reports_each_step() -> None:
-    assert [report.position for report in jobs.steps(Walk())] == [1, 2, 3, 4, 5, 6]
-    assert jobs.run(Walk(), progress=False)
+    assert [report.position for report in iterate_steps(Walk())] == [1, 2, 3, 4, 5, 6]
+    assert run_job(Walk(), progress=False)
 
 
 def test_stop_stops_between_steps() -> None:
     job = Walk()
-    assert not jobs.run(job, stop=lambda: job.position == 2, progress=False)
+    assert not run_job(job, stop=lambda: job.position == 2, progress=False)
     assert job.position == 2
 
 
 def test_the_first_and_the_last_step_are_shown() -> None:
     shown: list[int] = []
     job = Walk()
-    jobs.run(job, show=lambda image, report: shown.append(report.position), show_seconds=60, progress=False)
+    run_job(job, show=lambda image, report: shown.append(report.position), show_seconds=60, progress=False)
     assert shown == [1, 6]
     assert job.previews == 2
 
 
 def test_nothing_is_drawn_for_nobody() -> None:
     job = Walk()
-    jobs.run(job, progress=False)
+    run_job(job, progress=False)
     assert job.previews == 0
 
 
 def test_a_run_stopped_and_resumed_equals_one_that_never_stopped(tmp_path: Path) -> None:
     whole, first, second = Walk(), Walk(), Walk()
-    jobs.run(whole, progress=False)
-    jobs.run(first, stop=lambda: first.position == 3, save=tmp_path / "walk.state", progress=False)
+    run_job(whole, progress=False)
+    run_job(first, stop=lambda: first.position == 3, save=tmp_path / "walk.state", progress=False)
     second.load_state_dict(jobs.load_state(tmp_path / "walk.state"))
-    jobs.run(second, progress=False)
+    run_job(second, progress=False)
     assert torch.equal(whole.place, second.place)
 
 
@@ -83,7 +84,7 @@ def test_the_first_interrupt_finishes_the_step(tmp_path: Path) -> None:
     job = Walk()
     job.at[2] = lambda: os.kill(os.getpid(), signal.SIGINT)
     before = signal.getsignal(signal.SIGINT)
-    assert not jobs.run(job, save=tmp_path / "s", progress=False)
+    assert not run_job(job, save=tmp_path / "s", progress=False)
     assert job.position == 3
     assert jobs.load_state(tmp_path / "s")["position"] == 3
     assert signal.getsignal(signal.SIGINT) is before
@@ -97,7 +98,7 @@ def test_the_second_interrupt_stops_at_once_and_saves_no_half_step(tmp_path: Pat
 
     job = Walk()
     job.at[2] = twice
-    assert not jobs.run(job, save=tmp_path / "s", save_every_seconds=0, progress=False)
+    assert not run_job(job, save=tmp_path / "s", save_every_seconds=0, progress=False)
     saved = jobs.load_state(tmp_path / "s")
     assert saved["position"] == 2
     assert float(saved["place"].norm()) < 50
@@ -107,20 +108,20 @@ def test_a_fault_in_a_step_goes_on_to_the_caller_and_keeps_the_last_save(tmp_pat
     job = Walk()
     job.at[4] = lambda: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        jobs.run(job, save=tmp_path / "s", save_every_seconds=0, progress=False)
+        run_job(job, save=tmp_path / "s", save_every_seconds=0, progress=False)
     assert jobs.load_state(tmp_path / "s")["position"] == 4
 
 
 def test_a_job_runs_in_a_thread_too() -> None:
     results: list[bool] = []
-    thread = threading.Thread(target=lambda: results.append(jobs.run(Walk(), progress=False)))
+    thread = threading.Thread(target=lambda: results.append(run_job(Walk(), progress=False)))
     thread.start()
     thread.join()
     assert results == [True]
 
 
 def test_the_progress_bar_tells_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
-    jobs.run(Walk(), label="walking")
+    run_job(Walk(), label="walking")
     shown = capsys.readouterr().err
     assert "walking" in shown and "loss=" in shown and "6/6" in shown
 

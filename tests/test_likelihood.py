@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from vqtools import drawing, studio
 from vqtools.device import Machine
-from vqtools.likelihood import Likelihood
+from vqtools.likelihood import TransformerLikelihood
 from vqtools.models.gpt import GPT, GPTConfig
+from vqtools.networks import load_vqgan
 from vqtools.painting.settings import PaintSettings
+from vqtools.picture import PaintJob
+from vqtools.sampling.score import Scorer
 from vqtools.settings import UserError
+from vqtools.studio import create_paint_job
 from vqtools.weights import files
 
 CPU = Machine(device=torch.device("cpu"), precision="fp32", threads=1)
@@ -41,7 +44,7 @@ def test_it_expects_every_cell_once_as_the_score_does(kind: str, height: int, wi
     gpt = network(CONFIGS[kind])
     codes = torch.randint(12, (1, height, width), generator=torch.Generator().manual_seed(2))
     nats, seen = torch.full((height, width), torch.nan), []
-    for cells, log_p in Likelihood(lambda: (gpt, None), CPU)(codes, "a tree"):
+    for cells, log_p in TransformerLikelihood(lambda: (gpt, None), CPU)(codes, "a tree"):
         assert log_p.shape == (len(cells), 12)
         assert torch.allclose(log_p.exp().sum(1), torch.ones(len(cells)))
         for (row, column), one in zip(cells, log_p, strict=True):
@@ -49,12 +52,12 @@ def test_it_expects_every_cell_once_as_the_score_does(kind: str, height: int, wi
         seen += cells
     assert sorted(seen) == [(row, column) for row in range(height) for column in range(width)]
     condition = {
-        "start": lambda: gpt.prefix_of_codes(torch.zeros(1, 1, dtype=torch.int64)),
+        "start": lambda: gpt.embed_prefix_codes(torch.zeros(1, 1, dtype=torch.int64)),
         "holes": lambda: torch.full_like(codes, 12),
-        "classes": lambda: gpt.prefix_of_class(torch.tensor([3])),
+        "classes": lambda: gpt.embed_class(torch.tensor([3])),
         "captions": lambda: gpt.no_caption,
     }[kind]()
-    scorer = drawing.Scorer(gpt, codes, condition, (2, 2))
+    scorer = Scorer(gpt, codes, condition, (2, 2))
     while scorer.position < scorer.total:
         scorer.step()
     assert torch.allclose(nats, scorer.nats[0], atol=1e-4)
@@ -69,19 +72,19 @@ def test_it_expects_every_cell_once_as_the_score_does(kind: str, height: int, wi
     ],
 )
 def test_a_transformer_that_can_not_be_asked_says_why(config: GPTConfig, says: str) -> None:
-    likelihood = Likelihood(lambda: (network(config), None), CPU)
+    likelihood = TransformerLikelihood(lambda: (network(config), None), CPU)
     with pytest.raises(UserError, match=says):
         next(likelihood(torch.zeros(1, 4, 4, dtype=torch.int64), "a tree"))
 
 
-def run(job: studio.Painting) -> studio.Painting:
+def run(job: PaintJob) -> PaintJob:
     while job.position < job.total:
         job.step()
     return job
 
 
 def test_the_starter_is_told_the_prompt_and_recorded_when_it_was_asked() -> None:
-    job = studio.painting(PaintSettings(**QUICK, init="codes"))
+    job = create_paint_job(PaintSettings(**QUICK, init="codes"))
     assert "transformer" not in job.models and job.painter is not None
     job.step()
     job.settings = job.settings.model_copy(update={"prior": 0.5})  # as a hand does in mid-run
@@ -99,23 +102,23 @@ def test_the_starter_is_told_the_prompt_and_recorded_when_it_was_asked() -> None
 
 def test_a_stopped_painting_with_a_prior_goes_on_to_the_same_bits() -> None:
     settings = PaintSettings(**QUICK, init="codes", prior=0.5)
-    job, again = (studio.painting(settings) for _ in range(2))
+    job, again = (create_paint_job(settings) for _ in range(2))
     job.step()
     again.load_state_dict(job.state_dict())
     assert run(job).picture().tobytes() == run(again).picture().tobytes()
-    off = studio.painting(settings.model_copy(update={"prior": 0.0}))
+    off = create_paint_job(settings.model_copy(update={"prior": 0.0}))
     assert run(off).picture().tobytes() != job.picture().tobytes()
 
 
 def test_a_transformer_of_another_vqgan_is_refused_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vqgan = studio.load_vqgan("starter")
+    vqgan = load_vqgan("starter")
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
     tensors = {name: value + 0.01 for name, value in vqgan.state_dict().items()}
     files.save_model(tmp_path / "mine.safetensors", "vqgan", vqgan.config.to_dict(), tensors)
     with pytest.raises(UserError, match="trained with this VQGAN"):
-        studio.painting(PaintSettings(**QUICK, vqgan="mine", init="codes", prior=1))
+        create_paint_job(PaintSettings(**QUICK, vqgan="mine", init="codes", prior=1))
     with pytest.raises(UserError, match="takes a transformer"):
-        studio.painting(PaintSettings(**QUICK, transformer="none", prior=1))
-    studio.painting(PaintSettings(**QUICK, vqgan="mine", init="codes"))
+        create_paint_job(PaintSettings(**QUICK, transformer="none", prior=1))
+    create_paint_job(PaintSettings(**QUICK, vqgan="mine", init="codes"))

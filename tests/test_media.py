@@ -18,6 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vqtools import media
+from vqtools.media import resize_and_crop
 from vqtools.settings import UserError
 
 
@@ -48,7 +49,7 @@ def test_values_outside_are_clipped_and_nan_is_refused() -> None:
 def test_fit_covers_without_squeezing() -> None:
     wide = Image.new("RGB", (40, 10), "red")
     wide.paste("blue", (15, 0, 25, 10))
-    square = media.fit(wide, (10, 10))
+    square = resize_and_crop(wide, (10, 10))
     assert square.size == (10, 10)
     assert np.asarray(square)[:, 2:8, 2].min() > 240
 

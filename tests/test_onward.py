@@ -5,15 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vqtools import cli, media, onward, studio
-from vqtools.painting.easel import Easel
+from vqtools import cli, media, onward
+from vqtools.media import resize_and_crop
+from vqtools.onward import Timelapse, enlarge
+from vqtools.painting.easel import PaintSession
 from vqtools.painting.settings import PaintSettings
 from vqtools.settings import UserError
+from vqtools.studio import create_session
 
 QUICK = {"size": (64, 64), "iterations": 4, "cutouts": 2, "grids": 1}
 
 
-def finish(job: Easel | onward.Film) -> None:
+def finish(job: PaintSession | Timelapse) -> None:
     while job.position < job.total:
         job.step()
 
@@ -21,7 +24,7 @@ def finish(job: Easel | onward.Film) -> None:
 @pytest.fixture(scope="module")
 def steered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A picture that was edited in mid-run."""
-    job = studio.easel(PaintSettings(prompt="a red apple", seed=2, **QUICK))
+    job = create_session(PaintSettings(prompt="a red apple", seed=2, **QUICK))
     for _ in range(job.total - 2):
         job.step()
     job.edit({"prompt": "a green apple"})
@@ -36,7 +39,7 @@ def call(*arguments: str) -> int:
 
 
 def test_bigger_goes_on_from_the_picture_itself(steered: Path) -> None:
-    job = onward.bigger(steered, 1.5)
+    job = enlarge(steered, 1.5)
     s = job.settings
     assert s.size == (96, 96) and s.prompt == "a green apple" and s.iterations == 2 and job.total == 2
     small = media.load_picture(steered)
@@ -44,31 +47,31 @@ def test_bigger_goes_on_from_the_picture_itself(steered: Path) -> None:
     assert float((shrunk - media.to_tensor(small)).abs().mean()) < 0.15
     finish(job)
     record = job.record()
-    again = studio.easel(PaintSettings.parse(record["settings"]), record=record)  # the small picture is inside
+    again = create_session(PaintSettings.parse(record["settings"]), record=record)  # the small picture is inside
     finish(again)
     assert again.picture().tobytes() == job.picture().tobytes()
 
 
 def test_bigger_from_a_run_under_way_leaves_it_alone() -> None:
-    job = studio.easel(PaintSettings(prompt="a cat", seed=2, **QUICK))
+    job = create_session(PaintSettings(prompt="a cat", seed=2, **QUICK))
     while job.position < job.total - 2:
         job.step()
     before = job.picture().tobytes()
-    larger = onward.bigger(job, 2, iterations=1)
+    larger = enlarge(job, 2, iterations=1)
     assert larger.settings.size == (128, 128) and larger.total == 1 and job.picture().tobytes() == before
-    assert media.fit(larger.picture(), (64, 64)).size == (64, 64)
+    assert resize_and_crop(larger.picture(), (64, 64)).size == (64, 64)
 
 
 @pytest.mark.parametrize("factor", [1, 0.5, 2.5, float("nan")])
 def test_an_octave_is_the_most(steered: Path, factor: float) -> None:
     with pytest.raises(UserError, match="more than 1, at most 2"):
-        onward.bigger(steered, factor)
+        enlarge(steered, factor)
 
 
 def test_a_making_is_filmed_to_the_picture_it_led_to(steered: Path, tmp_path: Path) -> None:
     import av
 
-    with onward.Film(onward.replay(steered), seconds=1, fps=8) as film:
+    with Timelapse(onward.replay(steered), seconds=1, fps=8) as film:
         finish(film)
         assert film.preview().tobytes() == media.load_picture(steered).tobytes()
         made = film.write(tmp_path / "making.mp4")

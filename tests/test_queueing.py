@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from vqtools import cli, media, queueing, studio
+from vqtools import cli, media, queueing
 from vqtools.painting.settings import PaintSettings
+from vqtools.queueing import read_items
 from vqtools.settings import UserError
+from vqtools.studio import create_session
 
 QUICK: dict[str, Any] = {
     "size": "64x64",
@@ -72,7 +74,7 @@ def test_files_become_pictures_once_and_the_report_says_so(folder: Path) -> None
 
 
 def test_a_steered_png_is_made_again_as_it_was_and_changes_are_for_all(folder: Path, tmp_path: Path) -> None:
-    job = studio.easel(PaintSettings.parse({"prompt": "a star", "seed": 3, **QUICK}))
+    job = create_session(PaintSettings.parse({"prompt": "a star", "seed": 3, **QUICK}))
     job.step()
     job.edit({"prompt": "a moon"})
     job.step()
@@ -109,7 +111,7 @@ def test_killed_and_started_again_it_goes_on_and_makes_the_same(folder: Path, tm
     said: list[str] = []
     assert queueing.Queue(folder, say=said.append).run(progress=False)
     assert any("goes on at step" in line for line in said)
-    straight = studio.easel(PaintSettings.parse(long))
+    straight = create_session(PaintSettings.parse(long))
     while straight.position < straight.total:
         straight.step()
     assert list(painted(folder)) == ["a-red-apple-1.png"]
@@ -141,7 +143,7 @@ def test_two_queues_share_the_work(folder: Path) -> None:
     for name in ("a", "b"):
         wish(folder, f"{name}.json", {"prompt": name, "seed": 1, **QUICK})
     line = queueing.Queue(folder)
-    held = queueing.wishes(folder / "a.json")[0]
+    held = read_items(folder / "a.json")[0]
     with FileLock(folder / ".queue" / f"{held.key}.lock"):
         assert line.run(progress=False)
     assert list(painted(folder)) == ["b-1.png"]
@@ -221,7 +223,7 @@ def test_stopped_it_keeps_what_is_made(folder: Path) -> None:
 )
 def test_a_file_that_is_no_wish_is_one_line(folder: Path, name: str, content: str, says: str) -> None:
     with pytest.raises(UserError, match=says) as error:
-        queueing.wishes(wish(folder, name, content))
+        read_items(wish(folder, name, content))
     assert "\n" not in str(error.value)
 
 

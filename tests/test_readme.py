@@ -11,7 +11,7 @@ from vqtools.animation.settings import AnimateSettings
 from vqtools.animation.still_settings import FlySettings, MorphSettings
 from vqtools.painting.settings import PaintSettings
 from vqtools.sampling.settings import SampleSettings
-from vqtools.settings import Settings, table
+from vqtools.settings import Settings, settings_table
 from vqtools.training.settings import TrainTransformerSettings, TrainVQGANSettings
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 def test_the_settings_table_is_the_generated_one(page: str, activity: type[Settings], argument: str) -> None:
     mark = f"<!-- settings: {activity.__name__} -->\n"
     shown = (ROOT / page).read_text("utf-8").split(mark)[1].split("<!-- end -->")[0]
-    assert shown == table(activity, argument), "put vqtools.settings.table(…) between the marks"
+    assert shown == settings_table(activity, argument), "put vqtools.settings.table(…) between the marks"
 
 
 def test_every_file_of_the_tree_is_there_and_every_link_leads_somewhere() -> None:

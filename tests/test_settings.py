@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vqtools.settings import Settings, Size, UserError, as_text, near, option, shorten, table
+from vqtools.settings import Settings, Size, UserError, did_you_mean, format_value, option, settings_table, shorten
 
 
 class Toy(Settings):
@@ -121,20 +121,20 @@ def test_json_restores_equal_settings(fields: dict[str, Any]) -> None:
 
 
 def test_text_of_values_reads_back() -> None:
-    assert as_text((192, 64)) == "192x64"
-    assert Toy.parse({"size": as_text((192, 64)), "smooth": as_text(False), "rate": as_text(0.05)}) == Toy(
-        size=(192, 64), smooth=False, rate=0.05
-    )
+    assert format_value((192, 64)) == "192x64"
+    assert Toy.parse(
+        {"size": format_value((192, 64)), "smooth": format_value(False), "rate": format_value(0.05)}
+    ) == Toy(size=(192, 64), smooth=False, rate=0.05)
 
 
 def test_near_names() -> None:
-    assert near("startr", ["starter", "mine"]) == "; did you mean 'starter'?"
-    assert near("zzz", ["b", "a"]) == "; there are a, b"
-    assert near("zzz", []) == ""
+    assert did_you_mean("startr", ["starter", "mine"]) == "; did you mean 'starter'?"
+    assert did_you_mean("zzz", ["b", "a"]) == "; there are a, b"
+    assert did_you_mean("zzz", []) == ""
 
 
 def test_the_table_has_a_row_a_field() -> None:
-    lines = table(Toy).splitlines()
+    lines = settings_table(Toy).splitlines()
     assert len(lines) == 2 + len(Toy.model_fields)
     assert "| `--size`, `-s` | width and height (pixels) | `192x192` | 8 to 4096 |" in lines
     assert "| `--title` | what it is called | `a \\| b` |  |" in lines

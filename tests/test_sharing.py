@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from vqtools import media, sharing
+from vqtools import media
 from vqtools.animation.settings import AnimateSettings
 from vqtools.settings import UserError
+from vqtools.sharing import split_scenes
 
 PROGRAM = Path(__file__).with_name("sharing_run.py")
 
@@ -72,8 +73,8 @@ def test_two_processes_make_what_one_makes_and_no_frame_twice(tmp_path: Path) ->
 
 
 def test_scenes_share_the_frames() -> None:
-    parts = sharing.scenes(AnimateSettings(prompt="a ^ b ^ c", frames=10, seed=7))
+    parts = split_scenes(AnimateSettings(prompt="a ^ b ^ c", frames=10, seed=7))
     assert [(one.prompt, one.frames, one.seed) for one in parts] == [("a", 3, 7), ("b", 3, 8), ("c", 4, 9)]
     for wrong in ({"prompt": "a"}, {"prompt": "a ^ b", "scene_frames": 5}, {"prompt": "a ^ b ^ c", "frames": 2}):
         with pytest.raises(UserError):
-            sharing.scenes(AnimateSettings(**wrong))
+            split_scenes(AnimateSettings(**wrong))

@@ -12,7 +12,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from vqtools import cli, media, upscaling
+from vqtools.media import resize_and_crop
 from vqtools.settings import UserError
+from vqtools.upscaling import load_upscaler
 
 PICTURE = Path(__file__).parent / "pictures" / "fluent3d__taco.webp"
 
@@ -37,7 +39,7 @@ def model(weights: dict[str, torch.Tensor], tmp_path: Path) -> Path:
 
 
 def test_tiles_make_the_picture_that_one_pass_makes(model: Path) -> None:
-    picture = media.fit(media.load_picture(PICTURE), (70, 50))
+    picture = resize_and_crop(media.load_picture(PICTURE), (70, 50))
     whole = upscaling.upscale(picture, model)
     tiled = upscaling.upscale(picture, model, tile=32)
     assert whole.size == (140, 100) and len(whole.getcolors(2**16)) > 100
@@ -58,7 +60,7 @@ def test_weights_of_a_pickle_are_the_same_and_code_in_it_never_runs(
 
     torch.save({"params": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(UserError, match="never run"):
-        upscaling.load(tmp_path / "evil.pth")
+        load_upscaler(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
 
 
@@ -73,7 +75,7 @@ def test_what_is_no_upscaler_is_said_in_one_line(tmp_path: Path) -> None:
         ("absent.pth", "is not there"),
     ):
         with pytest.raises(UserError, match=says):
-            upscaling.load(tmp_path / name)
+            load_upscaler(tmp_path / name)
 
 
 def test_without_the_extra_the_way_out_is_said(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +88,7 @@ def test_without_the_extra_the_way_out_is_said(model: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(UserError, match=r'pip install "vqtools\[upscale\]"'):
-        upscaling.load(model)
+        load_upscaler(model)
 
 
 def test_the_command_keeps_the_record(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtools import media, studio, trainings, workshop
-from vqtools.device import choose
+from vqtools import media, trainings, workshop
+from vqtools.device import choose_machine
+from vqtools.networks import load_vqgan
 from vqtools.settings import UserError
-from vqtools.training.run import Run
+from vqtools.training.run import RunFolder
 from vqtools.training.settings import TrainVQGANSettings
-from vqtools.training.team import Team
+from vqtools.training.team import Distributed
+from vqtools.workshop import VQGANTrainer, draw_codebook, suggest_vqgan_settings
 
 PICTURES = Path(__file__).parent / "pictures"
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,7 +29,7 @@ TINY = {
     "folder": str(PICTURES), "from_": "none", "codebook_size": 32, "size": 32, "batch_size": 4, "steps": 24,
     "warmup": 2, "disc_start": 8, "disc_ramp": 4, "kmeans_batches": 1, "measure_every": 10, "perceptual": "lite0",
 }  # fmt: skip
-CPU = choose(device="cpu", precision="fp32")
+CPU = choose_machine(device="cpu", precision="fp32")
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +37,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
 
 
-def training(where: Path, *, resume: bool = False, **fields: Any) -> workshop.VQGANTraining:
+def training(where: Path, *, resume: bool = False, **fields: Any) -> VQGANTrainer:
     settings = TrainVQGANSettings.parse(TINY | {"name": "tiny"} | fields)
     return workshop.train_vqgan(settings, folder=where, resume=resume, machine=CPU)
 
@@ -50,7 +52,7 @@ def test_a_training_leaves_a_model_a_log_and_pictures(tmp_path: Path) -> None:
     columns, rows = job.run.read_log()
     assert [row["step"] for row in rows] == ["1", "10", "20", "24"]
     assert {"loss", "usage", "perplexity", "held-out psnr", "held-out ssim", "held-out perceptual"} <= set(columns)
-    vqgan = studio.load_vqgan("tiny")  # what paint --vqgan tiny does
+    vqgan = load_vqgan("tiny")  # what paint --vqgan tiny does
     assert vqgan.config.codebook_size == 32
     averaged = job.stage1.averaged
     assert torch.equal(vqgan.decoder.conv_out.weight, averaged.decoder.conv_out.weight)
@@ -74,7 +76,7 @@ def test_killed_and_resumed_it_makes_the_same_losses(tmp_path: Path) -> None:
     process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
-        while not Run(tmp_path / "tiny").states() and time.monotonic() < deadline and process.poll() is None:
+        while not RunFolder(tmp_path / "tiny").states() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)
         time.sleep(0.3)
     finally:
@@ -122,7 +124,7 @@ def test_a_second_run_of_a_name_is_an_error_and_so_is_resuming_none(tmp_path: Pa
 
 def test_going_on_from_the_starter_begins_with_its_codes(tmp_path: Path) -> None:
     job = training(tmp_path, from_="starter", codebook_size=512)
-    starter = studio.load_vqgan("starter")
+    starter = load_vqgan("starter")
     assert torch.equal(job.stage1.vqgan.codebook, starter.codebook)
     assert torch.equal(job.stage1.vqgan.encode(job.held), starter.encode(job.held))
     job.step()
@@ -160,7 +162,7 @@ def test_a_public_checkpoint_tuned_on_forty_pictures_and_killed_ends_better_than
     while again.position < again.total:
         again.step()
     assert again.measured["held-out psnr"] > began["psnr"] + 1
-    assert studio.load_vqgan("tiny").f == job.stage1.vqgan.f
+    assert load_vqgan("tiny").f == job.stage1.vqgan.f
 
 
 @pytest.mark.parametrize(
@@ -181,9 +183,9 @@ def test_what_cannot_be_is_said_before_anything_is_written(fields: dict[str, Any
 def test_a_batch_that_can_not_be_dealt_to_the_processes_is_said_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both = Team()
+    both = Distributed()
     both.size = 2
-    monkeypatch.setattr(trainings, "team_of", lambda machine: both)
+    monkeypatch.setattr(trainings, "init_distributed", lambda machine: both)
     with pytest.raises(UserError, match="batch_size 5 can't be dealt to 2 processes; take 4"):
         training(tmp_path, batch_size=5)
 
@@ -211,20 +213,20 @@ def pictures(folder: Path, count: int) -> str:
 
 
 def test_what_is_left_open_is_chosen_by_what_the_folder_holds(tmp_path: Path) -> None:
-    few, why = workshop.suggest({"folder": pictures(tmp_path / "few", 60), "from_": "none"}, CPU)
+    few, why = suggest_vqgan_settings({"folder": pictures(tmp_path / "few", 60), "from_": "none"}, CPU)
     assert few.codebook_size == 256 and few.diff_augment and few.steps == 675
     assert few.disc_start == few.steps // 2
     assert "54 pictures to train on, 6 held out to measure by" in why
-    tuned, _ = workshop.suggest({"folder": str(tmp_path / "few"), "learning_rate": 1e-5, "steps": 70}, CPU)
+    tuned, _ = suggest_vqgan_settings({"folder": str(tmp_path / "few"), "learning_rate": 1e-5, "steps": 70}, CPU)
     assert tuned.learning_rate == 1e-5 and tuned.steps == 70
 
 
 def test_what_only_a_new_network_can_choose_makes_a_new_one_or_is_refused(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "few", 60)
-    chosen, why = workshop.suggest({"folder": folder, "codebook_size": 64}, CPU)
+    chosen, why = suggest_vqgan_settings({"folder": folder, "codebook_size": 64}, CPU)
     assert chosen.from_ == "none" and "a new small network with 64 codes" in why
     with pytest.raises(UserError, match=r"codebook_size, metric: .*starter keeps its own; .*--from none"):
-        workshop.suggest({"folder": folder, "from_": "starter", "metric": "cosine", "codebook_size": 64}, CPU)
+        suggest_vqgan_settings({"folder": folder, "from_": "starter", "metric": "cosine", "codebook_size": 64}, CPU)
 
 
 @pytest.mark.parametrize("from_", ["none", "starter"])
@@ -249,8 +251,8 @@ def test_a_larger_patch_of_the_discriminator_needs_larger_pictures(tmp_path: Pat
 
 
 def test_the_atlas_shows_every_code_once() -> None:
-    vqgan = studio.load_vqgan("starter")
-    picture = workshop.atlas(vqgan)
+    vqgan = load_vqgan("starter")
+    picture = draw_codebook(vqgan)
     assert picture.size == (256, 256)
     image = media.to_tensor(picture)
     # the tile of a code is what a grid of that code alone looks like in its middle

@@ -16,20 +16,24 @@ import torch
 from PIL import Image
 
 from vqtools import drawing, networks, workshop_transformer
-from vqtools.device import choose
+from vqtools.device import choose_machine
+from vqtools.drawing import create_sample_job
 from vqtools.sampling.settings import SampleSettings
 from vqtools.settings import UserError
 from vqtools.training.data import find_captions, find_pictures
-from vqtools.training.run import Run
+from vqtools.training.run import RunFolder
 from vqtools.training.settings import TrainTransformerSettings
-from vqtools.weights import files, registry
+from vqtools.weights import files
+from vqtools.weights.files import read_transformer
+from vqtools.weights.registry import home_folder
+from vqtools.workshop_transformer import TransformerTrainer, seam_contrast, suggest_transformer_settings
 
 WATERCOLOURS = Path(__file__).parents[1] / "notebooks" / "watercolours.zip"
 TINY = {
     "grid": 4, "layers": 2, "heads": 2, "width": 32, "steps": 24, "batch_size": 4, "views": 2, "measure_every": 8,
     "warmup": 2, "patience": 0,
 }  # fmt: skip
-CPU = choose(device="cpu", precision="fp32")
+CPU = choose_machine(device="cpu", precision="fp32")
 
 
 @pytest.fixture(autouse=True)
@@ -51,14 +55,12 @@ def classes(tmp_path: Path) -> str:
     return str(tmp_path / "pictures")
 
 
-def training(
-    where: Path, folder: str, *, resume: bool = False, **fields: Any
-) -> workshop_transformer.TransformerTraining:
+def training(where: Path, folder: str, *, resume: bool = False, **fields: Any) -> TransformerTrainer:
     settings = TrainTransformerSettings.parse(TINY | {"folder": folder, "name": "tiny"} | fields)
     return workshop_transformer.train_transformer(settings, folder=where, resume=resume, machine=CPU)
 
 
-def run_through(job: workshop_transformer.TransformerTraining) -> None:
+def run_through(job: TransformerTrainer) -> None:
     while job.position < job.total:
         job.step()
 
@@ -102,14 +104,14 @@ def test_what_is_kept_is_the_best_of_all_measured(
     monkeypatch.setattr(job.stage2, "measure", lambda batches: next(found) if job.settings.holes is False else 9.0)
     job.settings.holes = False
     run_through(job)
-    assert files.read_header(registry.home() / "tiny.safetensors")["about"]["step"] == 16
+    assert files.read_header(home_folder() / "tiny.safetensors")["about"]["step"] == 16
 
 
 def test_it_ends_when_the_held_out_pictures_get_no_better(tmp_path: Path, classes: str) -> None:
     job = training(tmp_path, classes, steps=4000, learning_rate=0.05, patience=2, measure_every=5, dropout=0)
     run_through(job)
     assert job.stopped_early and job.position < 2000 and job.run.finished
-    kept = files.read_header(registry.home() / "tiny.safetensors")["about"]
+    kept = files.read_header(home_folder() / "tiny.safetensors")["about"]
     assert kept["step"] == job.position - 10  # two measurements before
     again = training(tmp_path, classes, resume=True)
     assert again.position == again.total == job.position
@@ -150,7 +152,7 @@ def test_the_codes_of_another_picture_are_a_condition(tmp_path: Path, classes: s
     batch = job.stage2.batch(0)
     assert batch.condition is not None and batch.condition.shape == batch.codes.shape
     assert not torch.equal(batch.condition, batch.codes)
-    assert files.load_transformer(registry.home() / "tiny.safetensors").config.spatial
+    assert read_transformer(home_folder() / "tiny.safetensors").config.spatial
     (second / "red" / "3.png").unlink()
     with pytest.raises(UserError, match="has no picture called 'red/3'"):
         training(tmp_path, classes, condition="codes", others=str(second), holes=False, name="other")
@@ -183,7 +185,7 @@ def test_killed_and_resumed_it_makes_the_same_losses(tmp_path: Path, classes: st
     )
     try:
         deadline = time.monotonic() + 120
-        while not Run(tmp_path / "tiny").states() and time.monotonic() < deadline and process.poll() is None:
+        while not RunFolder(tmp_path / "tiny").states() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.005)
     finally:
         process.send_signal(signal.SIGKILL)
@@ -197,15 +199,15 @@ def test_killed_and_resumed_it_makes_the_same_losses(tmp_path: Path, classes: st
 
 
 def test_the_folder_suggests_its_condition(tmp_path: Path, classes: str) -> None:
-    captioned, why = workshop_transformer.suggest({"folder": classes}, CPU)
+    captioned, why = suggest_transformer_settings({"folder": classes}, CPU)
     assert captioned.condition == "caption" and captioned.holes and "captions" in " ".join(why)
     for path in Path(classes).rglob("*.txt"):
         path.unlink()
-    by_class, why = workshop_transformer.suggest({"folder": classes}, CPU)
+    by_class, why = suggest_transformer_settings({"folder": classes}, CPU)
     assert by_class.condition == "class" and not by_class.holes and "blue, red" in " ".join(why)
-    plain, _ = workshop_transformer.suggest({"folder": str(Path(classes) / "red")}, CPU)
+    plain, _ = suggest_transformer_settings({"folder": str(Path(classes) / "red")}, CPU)
     assert plain.condition == "none" and plain.holes and plain.batch_size == 5
-    kept, _ = workshop_transformer.suggest({"folder": classes, "condition": "none", "steps": 7, "width": 64}, CPU)
+    kept, _ = suggest_transformer_settings({"folder": classes, "condition": "none", "steps": 7, "width": 64}, CPU)
     assert (kept.condition, kept.steps, kept.width) == ("none", 7, 64)
 
 
@@ -256,20 +258,20 @@ def test_what_does_not_go_together_is_said(tmp_path: Path, classes: str) -> None
 def test_a_transformer_is_not_used_with_another_vqgan(tmp_path: Path, classes: str) -> None:
     run_through(training(tmp_path, classes, steps=2))
     vqgan = networks.load_vqgan("starter")
-    registry.home().mkdir(exist_ok=True)
+    home_folder().mkdir(exist_ok=True)
     tensors = vqgan.state_dict()
-    files.save_model(registry.home() / "other.safetensors", "vqgan", vqgan.config.to_dict(), tensors, made="elsewhere")
+    files.save_model(home_folder() / "other.safetensors", "vqgan", vqgan.config.to_dict(), tensors, made="elsewhere")
     with pytest.raises(UserError, match="trained with another vqgan"):
-        drawing.drawing(SampleSettings.parse({"transformer": "tiny", "vqgan": "other", "size": "48x32"}))
+        create_sample_job(SampleSettings.parse({"transformer": "tiny", "vqgan": "other", "size": "48x32"}))
 
 
 def test_the_seam_s_measure_finds_a_seam() -> None:
     vqgan = networks.load_vqgan("starter")
     smooth = torch.linspace(-0.8, 0.8, 128).expand(1, 3, 64, 128).contiguous()
     codes = vqgan.encode(smooth)
-    across, others = workshop_transformer.seam(codes, vqgan, 8)
+    across, others = seam_contrast(codes, vqgan, 8)
     assert across < 2 * others
-    across, others = workshop_transformer.seam(codes.roll(8, 2), vqgan, 8)
+    across, others = seam_contrast(codes.roll(8, 2), vqgan, 8)
     assert across > 4 * others
-    lying = workshop_transformer.seam(vqgan.encode(smooth.roll(64, 3).mT), vqgan, 8, lying=True)
+    lying = seam_contrast(vqgan.encode(smooth.roll(64, 3).mT), vqgan, 8, lying=True)
     assert lying[0] > 4 * lying[1]

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from vqtools.animation.settings import AnimateSettings
     from vqtools.drawing import sample, score
     from vqtools.filming import animate
+    from vqtools.networks import load_clip, load_transformer, load_vqgan
     from vqtools.painting.painter import Painter
     from vqtools.painting.settings import PaintSettings
     from vqtools.rendering import fly, morph
     from vqtools.sampling.settings import SampleSettings
-    from vqtools.studio import load_clip, load_transformer, load_vqgan, paint
+    from vqtools.studio import paint
 
 __version__ = "0.1.0"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A name beside ``path`` to write to; the file takes its place, safely on the disk, if all goes well.
 
     A crash or an error in between leaves what was there before. The folder is made where it is not there.
@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[bool]:
+def try_lock(path: Path) -> Iterator[bool]:
     """Whether ``path``, a file for nothing else, is locked for us for the time, and nobody else holds it.
 
     The system takes the lock back from a process that was killed. True where the disk knows no locks.
@@ -51,5 +51,5 @@ def alone(path: Path) -> Iterator[bool]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8, its line ends as they are."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, "utf-8", newline="")

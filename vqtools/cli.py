@@ -21,12 +21,12 @@ import click
 
 from vqtools import __version__
 from vqtools.cli_animate import animate
-from vqtools.cli_paint import out_path, paint, save
+from vqtools.cli_paint import paint, parse_out_path, save_picture
 from vqtools.cli_queue import presets, queue, upscale
-from vqtools.cli_sheets import blocks, drafts, grid
+from vqtools.cli_sheets import blocks, candidates, grid
 from vqtools.cli_stills import fly, morph
 from vqtools.cli_training import train_transformer, train_vqgan
-from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
+from vqtools.flags import STOPPED, SettingsCommand, debug_option, fields_from_flags
 from vqtools.settings import Settings, UserError, shorten
 
 
@@ -39,24 +39,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = command.main(arguments, prog_name="vqtools", standalone_mode=False, obj=state)
     except UserError as error:
-        code = _complain(str(error), 2)
+        code = _echo_error(str(error), 2)
         if error.pointer:
             click.echo(error.pointer, err=True)
     except click.UsageError as error:
         way_out = f"; see {error.ctx.command_path} --help" if error.ctx else ""
-        code = _complain(error.format_message().rstrip(".") + way_out, 2)
+        code = _echo_error(error.format_message().rstrip(".") + way_out, 2)
     except click.ClickException as error:
-        code = _complain(error.format_message(), 2)
+        code = _echo_error(error.format_message(), 2)
     except (KeyboardInterrupt, click.Abort):
-        code = _complain("stopped before there was anything to keep", STOPPED)
+        code = _echo_error("stopped before there was anything to keep", STOPPED)
     except Exception as error:
         if state["debug"]:
             traceback.print_exc()
-        code = _complain(f"{type(error).__name__}: {shorten(str(error))}; run again with --debug to see where", 1)
+        code = _echo_error(f"{type(error).__name__}: {shorten(str(error))}; run again with --debug to see where", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _complain(message: str, code: int) -> int:
+def _echo_error(message: str, code: int) -> int:
     click.echo(f"vqtools: {' '.join(message.split())}", err=True)
     return code
 
@@ -75,7 +75,7 @@ command.add_command(animate)
 command.add_command(morph)
 command.add_command(fly)
 command.add_command(paint)
-command.add_command(drafts)
+command.add_command(candidates)
 command.add_command(grid)
 command.add_command(blocks)
 command.add_command(queue)
@@ -91,7 +91,7 @@ def _sample_settings() -> type[Settings]:
     return SampleSettings
 
 
-@command.command(cls=SettingsCommand, settings=_sample_settings)
+@click.command(cls=SettingsCommand, settings=_sample_settings)
 @click.argument("prompt", nargs=-1)
 @click.option("--from", "source", metavar="PICTURE.png", help="Take all settings from a picture that sample made.")
 @click.option("--trust-paths", is_flag=True, help="Read the files that the settings inside --from's picture name.")
@@ -108,40 +108,41 @@ def sample(
     vqtools sample --complete picture.png --keep upper
     vqtools sample --size 512x128 --seamless --stride 4
     """
-    from vqtools import drawing, jobs
+    from vqtools.drawing import create_sample_job
+    from vqtools.jobs import run_job
     from vqtools.media import check_writable, file_stem, read_record
-    from vqtools.painting.inputs import refuse_paths
+    from vqtools.painting.inputs import refuse_file_paths
     from vqtools.sampling.settings import SampleSettings
 
     if len(prompt) > 1:
         raise UserError(f'the prompt is one argument; put it in quotes: vqtools sample "{" ".join(prompt)}"')
-    folder, name = out_path(out)
+    folder, name = parse_out_path(out)
     check_writable(folder)
-    fields = given(flags) | ({"prompt": prompt[0]} if prompt else {})
+    fields = fields_from_flags(flags) | ({"prompt": prompt[0]} if prompt else {})
     if source is not None:
         record = read_record(source)
         if record.get("activity") != "sample" or not isinstance(record.get("settings"), dict):
             raise UserError(f"{source} was not made by vqtools sample; leave --from away")
         if not trust_paths:
-            refuse_paths({name: value for name, value in record["settings"].items() if name not in fields})
+            refuse_file_paths({name: value for name, value in record["settings"].items() if name not in fields})
         fields = record["settings"] | fields
     started = time.monotonic()
-    job = drawing.drawing(SampleSettings.parse(fields).quick())
+    job = create_sample_job(SampleSettings.parse(fields).quick())
     width, height = job.settings.size
     click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.machine.describe()}", err=True)
     target = folder / (name or file_stem(job.settings.prompt or "sample", job.settings.seed or 0) + ".png")
     if film:
-        from vqtools import onward
+        from vqtools.onward import Timelapse
 
-        with onward.Film(job) as filmed:
-            finished = jobs.run(filmed, label="drawing")
+        with Timelapse(job) as filmed:
+            finished = run_job(filmed, label="drawing")
             if job.position:
                 click.echo(str(filmed.write(target.with_name(f"{target.stem}-window.mp4")).path))
     else:
-        finished = jobs.run(job, label="drawing")
+        finished = run_job(job, label="drawing")
     if job.position == 0 and not finished:
         raise KeyboardInterrupt
-    save(job, target, started)
+    save_picture(job, target, started)
     if not finished:
         click.echo(f"stopped after {job.position} of {job.total} steps", err=True)
     return 0 if finished else STOPPED
@@ -153,21 +154,22 @@ def _score_settings() -> type[Settings]:
     return ScoreSettings
 
 
-@command.command(cls=SettingsCommand, settings=_score_settings)
+@click.command(cls=SettingsCommand, settings=_score_settings)
 @click.argument("picture")
 @click.option("--out", metavar="PATH", help="File or folder for the heat map [default: PICTURE-surprise.png].")
 @debug_option
 def score(picture: str, out: str | None, **flags: Any) -> int:
     """How likely a transformer finds PICTURE, and a heat map of how surprising each of its codes is."""
-    from vqtools import drawing, jobs
+    from vqtools.drawing import create_score_job
+    from vqtools.jobs import run_job
     from vqtools.media import check_writable, load_picture, save_png
     from vqtools.sampling.settings import ScoreSettings
 
-    folder, name = out_path(out)
+    folder, name = parse_out_path(out)
     check_writable(folder)
-    settings = ScoreSettings.parse(given(flags))
-    job = drawing.scoring(load_picture(picture), settings)
-    if not jobs.run(job, label="scoring"):
+    settings = ScoreSettings.parse(fields_from_flags(flags))
+    job = create_score_job(load_picture(picture), settings)
+    if not run_job(job, label="scoring"):
         raise KeyboardInterrupt
     target = folder / (name or f"{Path(picture).stem}-surprise.png")
     record = {"activity": "score", "settings": settings.model_dump(mode="json"), "bits a code": job.bits}
@@ -177,7 +179,7 @@ def score(picture: str, out: str | None, **flags: Any) -> int:
     return 0
 
 
-@command.command(context_settings={"ignore_unknown_options": True})
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[FOLDER] [JUPYTER'S FLAGS]")
 @debug_option
 def lab(arguments: tuple[str, ...]) -> int:
@@ -207,20 +209,20 @@ def lab(arguments: tuple[str, ...]) -> int:
         signal.signal(signal.SIGINT, before)
 
 
-@command.group(invoke_without_command=True)
+@click.group(invoke_without_command=True)
 @debug_option
 @click.pass_context
 def weights(context: click.Context) -> None:
     """List the networks that are known: name, kind, size, whether it is here, licence, what it was trained on."""
     if context.invoked_subcommand is not None:
         return
-    from vqtools.weights import registry
+    from vqtools.weights.registry import all_records, format_bytes, home_folder, unlisted_models
 
     rows = [("NAME", "KIND", "SIZE", "HERE", "LICENCE", "TRAINED ON")]
-    for one in [*registry.records(), *registry.own()]:
+    for one in [*all_records(), *unlisted_models()]:
         here = "yes" if one.place.exists() else "no" if one.urls else "missing"
-        licence = ", ".join(word for word in ("unverified" if one.doubt else "", one.licence) if word)
-        rows.append((one.name, one.kind, registry.amount(one.size), here, licence or "?", one.trained_on or "?"))
+        licence = ", ".join(word for word in ("unverified" if one.unverified_reason else "", one.licence) if word)
+        rows.append((one.name, one.kind, format_bytes(one.size), here, licence or "?", one.trained_on or "?"))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     widths = [max(len(row[i]) for row in rows) for i in range(4)] + [36]
     for row in rows:
@@ -228,7 +230,7 @@ def weights(context: click.Context) -> None:
         cells[4] = row[4].ljust(36) if not width or len(row[4]) <= 36 else row[4][:35] + "…"
         line = "  ".join([*cells, row[5]])
         click.echo(line[: width - 1] + "…" if 0 < width < len(line) else line)
-    click.echo(f"fetch one: vqtools weights fetch NAME; yours, and those that were fetched, lie in {registry.home()}")
+    click.echo(f"fetch one: vqtools weights fetch NAME; yours, and those that were fetched, lie in {home_folder()}")
 
 
 @weights.command("fetch")
@@ -238,14 +240,15 @@ def weights(context: click.Context) -> None:
 def fetch_weights(name: str, yes: bool) -> int:
     """Download the network NAME, check it, and convert it."""
     from vqtools.weights import fetch
-    from vqtools.weights.registry import amount
+    from vqtools.weights.fetch import find_downloadable
+    from vqtools.weights.registry import format_bytes
 
-    record = fetch.known(name)
+    record = find_downloadable(name)
     if not record.place.exists():
-        facts = (amount(record.size), f"licence: {record.licence or '?'}", f"trained on: {record.trained_on}")
+        facts = (format_bytes(record.size), f"licence: {record.licence or '?'}", f"trained on: {record.trained_on}")
         click.echo(f"{name}: {'; '.join(facts)}", err=True)
-        if record.doubt and not yes and sys.stdin.isatty():
-            yes = click.confirm(f"It is unverified: {record.doubt}. Fetch it all the same?", err=True)
+        if record.unverified_reason and not yes and sys.stdin.isatty():
+            yes = click.confirm(f"It is unverified: {record.unverified_reason}. Fetch it all the same?", err=True)
             if not yes:
                 raise UserError(f"{name} was not fetched")
     try:
@@ -267,10 +270,12 @@ def convert_weights(file: Path, name: str | None) -> None:
     FILE may be a taming-transformers, latent-diffusion, diffusers or LlamaGen checkpoint, or a diffusers folder;
     the yaml that belongs to it is taken where it stands beside it.
     """
-    from vqtools.weights import convert, registry
+    from vqtools.weights import convert
+    from vqtools.weights.convert import paths_by_name
+    from vqtools.weights.registry import home_folder, validate_name
 
-    name = registry.checked_name(file.stem if name is None else name)
-    place = convert.named(registry.home(), name)
+    name = validate_name(file.stem if name is None else name)
+    place = paths_by_name(home_folder(), name)
     for path in (place("", True), place("vqgan", False), place("condition", False)):
         if path.exists():
             raise UserError(f"{path} is there already; choose another name with --name")
@@ -281,28 +286,30 @@ def convert_weights(file: Path, name: str | None) -> None:
         click.echo(f"{kind} {path.stem} (from {done.family}): {path}")
 
 
-@command.command()
+@click.command()
 @debug_option
 def info() -> None:
     """Versions, device, memory, and where files live."""
     import platform
 
-    from vqtools.device import choose
-    from vqtools.pages import notebooks
-    from vqtools.weights import registry
+    from vqtools.device import choose_machine
+    from vqtools.pages import notebooks_folder
+    from vqtools.weights.registry import home_folder
 
     rows = [("vqtools", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
-    rows += [(name, _version(name)) for name in ("torch", "open_clip_torch", "kornia", "ipywidgets", "jupyterlab")]
-    rows += [("device", choose().describe()), ("memory", _memory()), ("models", str(registry.home()))]
+    rows += [
+        (name, _package_version(name)) for name in ("torch", "open_clip_torch", "kornia", "ipywidgets", "jupyterlab")
+    ]
+    rows += [("device", choose_machine().describe()), ("memory", _system_memory()), ("models", str(home_folder()))]
     try:
-        rows.append(("notebooks", str(notebooks())))
+        rows.append(("notebooks", str(notebooks_folder())))
     except UserError as error:
         rows.append(("notebooks", str(error)))
     for label, value in rows:
         click.echo(f"{label:16}{value}")
 
 
-def _version(package: str) -> str:
+def _package_version(package: str) -> str:
     from importlib import metadata
 
     try:
@@ -311,7 +318,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _memory() -> str:
+def _system_memory() -> str:
     import os
 
     try:
@@ -319,3 +326,10 @@ def _memory() -> str:
     except (AttributeError, OSError, ValueError):  # Windows has no sysconf, a Mac no free pages
         return "unknown"
     return f"{total / 2**30:.1f} GB, {free / 2**30:.1f} GB free"
+
+
+command.add_command(sample)
+command.add_command(score)
+command.add_command(lab)
+command.add_command(weights)
+command.add_command(info)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
+from vqtools.flags import STOPPED, SettingsCommand, debug_option, fields_from_flags
 from vqtools.settings import Settings, UserError, shorten
 
 if TYPE_CHECKING:
     from vqtools.animation.project import Project
     from vqtools.animation.settings import AnimateSettings
 
-_VIDEO = {"format", "out_fps", "between", "crf", "odd_sides", "audio"}
+_VIDEO_FIELDS = {"format", "out_fps", "between", "crf", "odd_sides", "audio"}
 
 
 def _animate_settings() -> type[Settings]:
@@ -53,17 +53,17 @@ def animate(
     """
     if len(prompt) > 1:
         raise UserError(f'the prompt is one argument; put it in quotes: vqtools animate "{" ".join(prompt)}"')
-    fields = given(flags)
+    fields = fields_from_flags(flags)
     if prompt:
         fields["prompt"] = prompt[0]
     if apart:
         if resume or rewind or dry_run:
             raise UserError("--apart goes on by itself when it is said again with the same --out")
-        return _apart(fields, out)
-    return _run(fields, out=out, resume=resume, rewind=rewind, dry_run=dry_run)
+        return _animate_distributed(fields, out)
+    return _animate(fields, out=out, resume=resume, rewind=rewind, dry_run=dry_run)
 
 
-def _run(fields: Mapping[str, Any], *, out: str | None, resume: str | None, rewind: int, dry_run: bool) -> int:
+def _animate(fields: Mapping[str, Any], *, out: str | None, resume: str | None, rewind: int, dry_run: bool) -> int:
     """The command with its fields read from flags; returns the exit code."""
     from vqtools.animation.project import Project
 
@@ -75,26 +75,26 @@ def _run(fields: Mapping[str, Any], *, out: str | None, resume: str | None, rewi
         raise UserError('there is no prompt; say what to show: vqtools animate "a forest"')
     stored = Project.open(resume) if resume is not None else None
     if dry_run:
-        return _dry_run(_settings(fields, stored), out, stored)
+        return _dry_run(_parse_settings(fields, stored), out, stored)
     with stored.alone() if stored is not None else contextlib.nullcontext():
-        settings = _settings(fields, stored, rewind)
+        settings = _parse_settings(fields, stored, rewind)
         if stored is not None and rewind and not settings.octave_zoom:
             click.echo(f"{stored.rewind(rewind)} frames are left", err=True)
-        return _make(settings, stored or _new(settings, out), rewind)
+        return _render_video(settings, stored or _new_project(settings, out), rewind)
 
 
-def _settings(fields: Mapping[str, Any], stored: Project | None, rewind: int = 0) -> AnimateSettings:
+def _parse_settings(fields: Mapping[str, Any], stored: Project | None, rewind: int = 0) -> AnimateSettings:
     """The flags' settings, on top of a folder's; with a seed."""
-    from vqtools import filming
-    from vqtools.animation.settings import OCTAVES_STEERED, AnimateSettings
+    from vqtools.animation.settings import OCTAVE_ZOOM_LIVE_FIELDS, AnimateSettings
+    from vqtools.filming import fit_to_video
 
     if stored is None:
-        settings = filming.fitted(AnimateSettings.parse(fields), fields).quick()
+        settings = fit_to_video(AnimateSettings.parse(fields), fields).quick()
         return settings.model_copy(update={"seed": secrets.randbelow(2**32)}) if settings.seed is None else settings
     before = AnimateSettings.parse(stored.record["settings"])
-    settings = AnimateSettings.parse({**stored.record["settings"], **_motion(fields), **fields})
+    settings = AnimateSettings.parse({**stored.record["settings"], **_motion_curves(fields), **fields})
     begun = bool(stored.positions()) or (stored.folder / "octaves").is_dir()
-    of_octaves = {*_VIDEO, *(OCTAVES_STEERED if rewind else ())}
+    of_octaves = {*_VIDEO_FIELDS, *(OCTAVE_ZOOM_LIVE_FIELDS if rewind else ())}
     for one in AnimateSettings.options():
         changed = getattr(before, one.name) != getattr(settings, one.name)
         fixed = (
@@ -110,48 +110,49 @@ def _settings(fields: Mapping[str, Any], stored: Project | None, rewind: int = 0
     return settings
 
 
-def _motion(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _motion_curves(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A motion's curves by its name: the folder's own must not stand in their way."""
     if "motion" not in fields:
         return {}
-    from vqtools.animation.settings import STILL, AnimateSettings
+    from vqtools.animation.settings import IDENTITY_MOTION, AnimateSettings
 
     chosen = AnimateSettings.parse({"motion": fields["motion"]})
-    return {name: getattr(chosen, name) for name in STILL}
+    return {name: getattr(chosen, name) for name in IDENTITY_MOTION}
 
 
-def _new(settings: AnimateSettings, out: str | None) -> Project:
+def _new_project(settings: AnimateSettings, out: str | None) -> Project:
     from vqtools import media
     from vqtools.animation.project import Project
 
     if out is not None and (not out.strip() or "\0" in out or Path(out).is_file()):
         raise UserError(f"--out {shorten(out)} is no folder that can be made; without it the prompt gives the name")
     name = out or media.file_stem(settings.prompt, settings.seed or 0)
-    return Project.planned(name, {"settings": settings.model_dump(mode="json")})
+    return Project.create_lazily(name, {"settings": settings.model_dump(mode="json")})
 
 
-def _apart(fields: Mapping[str, Any], out: str | None) -> int:
+def _animate_distributed(fields: Mapping[str, Any], out: str | None) -> int:
     """Scenes as films of their own, shared by the processes that accelerate started, cut together by the first."""
-    from vqtools import jobs, sharing
-    from vqtools.animation import video
     from vqtools.animation.settings import AnimateSettings
-    from vqtools.trainings import team_of
+    from vqtools.animation.video import write_video
+    from vqtools.jobs import run_job
+    from vqtools.sharing import distribute_scenes, split_scenes
+    from vqtools.trainings import init_distributed
 
     settings = AnimateSettings.parse(fields).quick()
     if settings.seed is None or not out:
         raise UserError("--apart wants --seed and --out, so that every process makes scenes of the same film")
-    sharing.scenes(settings)
-    team = team_of(None)
+    split_scenes(settings)
+    team = init_distributed(None)
     try:
         folder = Path(out)
-        frames = sharing.share_scenes(settings, folder, team, run=lambda job: jobs.run(job, label="animating"))
+        frames = distribute_scenes(settings, folder, team, run=lambda job: run_job(job, label="animating"))
         if team.rank:
             return 0
         if frames is None:
             click.echo(f"scenes are missing in {out!r}; say the same again to go on", err=True)
             return STOPPED
         target = folder / f"{folder.resolve().name}.{settings.format}"
-        made = video.write(
+        made = write_video(
             frames, target, fps=settings.fps, out_fps=settings.out_fps, between=settings.between,
             sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or None,
         )  # fmt: skip
@@ -161,33 +162,34 @@ def _apart(fields: Mapping[str, Any], out: str | None) -> int:
         team.close()
 
 
-def _make(settings: AnimateSettings, project: Project, rewind: int) -> int:
+def _render_video(settings: AnimateSettings, project: Project, rewind: int) -> int:
     """Frames until the end or Ctrl-C, then the video of what is there."""
-    from vqtools import filming, jobs
-    from vqtools.animation.project import film
+    from vqtools.animation.project import export_animation_video
+    from vqtools.filming import create_animation, estimate_animation, rewind_animation
+    from vqtools.jobs import run_job
 
     started = time.monotonic()
     threads = project.record.get("threads")
     threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else None
     try:
-        job = filming.animation(settings, project, threads=threads)
+        job = create_animation(settings, project, threads=threads)
         if rewind and settings.octave_zoom:
-            click.echo(filming.rewind(job, rewind), err=True)
+            click.echo(rewind_animation(job, rewind), err=True)
         if job.position < job.total:
-            expected = filming.estimate(job)
+            expected = estimate_animation(job)
             already = f"; {job.done} are there" if job.done else ""
             click.echo(f"{expected}{already}; Ctrl-C stops and keeps what is made", err=True)
-            project.check_room(expected.bytes)
+            project.check_free_space(expected.bytes)
     except BaseException:  # Ctrl-C too: of what takes too long no folder is left behind
         project.forget()
         raise
     with project.alone():
-        finished = jobs.run(job, label="animating")
+        finished = run_job(job, label="animating")
         way_on = f"vqtools animate --resume {project.folder}"
         if not job.done:
             click.echo(f"stopped before the first frame; go on with: {way_on}", err=True)
             return STOPPED
-        made = film(project, settings)
+        made = export_animation_video(project, settings)
     if any(made.added):
         click.echo(f"note: the video is {made.size[0]}x{made.size[1]}, as it wants even sides", err=True)
     seconds = time.monotonic() - started
@@ -200,11 +202,11 @@ def _make(settings: AnimateSettings, project: Project, rewind: int) -> int:
 
 def _dry_run(settings: AnimateSettings, out: str | None, stored: Project | None) -> int:
     from vqtools import media
-    from vqtools.animation.forecast import film_test_card
+    from vqtools.animation.forecast import write_test_card_video
 
     folder = stored.folder if stored else Path(out) if out else Path()
     target = folder / f"{media.file_stem(settings.prompt, settings.seed or 0)}-dry-run.{settings.format}"
     media.check_writable(folder)
-    made = film_test_card(settings, target)
+    made = write_test_card_video(settings, target)
     click.echo(f"{made.path} ({made.frames} frames of a test card)")
     return 0

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
+from vqtools.flags import STOPPED, SettingsCommand, debug_option, fields_from_flags
 from vqtools.settings import Settings, UserError, shorten
 
 if TYPE_CHECKING:
-    from vqtools.drawing import Drawing
-    from vqtools.painting.easel import Easel
-    from vqtools.sheets import Sheet
+    from vqtools.drawing import SampleJob
+    from vqtools.painting.easel import PaintSession
+    from vqtools.sheets import PaintGrid
 
 
 def paint_settings() -> type[Settings]:
@@ -63,59 +63,60 @@ def paint(
     vqtools paint --from picture.png --bigger 2
     vqtools paint --from picture.png --film
     """
-    from vqtools import blocks, records
+    from vqtools.blocks import read_prompt_file
     from vqtools.media import check_writable, read_record
     from vqtools.painting.settings import PaintSettings
+    from vqtools.records import settings_from_record
 
     if len(prompt) > 1:
         raise UserError(f'the prompt is one argument; put it in quotes: vqtools paint "{" ".join(prompt)}"')
-    folder, name = out_path(out, (".png", ".mp4", ".webm", ".gif") if film else (".png",))
+    folder, name = parse_out_path(out, (".png", ".mp4", ".webm", ".gif") if film else (".png",))
     check_writable(folder)
-    fields = given(flags)
+    fields = fields_from_flags(flags)
     if prompt:
         fields["prompt"] = prompt[0]
     record = read_record(source) if source is not None else {}
-    asked = [*([fields["prompt"]] if "prompt" in fields else []), *(blocks.prompt_file(prompts) if prompts else [])]
+    asked = [*([fields["prompt"]] if "prompt" in fields else []), *(read_prompt_file(prompts) if prompts else [])]
     if not asked and source is None:
         raise UserError('there is no prompt; say what to paint: vqtools paint "a red apple"')
     if source is None and (replay or film):
         raise UserError(f"--{'film' if film else 'replay'} wants the picture whose making it tells: --from PICTURE.png")
     if film:
-        return _film(str(source), fields, trust_paths, folder, name)
+        return _write_timelapse(str(source), fields, trust_paths, folder, name)
     if bigger is not None and source is not None:
-        return _bigger(source, bigger, _with(fields, added, record), folder, name, trust_paths)
-    _grow(fields, record)
+        return _paint_bigger(source, bigger, _add_blocks_to_fields(fields, added, record), folder, name, trust_paths)
+    _resolve_larger_size(fields, record)
     same, replay = not fields and not added, replay or not (fields or added)
     if replay and "began" in record:  # the journal leads from these to those that the picture ended with
         record = {**record, "settings": record["began"]}
     code = 0
     for one in asked or [None]:
-        wish = _with(fields if one is None else {**fields, "prompt": one}, added, record)
+        wish = _add_blocks_to_fields(fields if one is None else {**fields, "prompt": one}, added, record)
         if "preset" in wish:
-            from vqtools import presets
+            from vqtools.presets import apply_preset
 
-            wish = presets.fitted(wish, say=functools.partial(click.echo, err=True))
-        settings = PaintSettings.parse({**records.restored(record, wish), **wish}).quick()
-        code, path = _run(settings, record, same, replay, trust_paths, folder, name)
+            wish = apply_preset(wish, say=functools.partial(click.echo, err=True))
+        settings = PaintSettings.parse({**settings_from_record(record, wish), **wish}).quick()
+        code, path = _paint_one(settings, record, same, replay, trust_paths, folder, name)
         if not code and bigger is not None:
-            code = _bigger(str(path), bigger, {}, folder, None, True)
+            code = _paint_bigger(str(path), bigger, {}, folder, None, True)
         if code:
             break
     return code
 
 
-def _with(fields: dict[str, Any], added: tuple[str, ...], record: dict[str, Any]) -> dict[str, Any]:
+def _add_blocks_to_fields(fields: dict[str, Any], added: tuple[str, ...], record: dict[str, Any]) -> dict[str, Any]:
     """The fields with blocks added to their prompt, or to the record's."""
     if not added:
         return fields
-    from vqtools import blocks
+    from vqtools.blocks import add_blocks
 
     stored = record.get("settings")
     prompt = fields.get("prompt") or (stored.get("prompt") if isinstance(stored, dict) else None)
-    return {**fields, "prompt": blocks.add(str(prompt), added)}
+    return {**fields, "prompt": add_blocks(str(prompt), added)}
 
 
-def _grow(fields: dict[str, Any], record: dict[str, Any]) -> None:
+def _resolve_larger_size(fields: dict[str, Any], record: dict[str, Any]) -> None:
     """`--size larger`: twice the record's sides, which suits every VQGAN that the smaller size suited."""
     if fields.get("size") != "larger":
         return
@@ -126,13 +127,15 @@ def _grow(fields: dict[str, Any], record: dict[str, Any]) -> None:
     fields["size"] = f"{2 * size[0]}x{2 * size[1]}"
 
 
-def _film(source: str, fields: dict[str, Any], trusted: bool, folder: Path, name: str | None) -> int:
+def _write_timelapse(source: str, fields: dict[str, Any], trusted: bool, folder: Path, name: str | None) -> int:
     """A video of a picture's making."""
-    from vqtools import jobs, onward
+    from vqtools import onward
+    from vqtools.jobs import run_job
     from vqtools.media import read_record
+    from vqtools.onward import Timelapse
     from vqtools.painting.settings import PaintSettings
 
-    _grow(fields, read_record(source))
+    _resolve_larger_size(fields, read_record(source))
     if wrong := set(fields) - {"size"}:
         raise UserError(
             f"--{min(wrong).replace('_', '-')} with --film: the picture is made as it was, only --size may differ"
@@ -141,24 +144,26 @@ def _film(source: str, fields: dict[str, Any], trusted: bool, folder: Path, name
     path = folder / (name or f"{Path(source).stem}-making.mp4")
     if path.exists():
         raise UserError(f"{path} is there already; choose another with --out")
-    with onward.Film(onward.replay(source, size=size, trusted=trusted)) as film:
-        if not jobs.run(film, label="filming"):
+    with Timelapse(onward.replay(source, size=size, trusted=trusted)) as film:
+        if not run_job(film, label="filming"):
             raise KeyboardInterrupt
         made = film.write(path)
     click.echo(f"{made.path} ({made.size[0]}x{made.size[1]}, {made.frames} frames)")
     return 0
 
 
-def _bigger(source: str, factor: float, fields: dict[str, Any], folder: Path, name: str | None, trusted: bool) -> int:
+def _paint_bigger(
+    source: str, factor: float, fields: dict[str, Any], folder: Path, name: str | None, trusted: bool
+) -> int:
     """Go on from a finished picture at a larger size."""
-    from vqtools import onward
+    from vqtools.onward import enlarge
 
     started = time.monotonic()
-    job = onward.bigger(source, factor, trusted=trusted, **fields)
-    return finish(job, folder, name or f"{Path(source).stem}-bigger.png", started)[0]
+    job = enlarge(source, factor, trusted=trusted, **fields)
+    return finish_painting(job, folder, name or f"{Path(source).stem}-bigger.png", started)[0]
 
 
-def out_path(out: str | None, endings: tuple[str, ...] = (".png",)) -> tuple[Path, str | None]:
+def parse_out_path(out: str | None, endings: tuple[str, ...] = (".png",)) -> tuple[Path, str | None]:
     """--out as (folder, file name), the name None where prompt and seed shall give it."""
     if out is None:
         return Path(), None
@@ -172,24 +177,27 @@ def out_path(out: str | None, endings: tuple[str, ...] = (".png",)) -> tuple[Pat
     return path.parent, path.name if path.suffix else path.name + endings[-1 if len(endings) == 1 else 1]
 
 
-def _run(
+def _paint_one(
     settings: Any, record: dict[str, Any], same: bool, replay: bool, trusted: bool, folder: Path, name: str | None
 ) -> tuple[int, Path]:
     """Paint, save, say where. `same` asks for the record's very picture, stopped where that one was."""
-    from vqtools import records, studio
+    from vqtools.records import describe_differences
+    from vqtools.studio import create_session
 
     started = time.monotonic()
     threads = record.get("threads")
     threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else None
-    job = studio.easel(settings, threads=threads, record=record or None, trusted=trusted, replay=replay)
-    notes = records.differences(record, job.record()) if record else []
+    job = create_session(settings, threads=threads, record=record or None, trusted=trusted, replay=replay)
+    notes = describe_differences(record, job.record()) if record else []
     limit = record.get("position") if record and same else None
-    at_limit = functools.partial(_reached, job, limit) if isinstance(limit, int) and 0 < limit < job.total else None
-    return finish(job, folder, name, started, stop=at_limit, notes=notes)
+    at_limit = (
+        functools.partial(_limit_reached, job, limit) if isinstance(limit, int) and 0 < limit < job.total else None
+    )
+    return finish_painting(job, folder, name, started, stop=at_limit, notes=notes)
 
 
-def finish(
-    job: Easel,
+def finish_painting(
+    job: PaintSession,
     folder: Path,
     name: str | None,
     started: float,
@@ -198,26 +206,28 @@ def finish(
     notes: Sequence[str] = (),
 ) -> tuple[int, Path]:
     """Run a painting to its end, or to where `stop` says; save it, say where: (exit code, file)."""
-    from vqtools import jobs
+    from vqtools.jobs import run_job
     from vqtools.media import file_stem
 
     width, height = job.settings.size
-    click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.work.machine.describe()}", err=True)
+    click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.job.machine.describe()}", err=True)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    finished = jobs.run(job, label="painting", stop=stop)
-    for note in job.work.notes:
+    finished = run_job(job, label="painting", stop=stop)
+    for note in job.job.notes:
         click.echo(f"note: {note}", err=True)
     if job.position == 0:
         raise KeyboardInterrupt
-    path = save(job, folder / (name or file_stem(job.settings.prompt, job.settings.seed or 0) + ".png"), started)
+    path = save_picture(
+        job, folder / (name or file_stem(job.settings.prompt, job.settings.seed or 0) + ".png"), started
+    )
     if finished:
         return 0, path
     click.echo(f"stopped after {job.position} of {job.total} steps", err=True)
     return 0 if stop is not None and stop() else STOPPED, path
 
 
-def save(job: Easel | Drawing | Sheet, path: Path, started: float) -> Path:
+def save_picture(job: PaintSession | SampleJob | PaintGrid, path: Path, started: float) -> Path:
     """Write the picture with its record, and say where."""
     from vqtools.media import save_png
 
@@ -230,5 +240,5 @@ def save(job: Easel | Drawing | Sheet, path: Path, started: float) -> Path:
     return path
 
 
-def _reached(job: Easel, limit: int) -> bool:
+def _limit_reached(job: PaintSession, limit: int) -> bool:
     return job.position >= limit

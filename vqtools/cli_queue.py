@@ -34,26 +34,29 @@ def queue(folder: str, changes: tuple[str, ...], out: str | None, trust_paths: b
     vqtools queue tonight --report
     """
     from vqtools import queueing
+    from vqtools.queueing import summarise, table_rows
 
-    line = queueing.Queue(folder, out=out, trusted=trust_paths, changes=dict(_change(one) for one in changes), say=_say)
+    line = queueing.Queue(
+        folder, out=out, trusted=trust_paths, changes=dict(_parse_change(one) for one in changes), say=echo_status
+    )
     finished = True if report else line.run()
     told = line.all()
-    for row in queueing.table(told):
+    for row in table_rows(told):
         click.echo("  ".join(cell for cell in row if cell))
-    click.echo(f"{queueing.summary(told)}; {line.out / 'report.md'}" if told else f"there is nothing to do in {folder}")
+    click.echo(f"{summarise(told)}; {line.out / 'report.md'}" if told else f"there is nothing to do in {folder}")
     if not finished:
         click.echo(f"stopped; go on with: vqtools queue {folder}", err=True)
     return 0 if finished else STOPPED
 
 
-def _change(text: str) -> tuple[str, Any]:
+def _parse_change(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise UserError(f"--set {text!r}: write a setting and its value, as in --set iterations=400")
     return name.strip().replace("-", "_"), value.strip()
 
 
-def _say(line: str) -> None:
+def echo_status(line: str) -> None:
     click.echo(line, err=True)
 
 
@@ -64,16 +67,16 @@ def _say(line: str) -> None:
 @debug_option
 def presets(vqgan: str, clip: str, again: bool) -> None:
     """What draft, normal, better and best mean on this machine: time and size, from a trial of ten seconds."""
-    from vqtools import presets
     from vqtools.painting.settings import PaintSettings
+    from vqtools.presets import cache_file, measure_presets
 
     wanted = PaintSettings.parse({"vqgan": vqgan, "clip": clip})
-    speed, found = presets.measured(wanted, again=again, say=_say)
+    speed, found = measure_presets(wanted, again=again, say=echo_status)
     click.echo(speed.describe())
     for one in found.values():
         size = f"{one.size[0]}x{one.size[1]}"
         click.echo(f"  {one.name:8} {size:10} {one.iterations:4} steps, {one.cutouts:3} cutouts, {one.seconds:4.0f} s")
-    click.echo(f"remembered in {presets.place()}; measure again: vqtools presets --again")
+    click.echo(f"remembered in {cache_file()}; measure again: vqtools presets --again")
 
 
 @click.command()
@@ -89,14 +92,15 @@ def upscale(picture: str, model: str, tile: int, out: str | None) -> int:
     pip install "vqtools[upscale]"
     vqtools upscale castle.png --model RealESRGAN_x4plus.pth
     """
-    from vqtools import jobs, upscaling
-    from vqtools.cli_paint import out_path
+    from vqtools.cli_paint import parse_out_path
+    from vqtools.jobs import run_job
     from vqtools.media import check_writable, save_png
+    from vqtools.upscaling import UpscaleJob
 
-    folder, name = out_path(out)
+    folder, name = parse_out_path(out)
     check_writable(folder)
-    job = upscaling.Upscaling.of(picture, model, tile=tile)
-    if not jobs.run(job, label="enlarging"):
+    job = UpscaleJob.of(picture, model, tile=tile)
+    if not run_job(job, label="enlarging"):
         raise KeyboardInterrupt
     path = save_png(folder / (name or f"{Path(picture).stem}-x{job.scale}.png"), job.picture(), job.record())
     width, height = job.picture().size

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
+from vqtools.flags import STOPPED, SettingsCommand, debug_option, fields_from_flags
 from vqtools.settings import Settings, UserError
 
 
@@ -26,14 +26,14 @@ def _fly_settings() -> type[Settings]:
     return FlySettings
 
 
-_out = click.option("--out", metavar="FOLDER", help="Folder to make [default: named after the first picture].")
-_resume = click.option("--resume", metavar="FOLDER", help="Go on in a folder that was begun.")
+_out_option = click.option("--out", metavar="FOLDER", help="Folder to make [default: named after the first picture].")
+_resume_option = click.option("--resume", metavar="FOLDER", help="Go on in a folder that was begun.")
 
 
 @click.command(cls=SettingsCommand, settings=_morph_settings, argument="")
 @click.argument("pictures", nargs=-1)
-@_out
-@_resume
+@_out_option
+@_resume_option
 @debug_option
 def morph(pictures: tuple[str, ...], out: str | None, resume: str | None, **flags: Any) -> int:
     """A video in which PICTURES turn into one another, through the VQGAN's latents.
@@ -41,13 +41,13 @@ def morph(pictures: tuple[str, ...], out: str | None, resume: str | None, **flag
     \b
     vqtools morph castle.png forest.png sea.png --frames 120 --loop
     """
-    return _run("morph", pictures, out, resume, flags)
+    return _render_video("morph", pictures, out, resume, flags)
 
 
 @click.command(cls=SettingsCommand, settings=_fly_settings, argument="")
 @click.argument("picture", nargs=-1)
-@_out
-@_resume
+@_out_option
+@_resume_option
 @debug_option
 def fly(picture: tuple[str, ...], out: str | None, resume: str | None, **flags: Any) -> int:
     """A flight over one large PICTURE, cut and resampled, nothing painted.
@@ -57,14 +57,17 @@ def fly(picture: tuple[str, ...], out: str | None, resume: str | None, **flags: 
     """
     if len(picture) > 1:
         raise UserError(f"a flight goes over one picture, not {len(picture)}; for several: vqtools morph")
-    return _run("fly", picture, out, resume, flags)
+    return _render_video("fly", picture, out, resume, flags)
 
 
-def _run(activity: str, pictures: tuple[str, ...], out: str | None, resume: str | None, flags: dict[str, Any]) -> int:
-    from vqtools import jobs, rendering
+def _render_video(
+    activity: str, pictures: tuple[str, ...], out: str | None, resume: str | None, flags: dict[str, Any]
+) -> int:
     from vqtools.animation.project import Project
+    from vqtools.jobs import run_job
+    from vqtools.rendering import SETTINGS_BY_ACTIVITY, create_project, create_renderer, export_frames_video
 
-    fields = given(flags)
+    fields = fields_from_flags(flags)
     if resume is not None:
         if pictures or fields or out:
             raise UserError("--resume goes on as the folder was begun; leave everything else away")
@@ -72,15 +75,15 @@ def _run(activity: str, pictures: tuple[str, ...], out: str | None, resume: str 
     elif not pictures:
         raise UserError(f"there is no picture; name one: vqtools {activity} picture.png")
     else:
-        settings: Any = rendering.KINDS[activity].parse(fields).quick()
-        project = rendering.begin(activity, pictures, settings, out)
+        settings: Any = SETTINGS_BY_ACTIVITY[activity].parse(fields).quick()
+        project = create_project(activity, pictures, settings, out)
     started = time.monotonic()
     with project.alone():
-        job = rendering.rendering(project)
-        finished = jobs.run(job, label="rendering")
+        job = create_renderer(project)
+        finished = run_job(job, label="rendering")
         if not job.done:
             raise KeyboardInterrupt
-        made = rendering.film(job)
+        made = export_frames_video(job)
     seconds = time.monotonic() - started
     click.echo(f"{made.path} ({made.frames} frames, {made.size[0]}x{made.size[1]}, {seconds:.0f} s)")
     if finished:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vqtools.flags import STOPPED, SettingsCommand, debug_option, given
+from vqtools.flags import STOPPED, SettingsCommand, debug_option, fields_from_flags
 from vqtools.settings import Settings, UserError
 
 S = TypeVar("S", bound=Settings)
@@ -41,9 +41,10 @@ def train_vqgan(folder: str | None, resume: bool, **flags: Any) -> int:
     """
     from vqtools import workshop
     from vqtools.training.settings import TrainVQGANSettings
+    from vqtools.workshop import suggest_vqgan_settings
 
-    settings = _settings(TrainVQGANSettings, workshop.suggest, "train-vqgan", folder, resume, flags)
-    return _trained(lambda: workshop.train_vqgan(settings, resume=resume))
+    settings = _parse_settings(TrainVQGANSettings, suggest_vqgan_settings, "train-vqgan", folder, resume, flags)
+    return _run_training(lambda: workshop.train_vqgan(settings, resume=resume))
 
 
 def _transformer_settings() -> type[Settings]:
@@ -68,23 +69,26 @@ def train_transformer(folder: str | None, resume: bool, **flags: Any) -> int:
     """
     from vqtools import workshop_transformer as workshop
     from vqtools.training.settings import TrainTransformerSettings
+    from vqtools.workshop_transformer import suggest_transformer_settings
 
-    settings = _settings(TrainTransformerSettings, workshop.suggest, "train-transformer", folder, resume, flags)
-    return _trained(lambda: workshop.train_transformer(settings, resume=resume, say=_progress))
+    settings = _parse_settings(
+        TrainTransformerSettings, suggest_transformer_settings, "train-transformer", folder, resume, flags
+    )
+    return _run_training(lambda: workshop.train_transformer(settings, resume=resume, say=_echo_progress))
 
 
-def _progress(line: str) -> None:
+def _echo_progress(line: str) -> None:
     """A line that the next one writes over, for people only."""
     if sys.stderr.isatty():
         click.echo(f"\r{line}", err=True, nl=False)
 
 
-def _settings(
+def _parse_settings(
     kind: type[S], suggest: Callable[[dict[str, Any]], tuple[S, list[str]]], command: str, folder: str | None,
     resume: bool, flags: dict[str, Any],
 ) -> S:  # fmt: skip
     """What was asked for, and what the folder suggests for the rest, which is said."""
-    fields = given(flags) | ({"folder": folder} if folder else {})
+    fields = fields_from_flags(flags) | ({"folder": folder} if folder else {})
     if resume:
         if others := sorted(set(fields) - {"name", "folder"}):
             raise UserError(f"a resumed run keeps its settings; leave {', '.join(others)} away")
@@ -97,19 +101,19 @@ def _settings(
     return settings
 
 
-def _trained(make: Callable[[], Any]) -> int:
+def _run_training(make: Callable[[], Any]) -> int:
     """Make a training, and drive it to its end or to Ctrl-C."""
-    from vqtools import jobs
+    from vqtools.jobs import run_job
 
     started = time.monotonic()
     job = make()
-    agree = job.team.agree  # one Ctrl-C stops all processes, after the same step
+    agree = job.team.any_process  # one Ctrl-C stops all processes, after the same step
     if not job.first:  # one process talks, all of them work
-        finished = jobs.run(job, agree=agree, progress=False)
+        finished = run_job(job, agree=agree, progress=False)
         job.team.close()
         return 0 if finished else STOPPED
     click.echo(f"{job.run.folder}: {job.describe()}", err=True)
-    finished = jobs.run(job, agree=agree, label="training")
+    finished = run_job(job, agree=agree, label="training")
     if job.position and not finished:
         job.save()
     job.team.close()

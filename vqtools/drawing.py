@@ -20,26 +20,30 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from vqtools import media, networks, records
-from vqtools.device import Machine, choose
+from vqtools import media, networks
+from vqtools.device import Machine, choose_machine
+from vqtools.media import resize_and_crop
 from vqtools.models.clip import CLIP
-from vqtools.models.decoding import decode
-from vqtools.models.gpt import GPT, Caption, packed
+from vqtools.models.decoding import decode_any_size
+from vqtools.models.gpt import GPT, CaptionEmbedding, pack_linear_layers
 from vqtools.models.vqgan import VQGAN
+from vqtools.networks import resolve_path
+from vqtools.records import build_record
 from vqtools.sampling.sampler import Sampler, cell_noise
 from vqtools.sampling.score import Scorer
 from vqtools.sampling.settings import SampleSettings, ScoreSettings
-from vqtools.sampling.window import Cell, Origin, Window, flips, growth, seam
+from vqtools.sampling.window import Cell, Origin, Window, cells_beside_seam, choose_flips, growth_corners
 from vqtools.settings import UserError, check_size
 from vqtools.weights import files
+from vqtools.weights.files import file_sha256
 
-UNDRAWN = (127, 127, 127)
-SQUARES = 5  # of a wide picture that the CLIP looks at, beside the whole
-WRAP = 8  # codes beyond each border that the decoder sees of a seamless picture
+UNDRAWN_COLOUR = (127, 127, 127)
+CROPS = 5  # of a wide picture that the CLIP looks at, beside the whole
+WRAP_CODES = 8  # codes beyond each border that the decoder sees of a seamless picture
 
 
 @dataclass(frozen=True)
-class Start:
+class GivenPicture:
     """A given picture as the sampler takes it: its codes (1, h, w), which of them stay, how it was turned."""
 
     codes: Tensor
@@ -48,7 +52,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Pass:
+class SamplingPass:
     """One walk of the window, over the grid from a corner on."""
 
     corner: Origin
@@ -64,7 +68,7 @@ class Pass:
         return F.pad(part, (self.corner[1], 0, self.corner[0], 0))
 
 
-class Drawing:
+class SampleJob:
     """A picture from a transformer, as a job; ``step()`` draws the codes that can be drawn together.
 
     Where a picture grows upwards or to the left, and the transformer reads what is known around a cell, it is drawn in
@@ -84,7 +88,7 @@ class Drawing:
             raise UserError(
                 f"grids {settings.grids}: the CLIP chooses among them by a prompt; write one, or set grids 1"
             )
-        self._tokens = tokens(gpt, settings, machine.device)
+        self._tokens = prefix_tokens(gpt, settings, machine.device)
         self.shown = 0  # which of the grids
         self.start = self._given() if settings.complete else None
         self.condition = self._conditioned() if settings.condition else None
@@ -112,22 +116,26 @@ class Drawing:
         if self.settings.grids > 1 and self.position == self.total:
             clip = networks.load_clip(self.settings.clip).to(self.machine.device)
             pictures = torch.cat([self._decoded(grid[None]) for grid in self._upright(self.sampler.codes)])
-            self.shown = int(likeness(clip, pictures, self.settings.prompt).argmax())
+            self.shown = int(clip_similarity(clip, pictures, self.settings.prompt).argmax())
 
-    def _planned(self) -> list[Pass]:
+    def _planned(self) -> list[SamplingPass]:
         nothing = torch.zeros(self.height, self.width, dtype=torch.bool)
-        known, side, passes = nothing if self.start is None else self.start.known, self.gpt.config.grid, list[Pass]()
+        known, side, passes = (
+            nothing if self.start is None else self.start.known,
+            self.gpt.config.grid,
+            list[SamplingPass](),
+        )
         cells = known.nonzero().tolist() if self.gpt.config.mask_code >= 0 else []
-        for corner in growth(map(tuple, cells), side):
-            passes.append(Pass(corner, known))
+        for corner in growth_corners(map(tuple, cells), side):
+            passes.append(SamplingPass(corner, known))
             known = known.clone()
             passes[-1].of(known)[:] = True
         if self.settings.seamless:
-            strip = known_grid(seam(self.height, self.width, side), self.height, self.width)
-            passes.append(Pass((0, 0), strip, rolled=True))
+            strip = cells_to_mask(cells_beside_seam(self.height, self.width, side), self.height, self.width)
+            passes.append(SamplingPass((0, 0), strip, rolled=True))
         return passes
 
-    def _length(self, walk: Pass) -> int:
+    def _length(self, walk: SamplingPass) -> int:
         """The waves of a pass."""
         known, config = walk.of(walk.known), self.gpt.config
         window = Window(known.shape[0], known.shape[1], config.grid, config.prefix, self.sampler.window.stride)
@@ -151,8 +159,8 @@ class Drawing:
         elif condition is None:
             condition = tokens
         assert s.seed is not None and condition is not None
-        condition, caption, unconditional = (_times(s.grids, one) for one in (condition, caption, unconditional))
-        noise = cell_noise(s.seed, s.grids, config.drawable, turn)
+        condition, caption, unconditional = (repeat_rows(s.grids, one) for one in (condition, caption, unconditional))
+        noise = cell_noise(s.seed, s.grids, config.num_codes, turn)
         assert condition is not None
         try:
             return Sampler(
@@ -164,32 +172,34 @@ class Drawing:
         except ValueError as error:
             raise UserError(str(error)) from None
 
-    def _given(self) -> Start:
+    def _given(self) -> GivenPicture:
         """The given picture on a canvas of the wanted size, turned so that what is missing comes last."""
         s, f = self.settings, self.vqgan.f
         picture = self._load("complete", s.complete)
         if s.mask:
             mask = self._load("mask", s.mask)
             if mask.size != picture.size:
-                raise UserError(f"mask {size(mask)}: must be of the picture's size, {size(picture)}")
-            holes = np.asarray(media.fit(mask, s.size).convert("L")).reshape(self.height, f, self.width, f)
-            canvas, known = media.fit(picture, s.size), torch.from_numpy(holes.max((1, 3)) < 128)
+                raise UserError(f"mask {format_size(mask)}: must be of the picture's size, {format_size(picture)}")
+            holes = np.asarray(resize_and_crop(mask, s.size).convert("L")).reshape(self.height, f, self.width, f)
+            canvas, known = resize_and_crop(picture, s.size), torch.from_numpy(holes.max((1, 3)) < 128)
         elif s.keep == "whole":
             canvas, known = self._placed(picture)
         else:
-            canvas, known = media.fit(picture, s.size), half(s.keep, self.height, self.width)
-        below, right = flips(((row, column) for row, column in known.nonzero().tolist()), self.height, self.width)
+            canvas, known = resize_and_crop(picture, s.size), half_mask(s.keep, self.height, self.width)
+        below, right = choose_flips(
+            ((row, column) for row, column in known.nonzero().tolist()), self.height, self.width
+        )
         # who reads the picture with its holes learned mirrored pictures too, but none upside down
         flipped = (below and self.gpt.config.mask_code < 0, right)
         with torch.no_grad():
-            codes = self.vqgan.encode(media.to_tensor(turned(canvas, flipped)).to(self.machine.device))
-        return Start(codes, known.flip([axis for axis in (0, 1) if flipped[axis]]), flipped)
+            codes = self.vqgan.encode(media.to_tensor(flip_picture(canvas, flipped)).to(self.machine.device))
+        return GivenPicture(codes, known.flip([axis for axis in (0, 1) if flipped[axis]]), flipped)
 
     def _conditioned(self) -> Tensor:
         """The codes (1, h, w) of the picture to draw from, turned as the given one is."""
-        picture = media.fit(self._load("condition", self.settings.condition), self.settings.size)
+        picture = resize_and_crop(self._load("condition", self.settings.condition), self.settings.size)
         flipped = self.start.flipped if self.start else (False, False)
-        return condition_codes(turned(picture, flipped), self.vqgan, self.gpt, self.machine.device)
+        return encode_condition(flip_picture(picture, flipped), self.vqgan, self.gpt, self.machine.device)
 
     def _load(self, name: str, path: str) -> Image.Image:
         picture = media.load_picture(path)
@@ -203,11 +213,11 @@ class Drawing:
         room = (self.width - inner[0], self.height - inner[1])
         if min(inner) < 1 or min(room) < 0:
             wanted = f"{s.size[0]}x{s.size[1]}"
-            raise UserError(f"a picture of {size(picture)} cannot stand whole in {wanted}; choose another size")
+            raise UserError(f"a picture of {format_size(picture)} cannot stand whole in {wanted}; choose another size")
         left = {"left": 0, "right": room[0]}.get(s.place, room[0] // 2)
         top = {"top": 0, "bottom": room[1]}.get(s.place, room[1] // 2)
-        canvas = Image.new("RGB", s.size, UNDRAWN)
-        canvas.paste(media.fit(picture, (inner[0] * f, inner[1] * f)), (left * f, top * f))
+        canvas = Image.new("RGB", s.size, UNDRAWN_COLOUR)
+        canvas.paste(resize_and_crop(picture, (inner[0] * f, inner[1] * f)), (left * f, top * f))
         known = torch.zeros(self.height, self.width, dtype=torch.bool)
         known[top : top + inner[1], left : left + inner[0]] = True
         return canvas, known
@@ -225,16 +235,16 @@ class Drawing:
     def picture(self) -> Image.Image:
         """The picture as it stands."""
         picture = media.to_picture(self._decoded(self.codes))
-        return picture if self.start is None else turned(picture, self.start.flipped)
+        return picture if self.start is None else flip_picture(picture, self.start.flipped)
 
     @torch.no_grad()
     def _decoded(self, codes: Tensor) -> Tensor:
         """Codes (1, h, w) of the whole grid -> (1, 3, H, W) in [-1, 1], not turned."""
-        pad = min(WRAP, self.width) if self.settings.seamless else 0
+        pad = min(WRAP_CODES, self.width) if self.settings.seamless else 0
         if pad:
             codes = torch.cat([codes[:, :, -pad:], codes, codes[:, :, :pad]], 2)
         edge = pad * self.vqgan.f
-        return decode(self.vqgan, codes)[..., edge : edge + self.settings.size[0]].clamp(-1, 1)
+        return decode_any_size(self.vqgan, codes)[..., edge : edge + self.settings.size[0]].clamp(-1, 1)
 
     def preview(self) -> Image.Image:
         """The picture as it stands, grey where nothing is drawn yet, with the windows of the codes just drawn."""
@@ -251,14 +261,14 @@ class Drawing:
                 pen.rectangle(box, outline=255, width=max(1, f // 4))
         empty = Image.fromarray((~drawn).numpy().astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
         if self.start is not None:
-            empty, outline = (turned(one, self.start.flipped) for one in (empty, outline))
-        picture.paste(UNDRAWN, mask=empty)
+            empty, outline = (flip_picture(one, self.start.flipped) for one in (empty, outline))
+        picture.paste(UNDRAWN_COLOUR, mask=empty)
         picture.paste((255, 255, 255), mask=outline)
         return picture
 
     def record(self) -> dict[str, Any]:
         """All that the same picture can be made from again, for the PNG."""
-        return records.record(self, activity="sample", inputs=self.inputs)
+        return build_record(self, activity="sample", inputs=self.inputs)
 
     def state_dict(self) -> dict[str, Any]:
         return {"pass": self._pass, "sampler": self.sampler.state_dict()}
@@ -273,22 +283,22 @@ class Drawing:
         self._choose()
 
 
-class Scoring(Scorer):
+class ScoreJob(Scorer):
     """How surprising a transformer finds a picture, as a job; ``step()`` reads one window."""
 
     def __init__(self, settings: ScoreSettings, picture: Image.Image, vqgan: VQGAN, gpt: GPT, machine: Machine) -> None:
         f = vqgan.f
         inner = (picture.width // f * f, picture.height // f * f)
         if min(inner) < f:
-            raise UserError(f"a picture of {size(picture)} is less than one code of {f}x{f} pixels")
-        self.image = media.fit(picture, inner)
+            raise UserError(f"a picture of {format_size(picture)} is less than one code of {f}x{f} pixels")
+        self.image = resize_and_crop(picture, inner)
         with torch.no_grad():
             codes = vqgan.to(machine.device).encode(media.to_tensor(self.image).to(machine.device))
-        condition, _ = tokens(gpt, settings, machine.device)
+        condition, _ = prefix_tokens(gpt, settings, machine.device)
         caption = condition if gpt.config.spatial else None
         if settings.condition:
-            beside = media.fit(media.load_picture(settings.condition), inner)
-            condition = condition_codes(beside, vqgan, gpt, machine.device)
+            beside = resize_and_crop(media.load_picture(settings.condition), inner)
+            condition = encode_condition(beside, vqgan, gpt, machine.device)
         elif gpt.config.spatial:  # nothing is known beforehand: that is what a picture from nothing is drawn from
             condition = torch.full_like(codes, gpt.config.mask_code)
         assert condition is not None
@@ -310,19 +320,19 @@ class Scoring(Scorer):
         return media.contact_sheet([self.image, heat])
 
 
-def _times(count: int, tensor: Tensor | None) -> Tensor | None:
+def repeat_rows(count: int, tensor: Tensor | None) -> Tensor | None:
     """The same row ``count`` times; a condition that is already so many stays."""
     return tensor if tensor is None or len(tensor) == count else tensor.expand(count, *tensor.shape[1:])
 
 
 @torch.no_grad()
-def likeness(clip: CLIP, images: Tensor, prompt: str) -> Tensor:
+def clip_similarity(clip: CLIP, images: Tensor, prompt: str) -> Tensor:
     """How well pictures (n, 3, H, W) in [-1, 1] fit a text: mean cosine (n,) of the whole and of squares along it."""
     height, width = images.shape[2:]
     side = min(height, width)
     views = [images]
-    for k in range(SQUARES if height != width else 0):
-        top, left = (round(k * (length - side) / (SQUARES - 1)) for length in (height, width))
+    for k in range(CROPS if height != width else 0):
+        top, left = (round(k * (length - side) / (CROPS - 1)) for length in (height, width))
         views.append(images[:, :, top : top + side, left : left + side])
     text, found = clip.embed_text([prompt])[0], images.new_zeros(len(images))
     for view in views:
@@ -331,7 +341,7 @@ def likeness(clip: CLIP, images: Tensor, prompt: str) -> Tensor:
     return found
 
 
-def tokens(
+def prefix_tokens(
     gpt: GPT, settings: SampleSettings | ScoreSettings, device: torch.device
 ) -> tuple[Tensor | None, Tensor | None]:
     """What stands before the codes (1, p, width), and the same without its content, for guidance.
@@ -357,18 +367,18 @@ def tokens(
             clip = networks.load_clip(settings.clip).to(device)
             style = torch.zeros(1, dtype=torch.int64, device=device)
             words = clip.embed_words([prompt], c.words)
-            return gpt.prefix(Caption(clip.embed_text([prompt]), words, style)), nothing
+            return gpt.prefix(CaptionEmbedding(clip.embed_text([prompt]), words, style)), nothing
         if c.spatial:
             return None, None
         if c.classes:
-            label = c.classes if c.own_class and not settings.label else class_index(gpt, settings.label)
-            nothing = gpt.prefix_of_class(torch.tensor([c.classes], device=device)) if c.own_class else None
-            return gpt.prefix_of_class(torch.tensor([label], device=device)), nothing
-        return gpt.prefix_of_codes(torch.zeros(1, 1, dtype=torch.int64, device=device)), None
+            label = c.classes if c.has_class_embedding and not settings.label else class_index(gpt, settings.label)
+            nothing = gpt.embed_class(torch.tensor([c.classes], device=device)) if c.has_class_embedding else None
+            return gpt.embed_class(torch.tensor([label], device=device)), nothing
+        return gpt.embed_prefix_codes(torch.zeros(1, 1, dtype=torch.int64, device=device)), None
 
 
 @torch.no_grad()
-def condition_codes(picture: Image.Image, vqgan: VQGAN, gpt: GPT, device: torch.device) -> Tensor:
+def encode_condition(picture: Image.Image, vqgan: VQGAN, gpt: GPT, device: torch.device) -> Tensor:
     """The codes (1, h, w) of a picture that a transformer draws from, by the VQGAN that made those it learned from."""
     codes = vqgan.encode(media.to_tensor(picture).to(device))
     if int(codes.max()) >= gpt.config.vocab_size:
@@ -390,38 +400,40 @@ def class_index(gpt: GPT, label: str) -> int:
     raise UserError(f"there is no class {label!r}{known}" if label else f"this transformer draws a class{known}")
 
 
-def chosen(settings: SampleSettings | ScoreSettings, machine: Machine) -> tuple[VQGAN, GPT, dict[str, Any]]:
+def load_sampling_networks(
+    settings: SampleSettings | ScoreSettings, machine: Machine
+) -> tuple[VQGAN, GPT, dict[str, Any]]:
     """VQGAN, transformer and the record of both; UserError where they do not belong together."""
-    paths = {kind: networks.find(kind, getattr(settings, kind)) for kind in ("vqgan", "transformer")}
+    paths = {kind: resolve_path(kind, getattr(settings, kind)) for kind in ("vqgan", "transformer")}
     trained = files.read_header(paths["transformer"])["about"]
     if isinstance(settings, SampleSettings) and settings.prompt and "/" not in settings.clip:
-        paths["clip"] = networks.find("clip", settings.clip)
-    models = {kind: {"name": getattr(settings, kind), "sha256": files.sha256(path)} for kind, path in paths.items()}
+        paths["clip"] = resolve_path("clip", settings.clip)
+    models = {kind: {"name": getattr(settings, kind), "sha256": file_sha256(path)} for kind, path in paths.items()}
     for kind in set(paths) & {"vqgan", "clip"}:
         if trained.get(kind) not in (None, "", models[kind]["sha256"]):
             raise UserError(f"the transformer {settings.transformer!r} was trained with another {kind}; choose its own")
     vqgan, gpt = networks.load_vqgan(settings.vqgan), networks.load_transformer(settings.transformer)
-    if gpt.config.drawable > vqgan.config.codebook_size:
+    if gpt.config.num_codes > vqgan.config.codebook_size:
         raise UserError(
-            f"the transformer {settings.transformer!r} draws {gpt.config.drawable} codes, but the VQGAN"
+            f"the transformer {settings.transformer!r} draws {gpt.config.num_codes} codes, but the VQGAN"
             f" {settings.vqgan!r} has {vqgan.config.codebook_size}; choose the one that it was trained with"
         )
     gpt = gpt.to(machine.device)
     narrow = machine.precision != "fp32"
-    return vqgan, deepcopy(gpt).to(machine.dtype) if narrow else packed(gpt), models
+    return vqgan, deepcopy(gpt).to(machine.dtype) if narrow else pack_linear_layers(gpt), models
 
 
-def drawing(settings: SampleSettings, *, threads: int | None = None) -> Drawing:
+def create_sample_job(settings: SampleSettings, *, threads: int | None = None) -> SampleJob:
     """A drawing ready to be stepped, its networks found by the settings' names."""
-    machine = choose(precision=settings.precision, threads=threads)
-    vqgan, gpt, models = chosen(settings, machine)
+    machine = choose_machine(precision=settings.precision, threads=threads)
+    vqgan, gpt, models = load_sampling_networks(settings, machine)
     check_size(settings.size, vqgan.f)
-    return Drawing(settings, vqgan, gpt, machine, models)
+    return SampleJob(settings, vqgan, gpt, machine, models)
 
 
 def sample(prompt: str = "", **fields: Any) -> Image.Image:
     """A picture from a transformer; every field of SampleSettings is a keyword. Its record is in ``picture.info``."""
-    job = drawing(SampleSettings.parse({"prompt": prompt, **fields}).quick())
+    job = create_sample_job(SampleSettings.parse({"prompt": prompt, **fields}).quick())
     while job.position < job.total:
         job.step()
     picture = job.picture()
@@ -429,23 +441,23 @@ def sample(prompt: str = "", **fields: Any) -> Image.Image:
     return picture
 
 
-def scoring(picture: Image.Image, settings: ScoreSettings) -> Scoring:
+def create_score_job(picture: Image.Image, settings: ScoreSettings) -> ScoreJob:
     """A scoring ready to be stepped."""
-    machine = choose(precision="fp32")
-    vqgan, gpt, _ = chosen(settings, machine)
-    return Scoring(settings, picture, vqgan, gpt, machine)
+    machine = choose_machine(precision="fp32")
+    vqgan, gpt, _ = load_sampling_networks(settings, machine)
+    return ScoreJob(settings, picture, vqgan, gpt, machine)
 
 
-def score(picture: Image.Image | str | Path, **fields: Any) -> Scoring:
+def score(picture: Image.Image | str | Path, **fields: Any) -> ScoreJob:
     """How surprising a picture is: ``.bits`` a code, ``.nats`` (1, h, w) and ``.heat_map()``."""
     loaded = picture if isinstance(picture, Image.Image) else media.load_picture(picture)
-    job = scoring(loaded, ScoreSettings.parse(fields))
+    job = create_score_job(loaded, ScoreSettings.parse(fields))
     while job.position < job.total:
         job.step()
     return job
 
 
-def half(keep: str, height: int, width: int) -> Tensor:
+def half_mask(keep: str, height: int, width: int) -> Tensor:
     """The cells (h, w) of one half of a grid."""
     known = torch.zeros(height, width, dtype=torch.bool)
     rows = {"upper": slice(height // 2), "lower": slice(height // 2, None)}.get(keep, slice(None))
@@ -454,7 +466,7 @@ def half(keep: str, height: int, width: int) -> Tensor:
     return known
 
 
-def known_grid(cells: set[Cell], height: int, width: int) -> Tensor:
+def cells_to_mask(cells: set[Cell], height: int, width: int) -> Tensor:
     """Cells -> (h, w), true for each of them."""
     known = torch.zeros(height, width, dtype=torch.bool)
     if cells:
@@ -463,7 +475,7 @@ def known_grid(cells: set[Cell], height: int, width: int) -> Tensor:
     return known
 
 
-def turned(picture: Image.Image, flipped: tuple[bool, bool]) -> Image.Image:
+def flip_picture(picture: Image.Image, flipped: tuple[bool, bool]) -> Image.Image:
     """A picture turned upside down, left to right, or both."""
     ways = (Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.FLIP_LEFT_RIGHT)
     for way, flip in zip(ways, flipped, strict=True):
@@ -471,5 +483,5 @@ def turned(picture: Image.Image, flipped: tuple[bool, bool]) -> Image.Image:
     return picture
 
 
-def size(picture: Image.Image) -> str:
+def format_size(picture: Image.Image) -> str:
     return f"{picture.width}x{picture.height}"

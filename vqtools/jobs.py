@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vqtools.atomic import replacing
+from vqtools.atomic import atomic_write
 from vqtools.settings import UserError
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-_PREVIEW_SHARE = 5  # a preview may cost a fifth of the time, not more
+_PREVIEW_TIME_FACTOR = 5  # a preview may cost a fifth of the time, not more
 
 
 class Job(Protocol):
@@ -56,7 +56,7 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True)
-class Report:
+class StepReport:
     """One step done. `image` is there only when it was time to show one; `seconds` since the loop began."""
 
     position: int
@@ -66,7 +66,7 @@ class Report:
     seconds: float
 
 
-def steps(
+def iterate_steps(
     job: Job,
     *,
     previews: bool = True,
@@ -74,7 +74,7 @@ def steps(
     stop: Callable[[], bool] | None = None,
     save: str | Path | None = None,
     save_every_seconds: float = 60.0,
-) -> Iterator[Report]:
+) -> Iterator[StepReport]:
     """The only loop: step until the end or until `stop()`, one report a step.
 
     Saves the state now and then, and at the end of the loop however it ends, unless a step was cut short.
@@ -92,20 +92,20 @@ def steps(
             if previews and (now >= due or job.position >= job.total):
                 image = job.preview()
                 shown = time.monotonic()
-                due = shown + max(show_seconds, (_PREVIEW_SHARE - 1) * (shown - now))
+                due = shown + max(show_seconds, (_PREVIEW_TIME_FACTOR - 1) * (shown - now))
             if save is not None and now - saved >= save_every_seconds:
                 save_state(save, job.state_dict())
                 saved = now
-            yield Report(job.position, job.total, scalars, image, time.monotonic() - started)
+            yield StepReport(job.position, job.total, scalars, image, time.monotonic() - started)
     finally:
         if save is not None and whole:
             save_state(save, job.state_dict())
 
 
-def run(
+def run_job(
     job: Job,
     *,
-    show: Callable[[Image, Report], None] | None = None,
+    show: Callable[[Image, StepReport], None] | None = None,
     show_seconds: float = 0.2,
     stop: Callable[[], bool] | None = None,
     agree: Callable[[bool], bool] = bool,
@@ -122,8 +122,8 @@ def run(
     """
     from tqdm.auto import tqdm
 
-    with _interrupts() as interrupted:
-        loop = steps(
+    with _catch_interrupts() as interrupted:
+        loop = iterate_steps(
             job,
             previews=show is not None,
             show_seconds=show_seconds,
@@ -137,7 +137,7 @@ def run(
                 tqdm(total=job.total, initial=job.position, desc=label or None, disable=not progress) as bar,
             ):
                 for report in loop:
-                    bar.set_postfix_str(_bar_text(report.scalars), refresh=False)
+                    bar.set_postfix_str(_progress_text(report.scalars), refresh=False)
                     bar.update(report.position - bar.n)
                     if show is not None and report.image is not None:
                         show(report.image, report)
@@ -146,14 +146,14 @@ def run(
     return job.position >= job.total
 
 
-def _bar_text(scalars: dict[str, float]) -> str:
+def _progress_text(scalars: dict[str, float]) -> str:
     """The loss where there is one (its parts, named by prompts, would not fit), else everything."""
     shown = {"loss": scalars["loss"]} if "loss" in scalars else scalars
     return ", ".join(f"{name}={value:.4g}" for name, value in shown.items())
 
 
 @contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
+def _catch_interrupts() -> Iterator[threading.Event]:
     """Turn the first Ctrl-C into an event, so that no step is cut in half; only the main thread can."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -177,9 +177,9 @@ def save_state(path: str | Path, state: dict[str, Any]) -> Path:
     from safetensors.torch import save_file
 
     tensors: dict[str, torch.Tensor] = {}
-    tree = json.dumps(_pack(state, "", tensors))
+    tree = json.dumps(_pack_tree(state, "", tensors))
     path = Path(path)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "vqtools-state-1", "state": tree})
     return path
 
@@ -196,7 +196,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
             if metadata.get("format") != "vqtools-state-1":
                 raise UserError(f"{path} holds no saved run of vqtools")
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        state = _unpack(json.loads(metadata["state"]), tensors)
+        state = _unpack_tree(json.loads(metadata["state"]), tensors)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -212,7 +212,7 @@ def shorten_error(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:120]
 
 
-def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
+def _pack_tree(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     """Plain JSON in which {"$": kind, ...} stands for what JSON has not; tensors are put aside under their path."""
     import torch
 
@@ -223,28 +223,31 @@ def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {"$": "tensor", "name": name}
     if isinstance(value, list | tuple):
-        items = [_pack(one, f"{name}.{index}", tensors) for index, one in enumerate(value)]
+        items = [_pack_tree(one, f"{name}.{index}", tensors) for index, one in enumerate(value)]
         return items if isinstance(value, list) else {"$": "tuple", "items": items}
     if isinstance(value, dict):
         if all(isinstance(key, str) and key != "$" for key in value):
-            return {key: _pack(one, f"{name}.{key}", tensors) for key, one in value.items()}
+            return {key: _pack_tree(one, f"{name}.{key}", tensors) for key, one in value.items()}
         if all(isinstance(key, int | str) and not isinstance(key, bool) for key in value):
-            return {"$": "dict", "items": [[key, _pack(one, f"{name}.{key!r}", tensors)] for key, one in value.items()]}
+            return {
+                "$": "dict",
+                "items": [[key, _pack_tree(one, f"{name}.{key!r}", tensors)] for key, one in value.items()],
+            }
     raise TypeError(f"state{name} is a {type(value).__name__}; only tensors, numbers, strings and None are saved")
 
 
-def _unpack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def _unpack_tree(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, list):
-        return [_unpack(one, tensors) for one in value]
+        return [_unpack_tree(one, tensors) for one in value]
     if not isinstance(value, dict):
         return value
     kind = value.get("$")
     if kind is None:
-        return {key: _unpack(one, tensors) for key, one in value.items()}
+        return {key: _unpack_tree(one, tensors) for key, one in value.items()}
     if kind == "tensor":
         return tensors[value["name"]]
     if kind == "tuple":
-        return tuple(_unpack(one, tensors) for one in value["items"])
+        return tuple(_unpack_tree(one, tensors) for one in value["items"])
     if kind == "dict":
-        return {key: _unpack(one, tensors) for key, one in value["items"]}
+        return {key: _unpack_tree(one, tensors) for key, one in value["items"]}
     raise ValueError(f"unknown entry {kind!r}")

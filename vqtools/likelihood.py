@@ -13,14 +13,14 @@ from torch import Tensor
 
 from vqtools.device import Machine
 from vqtools.models.clip import CLIP
-from vqtools.models.gpt import GPT, Caption, packed
-from vqtools.painting import prompts
-from vqtools.sampling.score import predictions
+from vqtools.models.gpt import GPT, CaptionEmbedding, pack_linear_layers
+from vqtools.painting.prompts import parse_prompts
+from vqtools.sampling.score import predict_log_probs
 from vqtools.sampling.window import Cell
 from vqtools.settings import UserError
 
 
-class Likelihood:
+class TransformerLikelihood:
     """For every cell of a grid of codes, which code a transformer expects there; the window goes by half its side.
 
     It is told the prompt where its window sees the whole picture.
@@ -41,7 +41,7 @@ class Likelihood:
         if gpt.config.spatial and gpt.config.mask_code < 0:
             raise UserError("prior: this transformer reads another picture's codes; take one that reads none")
         gpt = gpt.to(self.machine.device)
-        return packed(gpt) if self.machine.precision == "fp32" else gpt, clip
+        return pack_linear_layers(gpt) if self.machine.precision == "fp32" else gpt, clip
 
     def prepare(self) -> None:
         """Bring the transformer now; UserError where none fits."""
@@ -58,7 +58,7 @@ class Likelihood:
         # nothing is known beforehand, where that is a condition: likely is what would be drawn from nothing
         condition = torch.full_like(codes, gpt.config.mask_code) if gpt.config.spatial else told
         assert condition is not None
-        parts = predictions(gpt, codes, condition, (stride, stride), caption)
+        parts = predict_log_probs(gpt, codes, condition, (stride, stride), caption)
         while True:
             # entered anew for each part: what happens between them is not the transformer's
             with self.machine.autocast():
@@ -73,15 +73,15 @@ class Likelihood:
         gpt, clip = self._networks
         c = gpt.config
         if c.text_dim:
-            asked = prompts.parse(prompt) if prompt else []
+            asked = parse_prompts(prompt) if prompt else []
             texts = [one.text for one in asked if one.weight > 0 and not one.picture]
             if clip is None or not texts:
                 return gpt.no_caption
             words, style = clip.embed_words(texts[:1], c.words), torch.zeros(1, dtype=torch.int64)
-            return gpt.prefix(Caption(clip.embed_text(texts[:1]), words, style.to(self.machine.device)))
+            return gpt.prefix(CaptionEmbedding(clip.embed_text(texts[:1]), words, style.to(self.machine.device)))
         if c.spatial:
             return None
-        nothing = torch.tensor([c.classes if c.own_class else 0], device=self.machine.device)
-        if c.classes and not c.own_class:
+        nothing = torch.tensor([c.classes if c.has_class_embedding else 0], device=self.machine.device)
+        if c.classes and not c.has_class_embedding:
             raise UserError("prior: this transformer wants to know a class; take one that does without")
-        return gpt.prefix_of_class(nothing) if c.own_class else gpt.prefix_of_codes(nothing[None])
+        return gpt.embed_class(nothing) if c.has_class_embedding else gpt.embed_prefix_codes(nothing[None])

@@ -26,12 +26,12 @@ from vqtools.settings import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHUNK = "vqtools"
-_LARGEST_PICTURE = 178_000_000  # pixels; a 16384 x 10240 scan passes
-_LARGEST_RECORD = 4 * 2**20
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_LONGEST_STEM = 60
-_LONGEST_STEM_BYTES = 160
+CHUNK_KEYWORD = "vqtools"
+MAX_PIXELS = 178_000_000  # pixels; a 16384 x 10240 scan passes
+_MAX_RECORD_BYTES = 4 * 2**20
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MAX_STEM_LENGTH = 60
+_MAX_STEM_BYTES = 160
 
 
 def load_picture(
@@ -55,7 +55,7 @@ def load_picture(
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file) as picture:
                 width, height = picture.size
-                if width * height > _LARGEST_PICTURE:
+                if width * height > MAX_PIXELS:
                     raise UserError(f"picture {str(path)!r} is {width}x{height}; at most 178 million pixels are read")
                 picture.load()
                 return _as_rgb(ImageOps.exif_transpose(picture), ground)
@@ -107,12 +107,12 @@ def to_picture(image: Tensor) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Scale a picture to cover (width, height) and cut the rest off evenly: nothing is squeezed."""
     return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
 
 
-def extend(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def resize_and_pad(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """A picture enlarged to stand whole in a size, its edges drawn out to fill the rest."""
     import torch.nn.functional as F
 
@@ -138,9 +138,9 @@ def contact_sheet(pictures: list[Image.Image]) -> Image.Image:
 def save_png(path: str | Path, picture: Image.Image, record: dict[str, Any], *, overwrite: bool = False) -> Path:
     """Write a PNG with its record, whole or not at all; a taken name gets -2, -3, … Returns the path written."""
     path = Path(path)
-    text = _record_text(record)
+    text = _serialise_record(record)
     info = PngInfo()
-    info.add_itxt(CHUNK, text)
+    info.add_itxt(CHUNK_KEYWORD, text)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
@@ -151,24 +151,24 @@ def save_png(path: str | Path, picture: Image.Image, record: dict[str, Any], *, 
         if overwrite:
             os.replace(temporary, path)
             return path
-        return _claim(temporary, path)
+        return claim_free_path(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _record_text(record: dict[str, Any]) -> str:
+def _serialise_record(record: dict[str, Any]) -> str:
     text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
     try:
         size = len(text.encode("utf-8"))
     except UnicodeEncodeError:  # half of a surrogate pair, from a command line that was not UTF-8
         text = json.dumps(record, sort_keys=True, allow_nan=False)
         size = len(text)
-    if size > _LARGEST_RECORD:
-        raise ValueError(f"a record of {size} bytes is more than the {_LARGEST_RECORD} that are read back")
+    if size > _MAX_RECORD_BYTES:
+        raise ValueError(f"a record of {size} bytes is more than the {_MAX_RECORD_BYTES} that are read back")
     return text
 
 
-def _claim(temporary: Path, path: Path) -> Path:
+def claim_free_path(temporary: Path, path: Path) -> Path:
     """Give the finished file the first free name of path, path-2, path-3, … without ever replacing one."""
     number = 1
     while True:
@@ -210,26 +210,26 @@ def read_record(source: str | Path | bytes, name: str = "") -> dict[str, Any]:
 
 def _find_chunk(file: BinaryIO, path: Path) -> bytes:
     missing = f"{str(path)!r} holds no settings of vqtools; only PNGs that it wrote do"
-    if file.read(8) != _SIGNATURE:
+    if file.read(8) != _PNG_SIGNATURE:
         raise UserError(missing)
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         if kind != b"iTXt":
             file.seek(length + 4, os.SEEK_CUR)
             continue
-        body = file.read(min(length, _LARGEST_RECORD + 256))
-        if body.startswith(CHUNK.encode() + b"\0"):
+        body = file.read(min(length, _MAX_RECORD_BYTES + 256))
+        if body.startswith(CHUNK_KEYWORD.encode() + b"\0"):
             too_large = f"the settings inside {str(path)!r} are too large; at most 4 MB are read"
             if length > len(body):
                 raise UserError(too_large)
-            return _text_of(body, too_large, missing)
+            return _decode_itxt(body, too_large, missing)
         file.seek(length - len(body) + 4, os.SEEK_CUR)
     raise UserError(missing)
 
 
-def _text_of(body: bytes, too_large: str, missing: str) -> bytes:
+def _decode_itxt(body: bytes, too_large: str, missing: str) -> bytes:
     """The text of an iTXt body: keyword 0 compressed? method language 0 translated 0 text."""
-    rest = body[len(CHUNK) + 1 :]
+    rest = body[len(CHUNK_KEYWORD) + 1 :]
     parts = rest[2:].split(b"\0", 2)
     if len(rest) < 2 or len(parts) != 3:
         raise UserError(missing)
@@ -237,10 +237,10 @@ def _text_of(body: bytes, too_large: str, missing: str) -> bytes:
     if rest[0] == 1:  # another program may have compressed it
         unpack = zlib.decompressobj()
         try:
-            text = unpack.decompress(text, _LARGEST_RECORD + 1)
+            text = unpack.decompress(text, _MAX_RECORD_BYTES + 1)
         except zlib.error:
             raise UserError(missing) from None
-    if len(text) > _LARGEST_RECORD:
+    if len(text) > _MAX_RECORD_BYTES:
         raise UserError(too_large)
     return text
 
@@ -249,8 +249,8 @@ def file_stem(prompt: str, seed: int) -> str:
     """A file name without ending that every system takes: ("A red apple!", 42) -> `a-red-apple-42`."""
     plain = unicodedata.normalize("NFC", prompt.lower())
     words = "".join(letter if letter.isalnum() else " " for letter in plain).split()
-    stem = "-".join(words)[:_LONGEST_STEM]
-    stem = stem.encode("utf-8")[:_LONGEST_STEM_BYTES].decode("utf-8", "ignore").strip("-")
+    stem = "-".join(words)[:_MAX_STEM_LENGTH]
+    stem = stem.encode("utf-8")[:_MAX_STEM_BYTES].decode("utf-8", "ignore").strip("-")
     # with the number behind it no name is one of those that Windows keeps (con, nul, com1 …)
     return f"{stem or 'picture'}-{seed}"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from vqtools.settings import UserError
 
 
-def notebooks() -> Path:
+def notebooks_folder() -> Path:
     """Where the notebooks lie: inside the installed package, or beside it in a checkout."""
     here = Path(__file__).resolve().parent
     for folder in (here / "notebooks", here.parent / "notebooks"):
@@ -24,7 +24,7 @@ def notebooks() -> Path:
 def copy_notebooks(folder: Path, wanted: Callable[[Path], bool] = lambda path: True) -> tuple[int, int]:
     """Copy what is not there yet of the notebooks and the files beside them; (copied, kept)."""
     copied = kept = 0
-    origin = notebooks()
+    origin = notebooks_folder()
     for source in sorted(origin.rglob("*")):
         inside = source.relative_to(origin)
         if not source.is_file() or any(part.startswith((".", "__")) for part in inside.parts) or not wanted(source):

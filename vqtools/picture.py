@@ -14,26 +14,31 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from vqtools import media, records
+from vqtools import media
 from vqtools.device import Machine
+from vqtools.media import resize_and_crop, resize_and_pad
 from vqtools.models.clip import CLIP
-from vqtools.models.gpt import GPT, Caption, packed
+from vqtools.models.gpt import GPT, CaptionEmbedding, pack_linear_layers
 from vqtools.models.vqgan import VQGAN
-from vqtools.painting import memory, prompts, starts
-from vqtools.painting.inputs import Inputs
+from vqtools.painting.inputs import ImageInputs
+from vqtools.painting.memory import MemoryPlan, apply_plan, plan_memory
 from vqtools.painting.painter import Painter
-from vqtools.painting.prior import Likelihood
+from vqtools.painting.prior import CodeLikelihood
+from vqtools.painting.prompts import parse_prompts
 from vqtools.painting.regions import Mask
 from vqtools.painting.settings import PaintSettings, parse_area, parse_regions
-from vqtools.painting.targets import check_region
+from vqtools.painting.starts import random_gradient_image, random_noise_image
+from vqtools.painting.targets import check_prompt_index
+from vqtools.records import build_record
 from vqtools.sampling.sampler import Sampler, gumbel
 from vqtools.settings import UserError
 
 # how the starter transformer draws: strength of classifier-free guidance, and the share of likely codes kept
-GUIDANCE, TOP_P = 4.0, 0.85
+GUIDANCE_SCALE = 4.0
+TOP_P = 0.85
 
 
-class Painting:
+class PaintJob:
     """A picture from a prompt, as a job: grids drawn by the transformer, the CLIP's choice, then guidance.
 
     ``settings`` may be changed between steps, as a Painter's. ``machine`` and the settings' seed are what was
@@ -49,17 +54,17 @@ class Painting:
         gpt: GPT | None,
         machine: Machine,
         models: dict[str, Any],
-        inputs: Inputs | None = None,
-        likelihood: Likelihood | None = None,
+        inputs: ImageInputs | None = None,
+        likelihood: CodeLikelihood | None = None,
     ) -> None:
         seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
         self._settings = settings.model_copy(update={"seed": seed})
         self.vqgan, self.gpt, self.machine = vqgan, gpt, machine
         self.models = models  # no copy: a transformer that is only asked for in mid-run is added to it
         self.clips, self.clip = dict(clips), next(iter(clips))
-        self.inputs, self.likelihood = inputs or Inputs(), likelihood
+        self.inputs, self.likelihood = inputs or ImageInputs(), likelihood
         self.notes: list[str] = []
-        self.plan: memory.Plan | None = None  # what the painting needs, from its first step of guidance on
+        self.plan: MemoryPlan | None = None  # what the painting needs, from its first step of guidance on
         self._masks: dict[str, Mask] = {}  # until there is a painter to hold them
         self.sampler: Sampler | None = None
         self.painter: Painter | None = None
@@ -67,15 +72,15 @@ class Painting:
             if network is not None:
                 network.to(machine.device)
         for index, area in parse_regions(settings.regions).items():
-            self.set_region(index, self._area(area))
+            self.set_region(index, self._mask_source(area))
         if settings.protect.strip():
-            self.protect(self._area(parse_area(settings.protect)))
+            self.protect(self._mask_source(parse_area(settings.protect)))
         if settings.init_image:
-            self._begin(media.fit(self.inputs.picture(settings.init_image), settings.size))
+            self._begin(resize_and_crop(self.inputs.picture(settings.init_image), settings.size))
         elif gpt is not None:
             self.sampler = self._sampler(gpt)
         else:
-            self._begin(self._invented())
+            self._begin(self._generated_start())
 
     @property
     def settings(self) -> PaintSettings:
@@ -87,16 +92,16 @@ class Painting:
         if self.painter:
             self.painter.settings = settings
 
-    def _area(self, area: Any) -> Any:
+    def _mask_source(self, area: Any) -> Any:
         """What settings say of an area, as :meth:`Mask.of` takes it."""
         if isinstance(area, str):
             return self.inputs.picture(area)
         width, height = self.settings.size
         return area[0] * width, area[1] * height, area[2] * width, area[3] * height
 
-    def _invented(self) -> Image.Image | None:
+    def _generated_start(self) -> Image.Image | None:
         """Noise or a gradient to begin with; None for random codes."""
-        make = {"noise": starts.noise, "gradient": starts.gradient}.get(self._settings.init)
+        make = {"noise": random_noise_image, "gradient": random_gradient_image}.get(self._settings.init)
         if make is None:
             return None
         assert self._settings.seed is not None
@@ -104,7 +109,7 @@ class Painting:
 
     def set_region(self, index: int, mask: Any) -> None:
         """As a Painter's; before there is one, from its first step on."""
-        check_region(self.settings.prompt, index)
+        check_prompt_index(self.settings.prompt, index)
         self._mask(f"prompt {index}", mask)
 
     def protect(self, mask: Any) -> None:
@@ -167,19 +172,19 @@ class Painting:
         """The draft that the CLIP likes best for the prompts, at the size of the picture."""
         drafts = self.drafts()
         views = F.interpolate(drafts.add(1).div(2), size=(self.clip.size,) * 2, mode="bicubic", antialias=True)
-        asked = prompts.parse(self.settings.prompt)
+        asked = parse_prompts(self.settings.prompt)
         weights = torch.tensor([prompt.weight for prompt in asked], device=drafts.device)
         texts = self.clip.embed_text([prompt.text for prompt in asked])
         views = views.clamp(0, 1)
         seen = self.clip.embed_image(views) + self.clip.embed_image(views.flip(3))  # the mirror steadies the judge
         scores = seen @ texts.T @ weights
-        return media.extend(media.to_picture(drafts[int(scores.argmax())]), self.settings.size)
+        return resize_and_pad(media.to_picture(drafts[int(scores.argmax())]), self.settings.size)
 
     def _begin(self, start: Image.Image | None) -> None:
         """From a picture (or from random codes) to guidance."""
         wanted = self._settings
-        self.plan = memory.plan(wanted, self.vqgan, list(self.clips), self.machine)
-        self._settings = memory.apply(wanted, self.plan)
+        self.plan = plan_memory(wanted, self.vqgan, list(self.clips), self.machine)
+        self._settings = apply_plan(wanted, self.plan)
         if self._settings != wanted or not self.plan.fits:
             self.notes.append(self.plan.describe())
         latents = None
@@ -189,7 +194,7 @@ class Painting:
                 if self._settings.drawer == "pixels":
                     latents = latents.add(1).div(2)
                 else:
-                    latents = self.vqgan.latents_of(self.vqgan.encode(latents))
+                    latents = self.vqgan.codes_to_latents(self.vqgan.encode(latents))
         self._make_painter(latents)
 
     def _make_painter(self, start: Tensor | None) -> Painter:
@@ -202,13 +207,13 @@ class Painting:
 
     def _sampler(self, gpt: GPT) -> Sampler:
         settings, config = self._settings, gpt.config
-        asked = [prompt for prompt in prompts.parse(settings.prompt) if prompt.weight > 0]
+        asked = [prompt for prompt in parse_prompts(settings.prompt) if prompt.weight > 0]
         text = asked[0].text if asked else ""
         n = settings.grids
         # every style has its turn: the CLIP chooses among them
-        drawn = torch.tensor(config.drawn_styles or [0])
+        drawn = torch.tensor(config.candidate_styles or [0])
         styles = drawn[torch.arange(n) % len(drawn)]
-        caption = Caption(
+        caption = CaptionEmbedding(
             self.clip.embed_text([text]).expand(n, -1),
             self.clip.embed_words([text], config.words).expand(n, -1, -1),
             styles.to(self.machine.device),
@@ -219,8 +224,8 @@ class Painting:
         generator = torch.Generator().manual_seed(settings.seed)
         uniform = torch.rand(config.grid, config.grid, n, config.vocab_size, generator=generator)
         return Sampler(
-            packed(gpt), config.grid, config.grid, prefix, noise=lambda row, column: gumbel(uniform[row, column]),
-            unconditional=gpt.no_caption.expand(n, -1, -1), guidance=GUIDANCE, top_p=TOP_P,
+            pack_linear_layers(gpt), config.grid, config.grid, prefix, noise=lambda row, column: gumbel(uniform[row, column]),
+            unconditional=gpt.no_caption.expand(n, -1, -1), guidance=GUIDANCE_SCALE, top_p=TOP_P,
         )  # fmt: skip
 
     def preview(self) -> Image.Image:
@@ -235,7 +240,7 @@ class Painting:
 
     def record(self) -> dict[str, Any]:
         """All that the same picture can be made from again, for the PNG."""
-        return records.record(self, **self.inputs.record())
+        return build_record(self, **self.inputs.record())
 
     def state_dict(self) -> dict[str, Any]:
         return {

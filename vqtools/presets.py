@@ -18,31 +18,32 @@ from typing import Any
 import torch
 
 from vqtools.atomic import write_text
-from vqtools.device import Machine, choose
+from vqtools.device import Machine, choose_machine
 from vqtools.models.vqgan import VQGAN
-from vqtools.networks import find, load_clip, load_vqgan
-from vqtools.painting import memory
+from vqtools.networks import load_clip, load_vqgan, resolve_path
+from vqtools.painting.memory import plan_memory
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PRESETS, PaintSettings, parse_clips
 from vqtools.settings import UserError, quick_requested
-from vqtools.weights import files, registry
+from vqtools.weights.files import file_sha256
+from vqtools.weights.registry import home_folder
 
-SECONDS = {"draft": 10.0, "normal": 30.0, "better": 120.0, "best": 480.0}
+TIME_BUDGETS = {"draft": 10.0, "normal": 30.0, "better": 120.0, "best": 480.0}
 """What a picture may take, guidance alone."""
 
-LARGEST = {"draft": 2, "normal": 2, "better": 3, "best": 4}
+MAX_RESOLUTION_FACTORS = {"draft": 2, "normal": 2, "better": 3, "best": 4}
 """How many times its training pictures' side a VQGAN may draw: beyond that a thing falls into many small ones.
 
 Looked at: the starter's apple, cat and whale. More steps of more cutouts carry a larger picture."""
 
-TRIAL = 10.0  # seconds
-_SIDES = (128, 192, 256, 288, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536, 2048)
-_TRIALS = (((128, 128), 4), ((128, 128), 16), ((256, 256), 4))  # three unknowns, three kinds of step
-_NETWORKS = ("vqgan", "clip", "precision", "clip_precision")
+BENCHMARK_SECONDS = 10.0  # seconds
+_CANDIDATE_SIDES = (128, 192, 256, 288, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536, 2048)
+_BENCHMARK_CASES = (((128, 128), 4), ((128, 128), 16), ((256, 256), 4))  # three unknowns, three kinds of step
+_NETWORK_FIELDS = ("vqgan", "clip", "precision", "clip_precision")
 
 
 @dataclass(frozen=True)
-class Speed:
+class StepTimeModel:
     """Seconds of a step: ``base + pixel · pixels + cutout · cutouts``."""
 
     base: float
@@ -81,48 +82,48 @@ class Preset:
         return {"size": self.size, "iterations": self.iterations, "cutouts": self.cutouts}
 
 
-def measured(
+def measure_presets(
     settings: PaintSettings | None = None, *, again: bool = False, say: Callable[[str], None] = lambda line: None
-) -> tuple[Speed, dict[str, Preset]]:
+) -> tuple[StepTimeModel, dict[str, Preset]]:
     """What each preset means for these networks on this machine; a trial of ten seconds where nobody knows yet.
 
     settings: whose networks, precision and shape of picture count. again: measure though it is known.
     """
     settings = settings or PaintSettings()
-    machine = choose(precision=settings.precision)
+    machine = choose_machine(precision=settings.precision)
     vqgan = load_vqgan(settings.vqgan)
-    key = _key(settings, machine)
-    speed = None if again else _known().get(key)
+    key = _cache_key(settings, machine)
+    speed = None if again else _load_cache().get(key)
     if speed is None:
-        say(f"measuring what this machine does, for {TRIAL:.0f} seconds; it is remembered")
-        speed = trial(settings, machine)
-        _remember(key, speed)
+        say(f"measuring what this machine does, for {BENCHMARK_SECONDS:.0f} seconds; it is remembered")
+        speed = run_benchmark(settings, machine)
+        _save_to_cache(key, speed)
     clips = [load_clip(name) for name in parse_clips(settings.clip)]
-    return speed, {name: _fit(name, speed, settings, vqgan, clips, machine) for name in PRESETS}
+    return speed, {name: _fit_preset(name, speed, settings, vqgan, clips, machine) for name in PRESETS}
 
 
-def fitted(fields: Mapping[str, Any], *, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def apply_preset(fields: Mapping[str, Any], *, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Settings with what their preset means here; what they say themselves stands. Unchanged without a preset."""
     fields = dict(fields)
     name = fields.get("preset")
     if name not in PRESETS or quick_requested() or {"size", "iterations", "cutouts"} <= fields.keys():
         return fields  # a picture's record, say, which leaves nothing open
-    own = {key: value for key, value in fields.items() if key in (*_NETWORKS, "drawer", "size")}
-    chosen = measured(PaintSettings.parse(own), say=say)[1][name]
+    own = {key: value for key, value in fields.items() if key in (*_NETWORK_FIELDS, "drawer", "size")}
+    chosen = measure_presets(PaintSettings.parse(own), say=say)[1][name]
     kept = {key: value for key, value in chosen.fields.items() if key not in fields}
     if "size" in fields:  # the time then goes into the steps that the preset has anyway
         kept.pop("size", None)
     return {**fields, **kept}
 
 
-def trial(settings: PaintSettings, machine: Machine, seconds: float = TRIAL) -> Speed:
+def run_benchmark(settings: PaintSettings, machine: Machine, seconds: float = BENCHMARK_SECONDS) -> StepTimeModel:
     """Time steps of several sizes and numbers of cutouts, in turns so that other load meets all of them."""
     vqgan = load_vqgan(settings.vqgan)
     clips = {load_clip(name): weight for name, weight in parse_clips(settings.clip).items()}
-    plain = {name: getattr(settings, name) for name in (*_NETWORKS, "drawer")}
+    plain = {name: getattr(settings, name) for name in (*_NETWORK_FIELDS, "drawer")}
     painters = []
-    for size, cutouts in _TRIALS:
-        sides = _multiple(size, 1 if settings.drawer == "pixels" else vqgan.f)
+    for size, cutouts in _BENCHMARK_CASES:
+        sides = _round_to_multiple(size, 1 if settings.drawer == "pixels" else vqgan.f)
         wish = PaintSettings.parse({**plain, "size": sides, "cutouts": cutouts, "seed": 0, "iterations": 100_000})
         painters.append(Painter(wish, vqgan, list(clips), clip_weights=list(clips.values()), machine=machine))
     times: list[list[float]] = [[] for _ in painters]
@@ -133,82 +134,90 @@ def trial(settings: PaintSettings, machine: Machine, seconds: float = TRIAL) -> 
                 painter.step()  # the first one also makes kernels and memory
             begun = time.perf_counter()
             painter.step()
-            _finish(machine)
+            _synchronize(machine)
             taken.append(time.perf_counter() - begun)
     few, many, large = (statistics.median(taken) for taken in times)
-    return _solved(few, many, large, [painter.settings for painter in painters], len(times[0]), machine)
+    return _fit_step_time(few, many, large, [painter.settings for painter in painters], len(times[0]), machine)
 
 
-def _solved(few: float, many: float, large: float, wishes: list[PaintSettings], rounds: int, machine: Machine) -> Speed:
-    """The three unknowns of a :class:`Speed`, none below zero: a busy machine may say so."""
+def _fit_step_time(
+    few: float, many: float, large: float, wishes: list[PaintSettings], rounds: int, machine: Machine
+) -> StepTimeModel:
+    """The three unknowns of a :class:`StepTimeModel`, none below zero: a busy machine may say so."""
     small, _, big = (wish.size[0] * wish.size[1] for wish in wishes)
     cutout = max(0.0, (many - few) / (wishes[1].cutouts - wishes[0].cutouts))
     pixel = max(0.0, (large - few) / (big - small))
     base = max(0.0, few - pixel * small - cutout * wishes[0].cutouts)
-    return Speed(base, pixel, cutout, 3 * rounds, machine.describe())
+    return StepTimeModel(base, pixel, cutout, 3 * rounds, machine.describe())
 
 
-def _fit(name: str, speed: Speed, settings: PaintSettings, vqgan: VQGAN, clips: list[Any], machine: Machine) -> Preset:
+def _fit_preset(
+    name: str, speed: StepTimeModel, settings: PaintSettings, vqgan: VQGAN, clips: list[Any], machine: Machine
+) -> Preset:
     """The largest picture that the network can fill and whose steps fit into the preset's time, and into memory."""
     steps, cutouts = PRESETS[name]["iterations"], PRESETS[name]["cutouts"]
-    most = LARGEST[name] * vqgan.config.resolution
+    most = MAX_RESOLUTION_FACTORS[name] * vqgan.config.resolution
     f = 1 if settings.drawer == "pixels" else vqgan.f
     shape = settings.size[0] / settings.size[1]
     # the smallest picture stands at the end, whatever it takes
-    for side in sorted((side for side in _SIDES if side <= max(most, min(_SIDES))), reverse=True):
-        size = _multiple((round(side * min(1.0, shape)), round(side / max(1.0, shape))), f)
+    for side in sorted((side for side in _CANDIDATE_SIDES if side <= max(most, min(_CANDIDATE_SIDES))), reverse=True):
+        size = _round_to_multiple((round(side * min(1.0, shape)), round(side / max(1.0, shape))), f)
         seconds = steps * speed.step(size, cutouts)
-        if side == min(_SIDES) or (
-            seconds <= SECONDS[name] and _in_memory(settings, size, cutouts, vqgan, clips, machine)
+        if side == min(_CANDIDATE_SIDES) or (
+            seconds <= TIME_BUDGETS[name] and _fits_in_memory(settings, size, cutouts, vqgan, clips, machine)
         ):
             break
     return Preset(name, size, steps, cutouts, seconds)
 
 
-def _in_memory(
+def _fits_in_memory(
     settings: PaintSettings, size: tuple[int, int], cutouts: int, vqgan: VQGAN, clips: list[Any], machine: Machine
 ) -> bool:
     wish = settings.model_copy(update={"size": size, "cutouts": cutouts})
-    return memory.plan(wish, vqgan, clips, machine).fits
+    return plan_memory(wish, vqgan, clips, machine).fits
 
 
-def _multiple(size: tuple[int, int], f: int) -> tuple[int, int]:
+def _round_to_multiple(size: tuple[int, int], f: int) -> tuple[int, int]:
     return max(f, round(size[0] / f) * f), max(f, round(size[1] / f) * f)
 
 
-def _finish(machine: Machine) -> None:
+def _synchronize(machine: Machine) -> None:
     if machine.device.type == "cuda":
         torch.cuda.synchronize(machine.device)
     elif machine.device.type == "mps":
         torch.mps.synchronize()
 
 
-def _key(settings: PaintSettings, machine: Machine) -> str:
+def _cache_key(settings: PaintSettings, machine: Machine) -> str:
     """Machine, torch and networks: with another of these it is measured again."""
     names = [settings.vqgan, *parse_clips(settings.clip)]
-    shas = [files.sha256(find("vqgan", settings.vqgan))]
+    shas = [file_sha256(resolve_path("vqgan", settings.vqgan))]
     for name in names[1:]:
         try:
-            shas.append(files.sha256(find("clip", name)))
+            shas.append(file_sha256(resolve_path("clip", name)))
         except UserError:  # open_clip's own, known by their names
             shas.append(name)
     parts = [machine.describe(), torch.__version__, settings.drawer, settings.clip_precision, *shas]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
-def place() -> Path:
+def cache_file() -> Path:
     """The file that remembers."""
-    return registry.home() / "presets.json"
+    return home_folder() / "presets.json"
 
 
-def _known() -> dict[str, Speed]:
+def _load_cache() -> dict[str, StepTimeModel]:
     try:
-        stored = json.loads(place().read_text("utf-8"))
-        return {key: Speed(**one) for key, one in stored.items() if min(one["base"], one["pixel"], one["cutout"]) >= 0}
+        stored = json.loads(cache_file().read_text("utf-8"))
+        return {
+            key: StepTimeModel(**one)
+            for key, one in stored.items()
+            if min(one["base"], one["pixel"], one["cutout"]) >= 0
+        }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}  # not there, or spoilt: measured again
 
 
-def _remember(key: str, speed: Speed) -> None:
-    stored = {**{name: asdict(one) for name, one in _known().items()}, key: asdict(speed)}
-    write_text(place(), json.dumps(stored, indent=1))
+def _save_to_cache(key: str, speed: StepTimeModel) -> None:
+    stored = {**{name: asdict(one) for name, one in _load_cache().items()}, key: asdict(speed)}
+    write_text(cache_file(), json.dumps(stored, indent=1))

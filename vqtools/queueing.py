@@ -20,28 +20,33 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from vqtools import drawing, jobs, media, presets, records, sheets, studio
-from vqtools.atomic import alone, replacing, write_text
-from vqtools.drawing import Drawing
-from vqtools.painting.easel import Easel
-from vqtools.painting.inputs import refuse_networks, refuse_paths
+from vqtools import jobs, media
+from vqtools.atomic import atomic_write, try_lock, write_text
+from vqtools.drawing import SampleJob, create_sample_job
+from vqtools.jobs import run_job
+from vqtools.painting.easel import PaintSession
+from vqtools.painting.inputs import refuse_file_paths, refuse_network_paths
 from vqtools.painting.settings import PaintSettings
+from vqtools.presets import apply_preset
+from vqtools.records import settings_from_record
 from vqtools.sampling.settings import SampleSettings
 from vqtools.settings import Settings, UserError, shorten
+from vqtools.sheets import GridCell, draw_grid, read_cells
+from vqtools.studio import create_session
 
-ENDINGS = (".json", ".yaml", ".yml", ".png")
-_MOST_BYTES = 2**20  # of a settings file
-_MOST_WISHES = 256  # in one file
-_ATTEMPTS = 3  # of a wish at which the whole program ended, without a step further
+SUFFIXES = (".json", ".yaml", ".yml", ".png")
+_MAX_BYTES = 2**20  # of a settings file
+_MAX_ITEMS = 256  # in one file
+_MAX_ATTEMPTS = 3  # of a wish at which the whole program ended, without a step further
 _SAVE_SECONDS = 30.0
-_SHOWN = 64  # pictures on the sheet of the report
-_FILES = ("init_image", "style_image", "complete", "mask", "condition")
+_MAX_PICTURES_IN_REPORT = 64  # pictures on the sheet of the report
+_FILE_FIELDS = ("init_image", "style_image", "complete", "mask", "condition")
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Wish:
+class QueueItem:
     """One picture to make. ``fields`` are settings; ``record`` is that of the PNG they came from, if they did."""
 
     file: str
@@ -70,7 +75,7 @@ class Queue:
         out: str | Path | None = None,
         trusted: bool = False,
         changes: Mapping[str, Any] | None = None,
-        say: Say = lambda line: None,
+        say: Notify = lambda line: None,
     ) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
@@ -97,7 +102,7 @@ class Queue:
         self.report()
         return False
 
-    def _open(self) -> Iterator[Wish]:
+    def _open(self) -> Iterator[QueueItem]:
         """Wishes that are neither done, nor tried in this run, nor in another queue's hands."""
         for file in self._files():
             for wish in self._read(file):
@@ -105,14 +110,16 @@ class Queue:
                     yield wish
 
     def _files(self) -> list[Path]:
-        files = (one for one in self.folder.iterdir() if one.suffix.lower() in ENDINGS and not one.name.startswith("."))
+        files = (
+            one for one in self.folder.iterdir() if one.suffix.lower() in SUFFIXES and not one.name.startswith(".")
+        )
         return sorted(one for one in files if one.is_file())
 
-    def _read(self, file: Path) -> list[Wish]:
+    def _read(self, file: Path) -> list[QueueItem]:
         """The wishes of a file; one that is none is named, noted and passed over."""
-        key = _key("skipped", file.name)
+        key = item_key("skipped", file.name)
         try:
-            found = wishes(file, self.changes)
+            found = read_items(file, self.changes)
         except UserError as error:
             if self.told(key).get("reason") != str(error) or key not in self._tried:
                 self._tried.add(key)
@@ -122,10 +129,10 @@ class Queue:
         (self.notes / f"{key}.json").unlink(missing_ok=True)  # it has been mended
         return found
 
-    def _take(self, wish: Wish, stop: Callable[[], bool], progress: bool) -> bool:
+    def _take(self, wish: QueueItem, stop: Callable[[], bool], progress: bool) -> bool:
         """Make one wish true, if no other queue is at it; False if stopped."""
         self._tried.add(wish.key)
-        with alone(self.notes / f"{wish.key}.lock") as ours:
+        with try_lock(self.notes / f"{wish.key}.lock") as ours:
             if not ours:
                 self.say(f"{wish.name}: another queue is at it")
                 return True
@@ -140,20 +147,26 @@ class Queue:
                 reason = (
                     str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {shorten(str(error))}"
                 )
-                told = {**self.told(wish.key), **_named(wish), "status": "failed", "reason": reason, "attempts": 0}
+                told = {
+                    **self.told(wish.key),
+                    **_item_fields(wish),
+                    "status": "failed",
+                    "reason": reason,
+                    "attempts": 0,
+                }
                 self._note(wish.key, told)
                 self.say(f"{wish.name} failed: {reason}")
                 self.report(sheet=False)
                 return True
 
-    def _make(self, wish: Wish, told: dict[str, Any], stop: Callable[[], bool], progress: bool) -> bool:
+    def _make(self, wish: QueueItem, told: dict[str, Any], stop: Callable[[], bool], progress: bool) -> bool:
         state = self._state(wish.key)
-        told = {**told, **_named(wish), "status": "begun"}
+        told = {**told, **_item_fields(wish), "status": "begun"}
         told.setdefault("seed", wish.fields.get("seed") or secrets.randbelow(2**32))
         told["attempts"] = told.get("attempts", 0) + 1
-        if told["attempts"] > _ATTEMPTS:
+        if told["attempts"] > _MAX_ATTEMPTS:
             raise UserError(
-                f"the program ended {_ATTEMPTS} times at this wish; make it smaller, or look what else uses the memory"
+                f"the program ended {_MAX_ATTEMPTS} times at this wish; make it smaller, or look what else uses the memory"
             )
         self._note(wish.key, told)  # before anything that may end the program
         going_on = state.exists()
@@ -164,11 +177,11 @@ class Queue:
         told |= {"settings": job.settings.model_dump(mode="json"), "total": job.total, "reason": ""}
         told["precision"] = job.record()["precision"]
         if "out" not in told:
-            told["out"] = self._reserve(wish, told, job)
+            told["out"] = self._reserve_name(wish, told, job)
         self._note(wish.key, told)
-        counted = _Counted(job, lambda: self._note(wish.key, {**told, "attempts": 0}))
+        counted = _FirstStepNotifier(job, lambda: self._note(wish.key, {**told, "attempts": 0}))
         started = time.monotonic()
-        finished = jobs.run(
+        finished = run_job(
             counted, label=wish.name, stop=stop, save=state, save_every_seconds=_SAVE_SECONDS, progress=progress
         )
         told |= {"attempts": 0, "position": job.position}
@@ -184,15 +197,15 @@ class Queue:
         self.report(sheet=False)
         return True
 
-    def _job(self, wish: Wish, seed: int, precision: str | None = None) -> Easel | Drawing:
+    def _job(self, wish: QueueItem, seed: int, precision: str | None = None) -> PaintSession | SampleJob:
         """precision: what a run that goes on began with; another one would draw other pictures from here on."""
         fields = {**wish.fields, "seed": seed}
         if self.trusted:
-            fields |= {name: self._beside(str(fields[name])) for name in _FILES if fields.get(name)}
+            fields |= {name: self._resolve_path(str(fields[name])) for name in _FILE_FIELDS if fields.get(name)}
         if wish.activity == "sample":
             if not self.trusted:
-                refuse_paths(fields)
-            return drawing.drawing(SampleSettings.parse(fields).quick(), threads=self._threads)
+                refuse_file_paths(fields)
+            return create_sample_job(SampleSettings.parse(fields).quick(), threads=self._threads)
         record, threads = dict(wish.record), wish.record.get("threads")
         replay = bool(record) and not self.changes
         if replay and "began" in record:  # the journal leads from these to those that the picture ended with
@@ -200,18 +213,18 @@ class Queue:
             fields = {**record["began"], "seed": seed}
         threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else self._threads
         if not self.trusted:
-            refuse_networks(fields)  # before anything is loaded, and be it to measure a preset
+            refuse_network_paths(fields)  # before anything is loaded, and be it to measure a preset
         went = {} if precision is None or fields.get("precision", "auto") != "auto" else {"precision": precision}
-        settings = PaintSettings.parse({**records.restored(record, {}), **presets.fitted(fields), **went}).quick()
-        return studio.easel(
+        settings = PaintSettings.parse({**settings_from_record(record, {}), **apply_preset(fields), **went}).quick()
+        return create_session(
             settings, threads=threads, record=record or {"settings": fields}, trusted=self.trusted, replay=replay
         )
 
-    def _beside(self, name: str) -> str:
+    def _resolve_path(self, name: str) -> str:
         """A file that a wish names: as it is, or beside the wish."""
         return str(self.folder / name) if not Path(name).exists() and (self.folder / name).is_file() else name
 
-    def _reserve(self, wish: Wish, told: Mapping[str, Any], job: Easel | Drawing) -> str:
+    def _reserve_name(self, wish: QueueItem, told: Mapping[str, Any], job: PaintSession | SampleJob) -> str:
         """A name in the out folder that no other wish has, and no file."""
         prompt = str(wish.fields.get("prompt") or job.settings.prompt or "sample")
         stem = media.file_stem(prompt, job.settings.seed or 0)
@@ -250,20 +263,22 @@ class Queue:
         """Write report.md, and beside it a sheet of the pictures; the report's path."""
         told = self.all()
         path = self.out / "report.md"
-        write_text(path, "\n".join(["# What the queue did", "", summary(told) + ".", "", *_rows(told), ""]))
-        done = [one for one in told if one.get("status") == "done" and (self.out / one["out"]).is_file()][:_SHOWN]
+        write_text(path, "\n".join(["# What the queue did", "", summarise(told) + ".", "", *markdown_table(told), ""]))
+        done = [one for one in told if one.get("status") == "done" and (self.out / one["out"]).is_file()][
+            :_MAX_PICTURES_IN_REPORT
+        ]
         if sheet and done:
             pictures = [media.load_picture(self.out / one["out"]) for one in done]
-            cells = [sheets.Cell("", str(one["out"]).removesuffix(".png"), PaintSettings()) for one in done]
-            with replacing(self.out / "report.png") as temporary:
-                sheets.labelled(cells, pictures).save(temporary, "PNG")
+            cells = [GridCell("", str(one["out"]).removesuffix(".png"), PaintSettings()) for one in done]
+            with atomic_write(self.out / "report.png") as temporary:
+                draw_grid(cells, pictures).save(temporary, "PNG")
         return path
 
 
-class _Counted:
+class _FirstStepNotifier:
     """A job that says once that it came a step further: it is not this wish that ends the program."""
 
-    def __init__(self, job: Easel | Drawing, further: Callable[[], None]) -> None:
+    def __init__(self, job: PaintSession | SampleJob, further: Callable[[], None]) -> None:
         self._job, self._further, self._first = job, further, job.position
         self._said = False
 
@@ -295,19 +310,21 @@ class _Counted:
         self._job.load_state_dict(state)
 
 
-def wishes(file: Path, changes: Mapping[str, Any] | None = None) -> list[Wish]:
+def read_items(file: Path, changes: Mapping[str, Any] | None = None) -> list[QueueItem]:
     """What a file asks for. JSON or YAML: settings by name, or a list of such; ``activity: sample`` for the
     transformer alone, ``times: 4`` for four seeds. A PNG of ours: the same picture, or each one of its sheet."""
     changes = dict(changes or {})
-    content = _content(file)
+    content = _read_bytes(file)
     record: dict[str, Any] = {}
     if file.suffix.lower() == ".png":
         record = media.read_record(file)
-        entries = _entries_of(record, file)
+        entries = _record_entries(record, file)
     else:
-        entries = [one for entry in _listed(_parsed(file, content), file) for one in _repeated(entry, file)]
-    if not 1 <= len(entries) <= _MOST_WISHES:
-        raise UserError(f"{len(entries)} pictures in one file: 1 to {_MOST_WISHES} are possible")
+        entries = [
+            one for entry in _list_entries(_parse_file(file, content), file) for one in _repeat_entry(entry, file)
+        ]
+    if not 1 <= len(entries) <= _MAX_ITEMS:
+        raise UserError(f"{len(entries)} pictures in one file: 1 to {_MAX_ITEMS} are possible")
     found = []
     for number, entry in enumerate(entries, 1):
         fields = {**entry, **changes}
@@ -318,32 +335,32 @@ def wishes(file: Path, changes: Mapping[str, Any] | None = None) -> list[Wish]:
             raise UserError(f"activity {shorten(activity)}: a queue can paint and sample")
         kind.parse(fields)
         own = record if record.get("activity", "paint") == "paint" else {}
-        key = _key(file.name, content, number, json.dumps(changes, sort_keys=True, default=str))
-        found.append(Wish(file.name, number if len(entries) > 1 else 0, activity, fields, own, key))
+        key = item_key(file.name, content, number, json.dumps(changes, sort_keys=True, default=str))
+        found.append(QueueItem(file.name, number if len(entries) > 1 else 0, activity, fields, own, key))
     return found
 
 
-def _content(file: Path) -> bytes:
+def _read_bytes(file: Path) -> bytes:
     try:
-        if file.suffix.lower() != ".png" and file.stat().st_size > _MOST_BYTES:
+        if file.suffix.lower() != ".png" and file.stat().st_size > _MAX_BYTES:
             raise UserError("larger than a megabyte; expected settings, as JSON or YAML")
         return file.read_bytes()
     except OSError as error:
         raise UserError(f"it cannot be read ({error.strerror or error})") from None
 
 
-def _entries_of(record: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
+def _record_entries(record: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
     """Settings inside a PNG of ours."""
     activity = record.get("activity", "paint")
     if activity in ("drafts", "grid"):
-        return [cell.settings.model_dump(mode="json") for cell in sheets.cells_of(record)]
+        return [cell.settings.model_dump(mode="json") for cell in read_cells(record)]
     stored = record.get("settings")
     if activity not in ("paint", "sample") or "frame" in record or not isinstance(stored, dict):
         raise UserError(f"{file.name} was neither painted nor sampled; it can't be made again by a queue")
     return [{**stored, "activity": activity}]
 
 
-def _parsed(file: Path, content: bytes) -> Any:
+def _parse_file(file: Path, content: bytes) -> Any:
     try:
         text = content.decode("utf-8-sig")
         if file.suffix.lower() == ".json":
@@ -364,7 +381,7 @@ def _parsed(file: Path, content: bytes) -> Any:
         raise UserError(f"it can't be read as {file.suffix[1:].upper()} ({jobs.shorten_error(error)})") from None
 
 
-def _listed(found: Any, file: Path) -> list[dict[str, Any]]:
+def _list_entries(found: Any, file: Path) -> list[dict[str, Any]]:
     """The settings of a file, one for each picture or kind of picture."""
     entries = found if isinstance(found, list) else [found]
     for entry in entries:
@@ -377,26 +394,26 @@ def _listed(found: Any, file: Path) -> list[dict[str, Any]]:
     return unfolded
 
 
-def _repeated(entry: dict[str, Any], file: Path) -> Iterator[dict[str, Any]]:
+def _repeat_entry(entry: dict[str, Any], file: Path) -> Iterator[dict[str, Any]]:
     """`times: 4` is four wishes: with seeds one after another, or of none."""
     times = entry.pop("times", 1)
-    if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= _MOST_WISHES:
-        raise UserError(f"times {shorten(times)}: must be a whole number, 1 to {_MOST_WISHES}")
+    if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= _MAX_ITEMS:
+        raise UserError(f"times {shorten(times)}: must be a whole number, 1 to {_MAX_ITEMS}")
     seed = entry.get("seed")
     for turn in range(times):
         yield {**entry, "seed": seed + turn} if isinstance(seed, int) and times > 1 else dict(entry)
 
 
-def _key(*parts: Any) -> str:
+def item_key(*parts: Any) -> str:
     text = b"\0".join(part if isinstance(part, bytes) else str(part).encode("utf-8", "replace") for part in parts)
     return hashlib.sha256(text).hexdigest()[:20]
 
 
-def _named(wish: Wish) -> dict[str, Any]:
+def _item_fields(wish: QueueItem) -> dict[str, Any]:
     return {"file": wish.file, "number": wish.number, "prompt": str(wish.fields.get("prompt", ""))}
 
 
-def summary(told: list[dict[str, Any]]) -> str:
+def summarise(told: list[dict[str, Any]]) -> str:
     """One line: how many of what, and how long."""
     counts = {
         status: sum(one.get("status") == status for one in told) for status in ("done", "begun", "failed", "skipped")
@@ -404,10 +421,10 @@ def summary(told: list[dict[str, Any]]) -> str:
     words = {"done": "made", "begun": "begun", "failed": "failed", "skipped": "passed over"}
     parts = [f"{count} {words[status]}" for status, count in counts.items() if count]
     seconds = sum(float(one.get("seconds", 0)) for one in told)
-    return ", ".join(parts or ["nothing to do"]) + (f"; {_duration(seconds)} of painting" if seconds else "")
+    return ", ".join(parts or ["nothing to do"]) + (f"; {_format_duration(seconds)} of painting" if seconds else "")
 
 
-def table(told: list[dict[str, Any]]) -> list[list[str]]:
+def table_rows(told: list[dict[str, Any]]) -> list[list[str]]:
     """Rows for people: file, picture or reason, size, steps, time."""
     rows = []
     for one in told:
@@ -417,14 +434,14 @@ def table(told: list[dict[str, Any]]) -> list[list[str]]:
         what = str(one.get("out")) if status == "done" else f"{status}: {one.get('reason') or 'goes on next time'}"
         name = f"{one.get('file')} ({one['number']})" if one.get("number") else str(one.get("file"))
         steps = f"{one.get('position', 0)} of {one['total']}" if one.get("total") else ""
-        rows.append([name, what, size, steps, _duration(float(one["seconds"])) if one.get("seconds") else ""])
+        rows.append([name, what, size, steps, _format_duration(float(one["seconds"])) if one.get("seconds") else ""])
     return rows
 
 
-def _rows(told: list[dict[str, Any]]) -> list[str]:
+def markdown_table(told: list[dict[str, Any]]) -> list[str]:
     """The table in Markdown, pictures as links."""
     lines = ["| file | picture | size | steps | time |", "| --- | --- | --- | --- | --- |"]
-    for row, one in zip(table(told), told, strict=True):
+    for row, one in zip(table_rows(told), told, strict=True):
         cells = [cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for cell in row]
         if one.get("status") == "done":
             cells[1] = f"[{cells[1]}](<{cells[1]}>)"
@@ -432,6 +449,6 @@ def _rows(told: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vqtools.device import Machine
 
 
-class Made(Protocol):
+class RecordedJob(Protocol):
     """A job that makes a picture."""
 
     machine: Machine
@@ -30,7 +30,7 @@ class Made(Protocol):
     def total(self) -> int: ...
 
 
-def record(job: Made, **more: Any) -> dict[str, Any]:
+def build_record(job: RecordedJob, **more: Any) -> dict[str, Any]:
     """All that the same picture can be made from again, for the PNG."""
     import torch  # not for those who only read a record
 
@@ -49,18 +49,18 @@ def record(job: Made, **more: Any) -> dict[str, Any]:
     }
 
 
-def restored(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+def settings_from_record(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that a record brings along; a preset among the ``fields`` that are set anew sets its own again."""
     if not record:
         return {}
     stored = record.get("settings")
     if not isinstance(stored, dict):
         raise UserError("the picture's record holds no settings; paint without --from")
-    from vqtools.device import available
+    from vqtools.device import available_devices
 
     stored = dict(stored)
     # what "auto" chose then: another precision would paint another picture
-    if stored.get("precision") == "auto" and record.get("device") == available()[0] and "precision" in record:
+    if stored.get("precision") == "auto" and record.get("device") == available_devices()[0] and "precision" in record:
         stored["precision"] = record["precision"]
     if "preset" in fields:
         for names in PRESETS.values():
@@ -68,7 +68,7 @@ def restored(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, 
     return stored
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What has changed since a picture was made that changes its pixels, in words."""
     notes = []
     for key in ("device", "precision", "threads", "torch"):

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from vqtools import media, networks
-from vqtools.animation import video
 from vqtools.animation.project import Project
-from vqtools.animation.still_settings import FilmSettings, FlySettings, MorphSettings
-from vqtools.animation.stills import Flight, Frames, Morph
-from vqtools.device import choose
+from vqtools.animation.still_settings import FlySettings, MorphSettings, VideoSettings
+from vqtools.animation.stills import Flight, FrameRenderer, Morph
+from vqtools.animation.video import WrittenVideo, list_frames, write_video
+from vqtools.device import choose_machine
 from vqtools.settings import UserError, check_size
 
-KINDS: dict[str, type[FilmSettings]] = {"morph": MorphSettings, "fly": FlySettings}
+SETTINGS_BY_ACTIVITY: dict[str, type[VideoSettings]] = {"morph": MorphSettings, "fly": FlySettings}
 
 
-def begin(activity: str, pictures: Sequence[str | Path], settings: FilmSettings, out: str | Path | None) -> Project:
+def create_project(
+    activity: str, pictures: Sequence[str | Path], settings: VideoSettings, out: str | Path | None
+) -> Project:
     """A new folder for a film of these pictures, named after the first."""
     for path in pictures:
         if not Path(path).is_file():
@@ -35,25 +37,25 @@ def begin(activity: str, pictures: Sequence[str | Path], settings: FilmSettings,
     return Project.create(out or f"{Path(pictures[0]).stem}-{activity}", record)
 
 
-def rendering(project: Project) -> Frames:
+def create_renderer(project: Project) -> FrameRenderer:
     """The frames of a folder as a job; those that it holds stay."""
     activity = project.record.get("activity")
-    if activity not in KINDS:
+    if activity not in SETTINGS_BY_ACTIVITY:
         raise UserError(f"folder {str(project.folder)!r} holds no morph and no flight; go on with vqtools animate")
-    settings: Any = KINDS[activity].parse(project.record["settings"])
+    settings: Any = SETTINGS_BY_ACTIVITY[activity].parse(project.record["settings"])
     pictures = [media.load_picture(path) for path in project.record["pictures"]]
     if activity == "fly":
-        return Frames(settings, project, Flight(pictures[0], settings))
+        return FrameRenderer(settings, project, Flight(pictures[0], settings))
     vqgan = networks.load_vqgan(settings.vqgan)
     check_size(settings.size, vqgan.f)
-    return Frames(settings, project, Morph(pictures, vqgan.to(choose().device), settings))
+    return FrameRenderer(settings, project, Morph(pictures, vqgan.to(choose_machine().device), settings))
 
 
-def film(job: Frames) -> video.Made:
+def export_frames_video(job: FrameRenderer) -> WrittenVideo:
     """The video of the frames that are there, in their folder."""
     s, folder = job.settings, job.project.folder
-    return video.write(
-        video.frames_in(job.project.frames), folder / f"{folder.resolve().name}.{s.format}", fps=s.fps, crf=s.crf,
+    return write_video(
+        list_frames(job.project.frames), folder / f"{folder.resolve().name}.{s.format}", fps=s.fps, crf=s.crf,
         audio=s.audio or None, closed=getattr(s, "loop", False),
     )  # fmt: skip
 
@@ -63,18 +65,20 @@ def morph(pictures: Sequence[str | Path], *, out: str | Path | None = None, **fi
 
     Every field of MorphSettings is a keyword.
     """
-    return _made("morph", pictures, MorphSettings.parse(fields).quick(), out)
+    return _render_video("morph", pictures, MorphSettings.parse(fields).quick(), out)
 
 
 def fly(picture: str | Path, *, out: str | Path | None = None, **fields: Any) -> Path:
     """A flight over one large picture as a video; returns its file. Every field of FlySettings is a keyword."""
-    return _made("fly", [picture], FlySettings.parse(fields).quick(), out)
+    return _render_video("fly", [picture], FlySettings.parse(fields).quick(), out)
 
 
-def _made(activity: str, pictures: Sequence[str | Path], settings: FilmSettings, out: str | Path | None) -> Path:
-    project = begin(activity, pictures, settings, out)
+def _render_video(
+    activity: str, pictures: Sequence[str | Path], settings: VideoSettings, out: str | Path | None
+) -> Path:
+    project = create_project(activity, pictures, settings, out)
     with project.alone():
-        job = rendering(project)
+        job = create_renderer(project)
         while job.position < job.total:
             job.step()
-        return film(job).path
+        return export_frames_video(job).path

@@ -17,7 +17,7 @@ import pydantic
 from pydantic import BeforeValidator, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-_LONGEST_VALUE = 80
+_MAX_VALUE_LENGTH = 80
 
 
 class UserError(ValueError):
@@ -34,7 +34,7 @@ def quick_requested() -> bool:
     return os.environ.get("VQTOOLS_QUICK", "") == "1"
 
 
-def near(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str]) -> str:
     """The way out of an unknown name: `; did you mean 'x'?` or `; there are x, y`."""
     known = sorted(set(names))
     close = difflib.get_close_matches(name, known, n=3)
@@ -46,10 +46,10 @@ def near(name: str, names: Iterable[str]) -> str:
 def shorten(value: object) -> str:
     """A value as it stands in an error: quoted, on one line, at most 80 characters."""
     text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+    return text if len(text) <= _MAX_VALUE_LENGTH else text[: _MAX_VALUE_LENGTH - 1] + "…"
 
 
-def _pair(value: object) -> object:
+def _parse_pair(value: object) -> object:
     """`256x256`, `256 256` or `256,256` -> ("256", "256"); anything else goes on unchanged."""
     if not isinstance(value, str):
         return value
@@ -61,7 +61,7 @@ def _pair(value: object) -> object:
     return tuple(part.strip() for part in parts)
 
 
-Size = Annotated[tuple[int, int], BeforeValidator(_pair)]
+Size = Annotated[tuple[int, int], BeforeValidator(_parse_pair)]
 """Width and height in pixels; `256x256` is accepted too."""
 
 
@@ -156,9 +156,9 @@ class Option:
         if self.choices:
             return ", ".join(self.choices)
         if self.ge is not None and self.le is not None:
-            return f"{_number(self.ge)} to {_number(self.le)}"
+            return f"{_format_limit(self.ge)} to {_format_limit(self.le)}"
         limits = (("at least", self.ge), ("more than", self.gt), ("at most", self.le), ("less than", self.lt))
-        words = [f"{word} {_number(limit)}" for word, limit in limits if limit is not None]
+        words = [f"{word} {_format_limit(limit)}" for word, limit in limits if limit is not None]
         return ", ".join(words)
 
     @property
@@ -166,7 +166,7 @@ class Option:
         """The default as a person types it: `192x192` for a pair, nothing for None and ""."""
         if self.default is None or self.default == "":
             return ""
-        return as_text(self.default)
+        return format_value(self.default)
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value of the right type, or None."""
@@ -188,7 +188,7 @@ class Option:
         )
 
 
-def _number(limit: float) -> str:
+def _format_limit(limit: float) -> str:
     """A limit in words: `0.5`, `4096`, `2^63`."""
     whole = int(limit)
     if whole == limit and whole > 2**20 and whole & (whole - 1) == 0:
@@ -196,12 +196,12 @@ def _number(limit: float) -> str:
     return f"{limit:,.0f}".replace(",", "") if whole == limit else f"{limit:g}"
 
 
-def as_text(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A field's value as a person types it: `192x192`, `on`, `0.05`."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, tuple | list):
-        return "x".join(as_text(one) for one in value)
+        return "x".join(format_value(one) for one in value)
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)
@@ -217,26 +217,26 @@ class Settings(pydantic.BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _pairs_from_text(cls, value: Any, info: ValidationInfo) -> Any:
-        return _pair(value) if cls._named()[info.field_name or ""].type is tuple else value
+        return _parse_pair(value) if cls._options_by_name()[info.field_name or ""].type is tuple else value
 
     @field_validator("*", mode="after")
     @classmethod
     def _in_range(cls, value: Any, info: ValidationInfo) -> Any:
-        problem = cls._named()[info.field_name or ""].problem(value)
+        problem = cls._options_by_name()[info.field_name or ""].problem(value)
         if problem:
             raise UserError(problem)
         return value
 
     @classmethod
-    def _named(cls) -> dict[str, Option]:
+    def _options_by_name(cls) -> dict[str, Option]:
         if cls not in Settings._table:
-            Settings._table[cls] = {name: _describe(name, field) for name, field in cls.model_fields.items()}
+            Settings._table[cls] = {name: _option_from_field(name, field) for name, field in cls.model_fields.items()}
         return Settings._table[cls]
 
     @classmethod
     def options(cls) -> list[Option]:
         """Every field, in the order of the class: the one description that forms, flags and tables are made from."""
-        return list(cls._named().values())
+        return list(cls._options_by_name().values())
 
     @classmethod
     def problems(cls, mapping: Mapping[str, Any]) -> dict[str, str]:
@@ -266,7 +266,7 @@ class Settings(pydantic.BaseModel):
             if name in found:
                 continue
             if one["type"] == "extra_forbidden":
-                found[name] = f"there is no setting {shorten(name)}{near(name, cls.model_fields)}"
+                found[name] = f"there is no setting {shorten(name)}{did_you_mean(name, cls.model_fields)}"
                 continue
             message = " ".join(one["msg"].removeprefix("Value error, ").split())
             message = message.replace("Input should be", "must be")
@@ -281,21 +281,21 @@ class Settings(pydantic.BaseModel):
         if not quick_requested():
             return self
         smaller = {
-            one.name: _least(getattr(self, one.name), one.quick)
+            one.name: _clamp_to(getattr(self, one.name), one.quick)
             for one in self.options()
             if one.quick is not None and getattr(self, one.name) is not None
         }
         return self.model_copy(update=smaller)
 
 
-def _least(value: Any, limit: Any) -> Any:
+def _clamp_to(value: Any, limit: Any) -> Any:
     if isinstance(value, tuple):
         limits = limit if isinstance(limit, tuple | list) else (limit,) * len(value)
         return tuple(min(one, most) for one, most in zip(value, limits, strict=True))
     return min(value, limit)
 
 
-def _describe(name: str, field: FieldInfo) -> Option:
+def _option_from_field(name: str, field: FieldInfo) -> Option:
     extra = dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
     kind: Any = field.annotation
     optional = False
@@ -321,7 +321,7 @@ def _describe(name: str, field: FieldInfo) -> Option:
     )
 
 
-def table(settings_class: type[Settings], argument: str = "") -> str:
+def settings_table(settings_class: type[Settings], argument: str = "") -> str:
     """The README's markdown table of a settings class; one field may be the command's argument instead of a flag."""
     lines = ["| flag | what it does | default | range |", "| --- | --- | --- | --- |"]
     for one in settings_class.options():

@@ -11,30 +11,31 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from vqtools import filming, media
+from vqtools import media
 from vqtools.animation.animator import Animator
 from vqtools.animation.octaves import OctaveZoom
-from vqtools.animation.project import Project, Taken
-from vqtools.animation.scenes import scenes as spoken
+from vqtools.animation.project import Project, ProjectLockedError
+from vqtools.animation.scenes import parse_prompt_schedule as spoken
 from vqtools.animation.settings import AnimateSettings
+from vqtools.filming import create_animation
 from vqtools.settings import UserError
-from vqtools.sheets import Cell, Sheet
-from vqtools.training.team import Team
+from vqtools.sheets import GridCell, PaintGrid
+from vqtools.training.team import Distributed
 
-Run = Callable[[Any], bool]
+RunJob = Callable[[Any], bool]
 """Drives a job; whether it came to its end."""
 
 
-def to_the_end(job: Any) -> bool:
+def run_to_end(job: Any) -> bool:
     """Every step of a job, without a word."""
     while job.position < job.total:
         job.step()
     return True
 
 
-def scenes(settings: AnimateSettings) -> list[AnimateSettings]:
+def split_scenes(settings: AnimateSettings) -> list[AnimateSettings]:
     """The scenes of a prompt with ^, each an animation of its own: its share of the frames, and the next seed."""
-    parts = spoken(settings.prompt, settings.prompts_at, frames=settings.frames).cycle
+    parts = spoken(settings.prompt, settings.prompts_at, frames=settings.frames).scene_prompts
     if len(parts) < 2 or settings.video or settings.scene_frames:
         raise UserError("scenes apart want a prompt with ^ between them that share the frames evenly, and no film")
     if settings.audio and not Path(settings.audio).is_file():
@@ -48,21 +49,21 @@ def scenes(settings: AnimateSettings) -> list[AnimateSettings]:
     ]
 
 
-def share_scenes(
+def distribute_scenes(
     settings: AnimateSettings,
     folder: Path,
-    team: Team,
+    team: Distributed,
     *,
-    run: Run = to_the_end,
-    make: Callable[[AnimateSettings, Project], Animator | OctaveZoom] = filming.animation,
+    run: RunJob = run_to_end,
+    make: Callable[[AnimateSettings, Project], Animator | OctaveZoom] = create_animation,
 ) -> list[Path] | None:
     """Make this process's scenes in the folder, and wait for the others': the whole film's frames in order.
 
     None where scenes are missing: stopped, or on another machine's disk. UserError where another run has one in hand.
     """
-    parts = scenes(settings)
+    parts = split_scenes(settings)
     begins = [0, *accumulate(part.frames for part in parts)]  # each hears the sound from where it stands in the film
-    taken: Taken | None = None
+    taken: ProjectLockedError | None = None
     for k in range(team.rank, len(parts), team.size):
         record = {"settings": parts[k].model_dump(mode="json"), "heard_from": begins[k]}
         project = Project(folder / f"scene-{k:02d}", record)
@@ -72,7 +73,7 @@ def share_scenes(
                 project.save()
                 if not run(make(parts[k], project)):
                     break
-        except Taken as error:
+        except ProjectLockedError as error:
             taken = error
             break
     team.wait()
@@ -87,8 +88,8 @@ def share_scenes(
     return found
 
 
-def share_cells(
-    cells: Sequence[Cell], folder: Path, stem: str, team: Team, *, run: Run = to_the_end, **options: Any
+def distribute_cells(
+    cells: Sequence[GridCell], folder: Path, stem: str, team: Distributed, *, run: RunJob = run_to_end, **options: Any
 ) -> list[Path] | None:
     """Paint this process's cells, each into a file of its own, and wait for the others': the files of all.
 
@@ -98,7 +99,7 @@ def share_cells(
     for i in range(team.rank, len(cells), team.size):
         if paths[i].exists():
             continue
-        sheet = Sheet([cells[i]], **options)
+        sheet = PaintGrid([cells[i]], **options)
         if not run(sheet):
             break
         media.save_png(paths[i], sheet.done[0].picture, sheet.done[0].record)

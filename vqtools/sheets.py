@@ -15,20 +15,22 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from vqtools import records, studio
-from vqtools.onward import Halves, begin_from, crossed
-from vqtools.painting.easel import Easel
+from vqtools.onward import Halves, create_session_from_picture, cross_pictures
+from vqtools.painting.easel import PaintSession
 from vqtools.painting.settings import PaintSettings
-from vqtools.settings import UserError, near
+from vqtools.records import build_record
+from vqtools.settings import UserError, did_you_mean
+from vqtools.studio import create_session
 
-COUNT, STEPS = 16, 40  # of a draft sheet
-GRIDS = 4  # that the transformer draws for each draft: the sheet itself is the choice
-MOST = 256  # paintings on a sheet
-_LARGEST = 384  # pixels along a picture's longer side on the sheet
+CANDIDATE_COUNT = 16
+CANDIDATE_ITERATIONS = 40  # of a draft sheet
+STARTS_PER_CANDIDATE = 4  # that the transformer draws for each draft: the sheet itself is the choice
+MAX_CELLS = 256  # paintings on a sheet
+_MAX_SIDE = 384  # pixels along a picture's longer side on the sheet
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One painting of a sheet. ``row`` names what it shares with its row, ``label`` what is its own."""
 
     row: str
@@ -37,7 +39,7 @@ class Cell:
 
 
 @dataclass
-class Done:
+class CellResult:
     """A painting that is finished: what it needs to go on, what its PNG holds."""
 
     picture: Image.Image
@@ -45,21 +47,21 @@ class Done:
     record: dict[str, Any]
 
 
-class Sheet:
-    """Paintings one after another, as a job; :meth:`pick` and :meth:`cross` go on from them.
+class PaintGrid:
+    """Paintings one after another, as a job; :meth:`pick_cell` and :meth:`cross` go on from them.
 
     cells: row by row. ``done`` holds what is finished, by the cell's number from 0.
     """
 
     def __init__(
-        self, cells: Sequence[Cell], *, activity: str = "grid", easel: Callable[..., Easel] = studio.easel
+        self, cells: Sequence[GridCell], *, activity: str = "grid", easel: Callable[..., PaintSession] = create_session
     ) -> None:
-        if not 1 <= len(cells) <= MOST:
-            raise UserError(f"a sheet of {len(cells)} paintings: 1 to {MOST} are possible; vary less at once")
+        if not 1 <= len(cells) <= MAX_CELLS:
+            raise UserError(f"a sheet of {len(cells)} paintings: 1 to {MAX_CELLS} are possible; vary less at once")
         self.cells, self.activity, self._easel = list(cells), activity, easel
-        self.done: list[Done] = []
-        self.now: Easel | None = easel(cells[0].settings)  # what can't be painted is said at once
-        self.machine, self.models = self.now.work.machine, dict(self.now.record().get("models", {}))
+        self.done: list[CellResult] = []
+        self.now: PaintSession | None = easel(cells[0].settings)  # what can't be painted is said at once
+        self.machine, self.models = self.now.job.machine, dict(self.now.record().get("models", {}))
         self._rows = self.now.total - self.now.settings.iterations
 
     @property
@@ -80,14 +82,14 @@ class Sheet:
 
     def step(self) -> dict[str, float]:
         """One step of the painting under way."""
-        job = self._current()
+        job = self._current_session()
         scalars = job.step()
         if job.position >= job.total:
-            self.done.append(Done(job.picture(), job.state_dict(), job.record()))
+            self.done.append(CellResult(job.picture(), job.state_dict(), job.record()))
             self.now = None
         return {"painting": float(min(len(self.done) + 1, len(self.cells))), **scalars}
 
-    def _current(self) -> Easel:
+    def _current_session(self) -> PaintSession:
         if self.now is None:
             self.now = self._easel(self.cells[len(self.done)].settings)
         return self.now
@@ -97,7 +99,7 @@ class Sheet:
         pictures = [done.picture for done in self.done]
         if self.now is not None and self.now.position:
             pictures.append(self.now.preview())
-        return labelled(self.cells, pictures)
+        return draw_grid(self.cells, pictures)
 
     picture = preview
 
@@ -111,34 +113,36 @@ class Sheet:
         """Width and height of :meth:`preview` once a painting is finished."""
         return self._plan().size
 
-    def _plan(self) -> _Plan:
-        return _Plan.of(self.cells, _largest([_shrunk(done.picture) for done in self.done]))
+    def _plan(self) -> _GridLayout:
+        return _GridLayout.of(self.cells, _largest_size([_thumbnail(done.picture) for done in self.done]))
 
     def record(self) -> dict[str, Any]:
-        """For the PNG: each painting's settings, as :func:`cells_of` reads them again."""
+        """For the PNG: each painting's settings, as :func:`read_cells` reads them again."""
         cells = [{"row": one.row, "label": one.label, "settings": one.settings.model_dump(mode="json")}
                  for one in self.cells]  # fmt: skip
-        return records.record(self, activity=self.activity, cells=cells)
+        return build_record(self, activity=self.activity, cells=cells)
 
-    def pick(self, index: int, **changes: Any) -> Easel:
+    def pick(self, index: int, **changes: Any) -> PaintSession:
         """A painting of the sheet, by its number from 0, to go on with; ``changes`` are an edit at its end.
 
         Its record makes it again from its beginning, the edit included.
         """
-        done = self._finished(index)
+        done = self._result(index)
         job = self._easel(self.cells[index].settings)
         job.load_state_dict(done.state)
         if changes:
             job.edit(changes)
         return job
 
-    def cross(self, first: int, second: int, halves: Halves = "left-right", **changes: Any) -> Easel:
+    def cross(self, first: int, second: int, halves: Halves = "left-right", **changes: Any) -> PaintSession:
         """A painting that begins with one half of each of two, in this order, under the first one's settings."""
-        a, b = (self._finished(index).picture for index in (first, second))
+        a, b = (self._result(index).picture for index in (first, second))
         settings = {**self.cells[first].settings.model_dump(), **changes}
-        return begin_from(crossed(a, b, halves), f"cross-{first + 1}-{second + 1}.png", settings)
+        return create_session_from_picture(
+            cross_pictures(a, b, halves), f"cross-{first + 1}-{second + 1}.png", settings
+        )
 
-    def _finished(self, index: int) -> Done:
+    def _result(self, index: int) -> CellResult:
         if not 0 <= index < len(self.cells):
             raise UserError(f"there is no painting {index + 1} on the sheet; there are 1 to {len(self.cells)}")
         if index >= len(self.done):
@@ -155,36 +159,40 @@ class Sheet:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of a sheet with the same cells."""
         stored = [state["done"][str(i)] for i in range(len(state["done"]))]
-        self.done = [Done(Image.fromarray(one["picture"].numpy()), one["state"], one["record"]) for one in stored]
+        self.done = [CellResult(Image.fromarray(one["picture"].numpy()), one["state"], one["record"]) for one in stored]
         self.now = None
         if state["now"] is not None:
-            self._current().load_state_dict(state["now"])
+            self._current_session().load_state_dict(state["now"])
 
 
-def drafts(settings: PaintSettings, *, count: int = COUNT, easel: Callable[..., Easel] = studio.easel) -> Sheet:
+def create_candidate_grid(
+    settings: PaintSettings, *, count: int = CANDIDATE_COUNT, easel: Callable[..., PaintSession] = create_session
+) -> PaintGrid:
     """A draft sheet: one prompt from so many seeds, short runs to choose among.
 
     Iterations are forty, and the transformer's grids four a draft, unless the settings were given others.
     """
     given = settings.model_fields_set
-    short = {"iterations": STEPS} if not {"iterations", "preset"} & given else {}
-    short |= {"grids": GRIDS} if "grids" not in given else {}
+    short = {"iterations": CANDIDATE_ITERATIONS} if not {"iterations", "preset"} & given else {}
+    short |= {"grids": STARTS_PER_CANDIDATE} if "grids" not in given else {}
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
     base = settings.model_copy(update=short).quick()
-    cells = [Cell("", f"{i + 1} · seed {seed + i}", base.model_copy(update={"seed": seed + i})) for i in range(count)]
-    return Sheet(cells, activity="drafts", easel=easel)
+    cells = [
+        GridCell("", f"{i + 1} · seed {seed + i}", base.model_copy(update={"seed": seed + i})) for i in range(count)
+    ]
+    return PaintGrid(cells, activity="drafts", easel=easel)
 
 
-def grid(
-    settings: PaintSettings, vary: Mapping[str, Sequence[Any]], *, easel: Callable[..., Easel] = studio.easel
-) -> Sheet:
+def create_settings_grid(
+    settings: PaintSettings, vary: Mapping[str, Sequence[Any]], *, easel: Callable[..., PaintSession] = create_session
+) -> PaintGrid:
     """A grid of runs: every combination of the values that fields take; the last field goes from left to right.
 
     As in ``grid(settings, {"prompt": ["a castle", "a tree"], "vqgan": ["starter", "mine"], "seed": [1, 2, 3]})``.
     """
     known = PaintSettings.model_fields
     if wrong := [name for name in vary if name not in known]:
-        raise UserError(f"there is no setting {wrong[0]!r} to vary{near(wrong[0], known)}")
+        raise UserError(f"there is no setting {wrong[0]!r} to vary{did_you_mean(wrong[0], known)}")
     vary = {name: list(values) for name, values in vary.items() if len(values)} or {"seed": [settings.seed]}
     names = list(vary)
     if settings.seed is None and "seed" not in vary:  # one for all: else nothing could be compared
@@ -196,12 +204,12 @@ def grid(
         one = PaintSettings.parse({**given, **chosen}).quick()
         # a long prompt stands last, where it may be cut
         rest = sorted(names[:-1], key=lambda name: name == "prompt")
-        row = " · ".join(_label(name, getattr(one, name)) for name in rest)
-        cells.append(Cell(row, _label(names[-1], getattr(one, names[-1])), one))
-    return Sheet(cells, easel=easel)
+        row = " · ".join(_setting_label(name, getattr(one, name)) for name in rest)
+        cells.append(GridCell(row, _setting_label(names[-1], getattr(one, names[-1])), one))
+    return PaintGrid(cells, easel=easel)
 
 
-def cells_of(record: Mapping[str, Any]) -> list[Cell]:
+def read_cells(record: Mapping[str, Any]) -> list[GridCell]:
     """The paintings of the sheet that a PNG's record tells of; UserError where it tells of none."""
     cells = record.get("cells")
     if record.get("activity") not in ("drafts", "grid") or not isinstance(cells, list):
@@ -211,21 +219,21 @@ def cells_of(record: Mapping[str, Any]) -> list[Cell]:
         if not isinstance(cell, dict) or not isinstance(cell.get("settings"), dict):
             raise UserError("the sheet's record is broken: a painting without settings")
         settings = PaintSettings.parse(cell["settings"])
-        made.append(Cell(str(cell.get("row", "")), str(cell.get("label", "")), settings))
+        made.append(GridCell(str(cell.get("row", "")), str(cell.get("label", "")), settings))
     return made
 
 
-def labelled(cells: Sequence[Cell], pictures: Sequence[Image.Image], columns: int = 0) -> Image.Image:
+def draw_grid(cells: Sequence[GridCell], pictures: Sequence[Image.Image], columns: int = 0) -> Image.Image:
     """Pictures, the first of the cells', in their rows, each under its label; grey where there is none yet."""
-    shown = [_shrunk(picture) for picture in pictures]
-    plan = _Plan.of(cells, _largest(shown), columns)
+    shown = [_thumbnail(picture) for picture in pictures]
+    plan = _GridLayout.of(cells, _largest_size(shown), columns)
     sheet = Image.new("RGB", plan.size, "white")
     pen = ImageDraw.Draw(sheet)
     for y, text in plan.titles:
-        pen.text((plan.gap, y), _fitted(text, plan.font, plan.size[0] - 2 * plan.gap), fill="black", font=plan.font)
+        pen.text((plan.gap, y), _truncate(text, plan.font, plan.size[0] - 2 * plan.gap), fill="black", font=plan.font)
     waiting = iter(shown)
     for cell, (left, top, right, bottom) in zip(cells, plan.boxes, strict=True):
-        label = _fitted(cell.label, plan.font, right - left)
+        label = _truncate(cell.label, plan.font, right - left)
         pen.text((left, top - plan.strip), label, fill=(70, 70, 70), font=plan.font)
         picture = next(waiting, None)
         if picture is None:
@@ -236,7 +244,7 @@ def labelled(cells: Sequence[Cell], pictures: Sequence[Image.Image], columns: in
 
 
 @dataclass
-class _Plan:
+class _GridLayout:
     """Where everything stands on a sheet, in pixels."""
 
     size: tuple[int, int]
@@ -247,7 +255,7 @@ class _Plan:
     gap: int
 
     @classmethod
-    def of(cls, cells: Sequence[Cell], largest: tuple[int, int], columns: int = 0) -> _Plan:
+    def of(cls, cells: Sequence[GridCell], largest: tuple[int, int], columns: int = 0) -> _GridLayout:
         rows = [list(group) for _, group in itertools.groupby(cells, key=lambda cell: cell.row)]
         if len(rows) == 1:  # as square as it gets
             wide = columns or int(np.ceil(np.sqrt(len(cells))))
@@ -267,19 +275,19 @@ class _Plan:
         return cls((across, y), boxes, titles, font, strip, gap)
 
 
-def _largest(pictures: Sequence[Image.Image]) -> tuple[int, int]:
+def _largest_size(pictures: Sequence[Image.Image]) -> tuple[int, int]:
     width, height = (max((one.size[i] for one in pictures), default=128) for i in (0, 1))
     return width, height
 
 
-def _shrunk(picture: Image.Image) -> Image.Image:
-    scale = min(1.0, _LARGEST / max(picture.size))
+def _thumbnail(picture: Image.Image) -> Image.Image:
+    scale = min(1.0, _MAX_SIDE / max(picture.size))
     if scale == 1:
         return picture
     return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
 
 
-def _fitted(text: str, font: Any, width: int) -> str:
+def _truncate(text: str, font: Any, width: int) -> str:
     """As much of a text as stands in a width."""
     if font.getlength(text) <= width:
         return text
@@ -288,7 +296,7 @@ def _fitted(text: str, font: Any, width: int) -> str:
     return text + "…"
 
 
-def _label(name: str, value: Any) -> str:
+def _setting_label(name: str, value: Any) -> str:
     if name == "prompt":
         return str(value)
     return f"{name} {'x'.join(map(str, value)) if isinstance(value, tuple) else value}"

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from vqtools.device import Machine, choose
+from vqtools.device import Machine, choose_machine
 from vqtools.settings import Settings, UserError, shorten
-from vqtools.training.run import Run
-from vqtools.training.team import Team
-from vqtools.weights import registry
+from vqtools.training.run import RunFolder
+from vqtools.training.team import Distributed
+from vqtools.weights.registry import home_folder
 
 
 class TrainingSettings(Protocol):
@@ -30,22 +30,22 @@ class TrainingSettings(Protocol):
     tensorboard: bool
 
 
-class Stage(Protocol):
+class TrainingStage(Protocol):
     """A training in steps, with its team."""
 
     position: int
     total: int
-    team: Team
+    team: Distributed
 
     def step(self) -> dict[str, float]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-T = TypeVar("T", bound=Stage)
+T = TypeVar("T", bound=TrainingStage)
 
 
-class Training(Generic[T]):
+class Trainer(Generic[T]):
     """A training with its folder, as a job: trains, measures, logs, saves. Only the team's first process writes.
 
     key: what the stage's part of a state is called.
@@ -53,13 +53,13 @@ class Training(Generic[T]):
 
     key = "stage"
 
-    def __init__(self, settings: TrainingSettings, stage: T, run: Run) -> None:
+    def __init__(self, settings: TrainingSettings, stage: T, run: RunFolder) -> None:
         self._told, self.stage, self.run = settings, stage, run
         self.measured: dict[str, float] = {}
         self.best = math.inf
         self.model: Path | None = None  # where the model lies when it is finished
         self._saved = time.monotonic()
-        self._board = _tensorboard(run.folder) if settings.tensorboard and stage.team.rank == 0 else None
+        self._writer = _summary_writer(run.folder) if settings.tensorboard and stage.team.rank == 0 else None
 
     @property
     def position(self) -> int:
@@ -70,7 +70,7 @@ class Training(Generic[T]):
         return self.stage.total
 
     @property
-    def team(self) -> Team:
+    def team(self) -> Distributed:
         return self.stage.team
 
     @property
@@ -92,9 +92,9 @@ class Training(Generic[T]):
             self.judge()
         if self.first and (due or self.position % 10 == 0 or self.position == 1):
             self.run.log(self.position, report)
-            if self._board:
+            if self._writer:
                 for name, value in report.items():
-                    self._board.add_scalar(name, value, self.position)
+                    self._writer.add_scalar(name, value, self.position)
         if self.position == self.total or time.monotonic() - self._saved > 60 * self._told.save_minutes:
             self.save()
         return report
@@ -117,8 +117,8 @@ class Training(Generic[T]):
         self.run.save(self.position, self.state_dict())
         self._saved = time.monotonic()
         if self.position == self.total:
-            registry.home().mkdir(parents=True, exist_ok=True)
-            self.model = self.export(registry.home() / f"{self._told.name}.safetensors")
+            home_folder().mkdir(parents=True, exist_ok=True)
+            self.model = self.export(home_folder() / f"{self._told.name}.safetensors")
             self.run.finish(self.position)
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Training(Generic[T]):
         self.stage.load_state_dict(state[self.key])
         self.best, self.measured = state["best"], state["measured"]
 
-    def begin(self, begun: Begun[Any], about: str) -> None:
+    def begin(self, begun: RunStart[Any], about: str) -> None:
         """Go on from the state that was found, or put down what was asked for."""
         if begun.state is not None:
             self.load_state_dict(begun.state)
@@ -145,18 +145,18 @@ S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True)
-class Begun(Generic[S]):
+class RunStart(Generic[S]):
     """What a training begins with: the settings that hold, the newest state where there is one, machine and team."""
 
     settings: S
-    run: Run
-    team: Team
+    run: RunFolder
+    team: Distributed
     machine: Machine
     resume: bool
     state: dict[str, Any] | None
 
 
-def begin(settings: S, *, folder: str | Path, resume: bool, machine: Machine | None) -> Begun[S]:
+def begin_run(settings: S, *, folder: str | Path, resume: bool, machine: Machine | None) -> RunStart[S]:
     """Find the run of a name in a folder, or a place for it; UserError where the name is none or the run is not there.
 
     settings: with the fields of :class:`TrainingSettings` and a ``precision``; those of the run hold where it resumes.
@@ -164,29 +164,29 @@ def begin(settings: S, *, folder: str | Path, resume: bool, machine: Machine | N
     told: Any = settings
     if not told.name or Path(told.name).name != told.name or told.name.startswith("."):
         raise UserError(f"name {shorten(told.name)} is no file name; use letters, digits and dashes")
-    run, team, state = Run(Path(folder) / told.name), team_of(machine), None
+    run, team, state = RunFolder(Path(folder) / told.name), init_distributed(machine), None
     if resume:
         kept, state = team.told((run.settings(), run.load()) if team.rank == 0 else None)
         told = settings = type(settings).parse(kept)
-    machine = machine or choose(precision=told.precision)
+    machine = machine or choose_machine(precision=told.precision)
     if team.accelerator:
         machine = replace(machine, device=team.accelerator.device)
     if told.batch_size % team.size:
         fitting = max(team.size, told.batch_size // team.size * team.size)
         raise UserError(f"batch_size {told.batch_size} can't be dealt to {team.size} processes; take {fitting}")
-    return Begun(settings, run, team, machine, resume, state)
+    return RunStart(settings, run, team, machine, resume, state)
 
 
-def team_of(machine: Machine | None) -> Team:
+def init_distributed(machine: Machine | None) -> Distributed:
     """Alone, or one of the processes that `accelerate launch` started."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Team()
+        return Distributed()
     from accelerate import Accelerator
 
-    return Team(Accelerator(cpu=(machine or choose()).device.type == "cpu"))
+    return Distributed(Accelerator(cpu=(machine or choose_machine()).device.type == "cpu"))
 
 
-def _tensorboard(folder: Path) -> Any:
+def _summary_writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -18,14 +18,14 @@ from PIL import Image
 from torch import Tensor
 
 from vqtools import jobs, media
-from vqtools.device import Machine, choose
+from vqtools.device import Machine, choose_machine
 from vqtools.settings import UserError
 
-_OVERLAP = 16  # pixels that a tile sees beyond its own
-_MOST_PIXELS = 178_000_000  # of the result, which is what media reads back
+_TILE_OVERLAP = 16  # pixels that a tile sees beyond its own
+_MAX_OUTPUT_PIXELS = 178_000_000  # of the result, which is what media reads back
 
 
-def load(path: str | Path) -> Any:
+def load_upscaler(path: str | Path) -> Any:
     """An upscaler from its file, in fp32 and frozen; UserError where it is none, or more than weights.
 
     Without the optional package: UserError with the command that installs it.
@@ -34,7 +34,7 @@ def load(path: str | Path) -> Any:
         from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
     except ImportError:
         raise UserError('upscaling needs the package spandrel: pip install "vqtools[upscale]"') from None
-    state = _weights(Path(path))
+    state = _read_weights(Path(path))
     try:
         found = ModelLoader(device="cpu").load_from_state_dict(state)
     except UnsupportedModelError:
@@ -49,7 +49,7 @@ def load(path: str | Path) -> Any:
     return found
 
 
-def _weights(path: Path) -> dict[str, Any]:
+def _read_weights(path: Path) -> dict[str, Any]:
     """Tensors by name, from a file that may come from anywhere."""
     if not path.is_file():
         raise UserError(f"upscaler {str(path)!r} is not there")
@@ -76,7 +76,7 @@ def _weights(path: Path) -> dict[str, Any]:
     return dict(state)
 
 
-class Upscaling:
+class UpscaleJob:
     """A picture enlarged tile by tile, as a job.
 
     record: of the picture, which the larger one keeps. tile: pixels along a tile's side; they overlap, and only
@@ -93,10 +93,10 @@ class Upscaling:
         name: str = "",
         machine: Machine | None = None,
     ) -> None:
-        self.machine = machine or choose(precision="fp32")
+        self.machine = machine or choose_machine(precision="fp32")
         self.scale = int(upscaler.scale)
         width, height = picture.size
-        if width * height * self.scale**2 > _MOST_PIXELS:
+        if width * height * self.scale**2 > _MAX_OUTPUT_PIXELS:
             raise UserError(
                 f"{width}x{height} enlarged {self.scale} times is more than 178 million pixels; take a smaller picture"
             )
@@ -110,7 +110,7 @@ class Upscaling:
     @classmethod
     def of(cls, picture: str | Path, model: str | Path, *, tile: int = 512) -> Self:
         """From files."""
-        loaded, upscaler = media.load_picture(picture), load(model)
+        loaded, upscaler = media.load_picture(picture), load_upscaler(model)
         record: dict[str, Any] = {}
         with contextlib.suppress(UserError):  # any picture may be enlarged
             record = media.read_record(picture)
@@ -126,8 +126,8 @@ class Upscaling:
         top, left = self._tiles[self.position]
         height, width = self._image.shape[-2:]
         bottom, right = min(top + self.tile, height), min(left + self.tile, width)
-        first, start = max(0, top - _OVERLAP), max(0, left - _OVERLAP)
-        seen = self._image[..., first : min(height, bottom + _OVERLAP), start : min(width, right + _OVERLAP)]
+        first, start = max(0, top - _TILE_OVERLAP), max(0, left - _TILE_OVERLAP)
+        seen = self._image[..., first : min(height, bottom + _TILE_OVERLAP), start : min(width, right + _TILE_OVERLAP)]
         made = self._enlarged(seen.to(self.machine.device)).cpu()
         if not bool(made.isfinite().all()):
             raise UserError("the upscaler answered with no numbers (NaN); its file may be for another architecture")
@@ -168,7 +168,7 @@ class Upscaling:
 
 def upscale(picture: Image.Image, model: str | Path, *, tile: int = 512) -> Image.Image:
     """A picture enlarged by the upscaler in a file."""
-    job = Upscaling(picture, load(model), tile=tile)
+    job = UpscaleJob(picture, load_upscaler(model), tile=tile)
     while job.position < job.total:
         job.step()
     return job.picture()

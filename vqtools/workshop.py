@@ -16,24 +16,27 @@ import torch
 from PIL import Image, ImageColor
 from torch import Tensor
 
-from vqtools import studio
-from vqtools.device import Machine, choose
+from vqtools.device import Machine, choose_machine
 from vqtools.media import save_png, to_picture
 from vqtools.models.discriminator import PatchDiscriminator
 from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.networks import load_vqgan
 from vqtools.settings import UserError, shorten
 from vqtools.training import metrics
-from vqtools.training.data import Batches, Pictures, find_pictures, split, squares
-from vqtools.training.run import Run
+from vqtools.training.data import ImageBatches, ImageDataset, centre_crops, find_pictures, split_held_out
+from vqtools.training.metrics import load_lpips, lpips_weights_path
+from vqtools.training.run import RunFolder
 from vqtools.training.settings import TrainVQGANSettings
-from vqtools.training.stage1 import Stage1
-from vqtools.trainings import Training, begin
-from vqtools.weights import files, registry
+from vqtools.training.stage1 import VQGANStage
+from vqtools.trainings import Trainer, begin_run
+from vqtools.weights import files
+from vqtools.weights.files import read_perceptual
+from vqtools.weights.registry import find_record
 
-Distance = Callable[[Tensor, Tensor], Tensor]
+PerceptualDistance = Callable[[Tensor, Tensor], Tensor]
 
 # networks to train from nothing; "large" is the public ImageNet model's shape
-NETWORKS = {
+NETWORK_PRESETS = {
     "small": VQGANConfig(
         channels=32, channel_mult=(1, 2, 4), res_blocks=1, attn_resolutions=(), resolution=96, z_channels=128,
         embed_dim=8, patch=2, mid_attention=False, norm_groups=16,
@@ -44,17 +47,19 @@ NETWORKS = {
     ),
     "large": VQGANConfig(),
 }  # fmt: skip
-SHAPE = ("network", "codebook_size", "metric", "quantizer")  # what only a new network can choose
+ARCHITECTURE_FIELDS = ("network", "codebook_size", "metric", "quantizer")  # what only a new network can choose
 
 
-def suggest(given: dict[str, Any], machine: Machine | None = None) -> tuple[TrainVQGANSettings, list[str]]:
+def suggest_vqgan_settings(
+    given: dict[str, Any], machine: Machine | None = None
+) -> tuple[TrainVQGANSettings, list[str]]:
     """Settings with every field that was not given chosen by what the folder holds, and why, in sentences."""
     given = dict(given)
     asked = TrainVQGANSettings.parse(given)
-    machine = machine or choose()
+    machine = machine or choose_machine()
     sources = find_pictures(Path(asked.folder))
-    count, gpu = len(split(len(sources), asked.seed)[0]), machine.device.type != "cpu"
-    if shape := [name for name in SHAPE if name in given]:
+    count, gpu = len(split_held_out(len(sources), asked.seed)[0]), machine.device.type != "cpu"
+    if shape := [name for name in ARCHITECTURE_FIELDS if name in given]:
         if given.setdefault("from_", "none") not in ("", "none"):
             raise UserError(
                 f"{', '.join(shape)}: a network that goes on from {asked.from_} keeps its own; leave it away, or say "
@@ -85,27 +90,27 @@ def suggest(given: dict[str, Any], machine: Machine | None = None) -> tuple[Trai
     return TrainVQGANSettings.parse({**asked.model_dump(), **chosen}).quick(), why
 
 
-def perceptual_distance(choice: str) -> tuple[Distance, str]:
+def load_perceptual_distance(choice: str) -> tuple[PerceptualDistance, str]:
     """The distance that training and measuring share, and its name for the log."""
-    _lend_vgg()
-    if choice == "lpips" or (choice == "auto" and metrics.network_of_lpips().is_file()):
+    _link_vgg()
+    if choice == "lpips" or (choice == "auto" and lpips_weights_path().is_file()):
         try:
-            return metrics.lpips(), "LPIPS with VGG16"
+            return load_lpips(), "LPIPS with VGG16"
         except (OSError, RuntimeError) as error:
             raise UserError(f"VGG16 could not be fetched ({shorten(str(error))}); choose --perceptual lite0") from None
-    return files.load_perceptual(registry.find("perceptual", "lite0").place), "EfficientNet-Lite0, which ships"
+    return read_perceptual(find_record("perceptual", "lite0").place), "EfficientNet-Lite0, which ships"
 
 
-def _lend_vgg() -> None:
+def _link_vgg() -> None:
     """Let torch find the VGG16 that `weights fetch vgg16-imagenet` brought, where it looks for its own."""
-    fetched, wanted = registry.find("perceptual", "vgg16-imagenet").place, metrics.network_of_lpips()
+    fetched, wanted = find_record("perceptual", "vgg16-imagenet").place, lpips_weights_path()
     if fetched.is_file() and not wanted.exists():
         with contextlib.suppress(OSError):
             wanted.parent.mkdir(parents=True, exist_ok=True)
             wanted.symlink_to(fetched)
 
 
-class VQGANTraining(Training[Stage1]):
+class VQGANTrainer(Trainer[VQGANStage]):
     """A VQGAN's training with its folder, as a job: trains, measures, logs, saves.
 
     The weights that are measured and kept are the averaged ones.
@@ -116,11 +121,11 @@ class VQGANTraining(Training[Stage1]):
     def __init__(
         self,
         settings: TrainVQGANSettings,
-        stage1: Stage1,
-        run: Run,
-        pictures: Pictures,
+        stage1: VQGANStage,
+        run: RunFolder,
+        pictures: ImageDataset,
         held: Tensor,
-        distance: Distance,
+        distance: PerceptualDistance,
     ) -> None:
         super().__init__(settings, stage1, run)
         self.settings, self.stage1, self.pictures = settings, stage1, pictures
@@ -165,11 +170,11 @@ class VQGANTraining(Training[Stage1]):
         return f"f {network.f}, {network.codebook_size} codes, {s.size} px, {s.steps} steps of {s.batch_size} pictures"
 
     def atlas(self) -> Image.Image:
-        return atlas(self.stage1.averaged)
+        return draw_codebook(self.stage1.averaged)
 
 
 @torch.no_grad()
-def atlas(vqgan: VQGAN, columns: int = 0) -> Image.Image:
+def draw_codebook(vqgan: VQGAN, columns: int = 0) -> Image.Image:
     """The codebook as a picture: what the decoder draws for each code alone, a tile of f x f pixels a code."""
     k, f = vqgan.config.codebook_size, vqgan.f
     columns = columns or math.ceil(math.sqrt(k))
@@ -185,64 +190,70 @@ def atlas(vqgan: VQGAN, columns: int = 0) -> Image.Image:
 
 
 @torch.no_grad()
-def compare(names: Sequence[str], folder: str | Path, *, size: int = 96, count: int = 8, seed: int = 0) -> Image.Image:
+def compare_reconstructions(
+    names: Sequence[str], folder: str | Path, *, size: int = 96, count: int = 8, seed: int = 0
+) -> Image.Image:
     """Held-out pictures of a folder in the top row, then a row for what each VQGAN makes of them."""
-    pictures = Pictures(find_pictures(Path(folder)), 2 * size)
-    held = squares(pictures, split(len(pictures), seed)[1][:count], size)
-    rows = [held, *(studio.load_vqgan(name)(held)[0].clamp(-1, 1) for name in names)]
+    pictures = ImageDataset(find_pictures(Path(folder)), 2 * size)
+    held = centre_crops(pictures, split_held_out(len(pictures), seed)[1][:count], size)
+    rows = [held, *(load_vqgan(name)(held)[0].clamp(-1, 1) for name in names)]
     return to_picture(torch.cat([torch.cat(list(row), 2) for row in rows], 1))
 
 
 def train_vqgan(
     settings: TrainVQGANSettings, *, folder: str | Path = ".", resume: bool = False, machine: Machine | None = None
-) -> VQGANTraining:
+) -> VQGANTrainer:
     """A training as a job, in ``folder``/NAME; with ``resume`` where the run of that name was.
 
     UserError where there are too few pictures, no such model, or a run of that name already.
     """
-    begun = begin(settings, folder=folder, resume=resume, machine=machine)
+    begun = begin_run(settings, folder=folder, resume=resume, machine=machine)
     settings, team, machine = begun.settings, begun.team, begun.machine
     try:
         ground = ImageColor.getrgb(settings.ground)[:3]
     except ValueError:
         raise UserError(f"ground {shorten(settings.ground)} is no colour; use a name or #rrggbb") from None
-    pictures = Pictures(find_pictures(Path(settings.folder)), math.ceil(settings.size / settings.smallest_crop), ground)
-    train, held = split(len(pictures), settings.seed)
-    batches = Batches(
+    pictures = ImageDataset(
+        find_pictures(Path(settings.folder)), math.ceil(settings.size / settings.smallest_crop), ground
+    )
+    train, held = split_held_out(len(pictures), settings.seed)
+    batches = ImageBatches(
         pictures, train, settings.batch_size, settings.size, seed=settings.seed, smallest=settings.smallest_crop,
         flip=settings.flip, rank=team.rank, size=team.size,
     )  # fmt: skip
     torch.manual_seed(settings.seed)
-    vqgan = _network(settings).to(machine.device)
+    vqgan = _build_vqgan(settings).to(machine.device)
     width = 32 if vqgan.config.channels < 64 else 64
     discriminator = PatchDiscriminator(width, layers=settings.disc_layers, norm="group")
-    distance, name = perceptual_distance(settings.perceptual)
+    distance, name = load_perceptual_distance(settings.perceptual)
     if isinstance(distance, torch.nn.Module):
         distance.to(machine.device)
     precision = None if machine.precision == "fp32" else machine.dtype
     kept = {} if settings.from_ in ("", "none") else {"kmeans_batches": 0}  # a trained codebook is not started again
-    stage1 = Stage1(
+    stage1 = VQGANStage(
         settings.model_copy(update=kept), vqgan, discriminator, distance, batches, precision=precision, team=team
     )
-    job = VQGANTraining(settings, stage1, begun.run, pictures, squares(pictures, held, settings.size), distance)
+    job = VQGANTrainer(settings, stage1, begun.run, pictures, centre_crops(pictures, held, settings.size), distance)
     job.begin(begun, f"perceptual distance: {name}")
     return job
 
 
-def _network(settings: TrainVQGANSettings) -> VQGAN:
+def _build_vqgan(settings: TrainVQGANSettings) -> VQGAN:
     if settings.size < 3 * 2**settings.disc_layers:
         least = 3 * 2**settings.disc_layers
         raise UserError(f"disc_layers {settings.disc_layers} need a size of at least {least}, not {settings.size}")
     averages = 0.99 if settings.codebook == "averages" else None
     beta, legacy = settings.commitment_weight, settings.commitment == "reference"
     if settings.from_ in ("", "none"):
-        config = replace(NETWORKS[settings.network], codebook_size=settings.codebook_size, quantizer=settings.quantizer)
+        config = replace(
+            NETWORK_PRESETS[settings.network], codebook_size=settings.codebook_size, quantizer=settings.quantizer
+        )
         config = replace(config, beta=beta, legacy=legacy)
         if settings.quantizer == "nearest":
             config = replace(config, metric=settings.metric, ema_decay=averages)
         vqgan = VQGAN(config)
     else:
-        known = studio.load_vqgan(settings.from_)
+        known = load_vqgan(settings.from_)
         averages = averages if known.config.quantizer == "nearest" else None
         vqgan = VQGAN(replace(known.config, ema_decay=averages, beta=beta, legacy=legacy))
         missing = vqgan.load_state_dict(known.state_dict(), strict=False).missing_keys

@@ -15,35 +15,41 @@ from PIL import Image, ImageColor
 from torch import Tensor
 
 from vqtools import networks
-from vqtools.device import Machine, choose
+from vqtools.device import Machine, choose_machine
 from vqtools.media import save_png, to_picture
 from vqtools.models.clip import CLIP
-from vqtools.models.gpt import GPT, Caption, GPTConfig
+from vqtools.models.gpt import GPT, CaptionEmbedding, GPTConfig
 from vqtools.models.vqgan import VQGAN
+from vqtools.networks import resolve_path
 from vqtools.sampling.sampler import Sampler, cell_noise
 from vqtools.settings import UserError, shorten
-from vqtools.training.codes import CodeBatches, Views, encode
-from vqtools.training.data import Pictures, Source, find_captions, find_pictures, split
-from vqtools.training.run import Run
+from vqtools.training.codes import CodeBatches, CropViews, encode_pictures
+from vqtools.training.data import ImageDataset, PictureSource, find_captions, find_pictures, split_held_out
+from vqtools.training.run import RunFolder
 from vqtools.training.settings import TrainTransformerSettings
-from vqtools.training.stage2 import Batch, Stage2, conditioned, start_small
-from vqtools.trainings import Training, begin
-from vqtools.weights import files, registry
+from vqtools.training.stage2 import CodeBatch, TransformerStage, batch_prefix, scale_residual_init
+from vqtools.trainings import Trainer, begin_run
+from vqtools.weights import files
+from vqtools.weights.files import file_sha256, read_transformer
+from vqtools.weights.registry import home_folder
 
-TEXT_TOKENS, WORDS = 2, 12
-SHOWN = 4  # pictures that are drawn to be looked at
+TEXT_TOKENS = 2
+CAPTION_WORDS = 12
+PREVIEW_PICTURES = 4  # pictures that are drawn to be looked at
 
 
-def suggest(given: dict[str, Any], machine: Machine | None = None) -> tuple[TrainTransformerSettings, list[str]]:
+def suggest_transformer_settings(
+    given: dict[str, Any], machine: Machine | None = None
+) -> tuple[TrainTransformerSettings, list[str]]:
     """Settings with every field that was not given chosen by what the folder holds, and why, in sentences."""
     asked = TrainTransformerSettings.parse(given)
-    machine = machine or choose()
+    machine = machine or choose_machine()
     sources = find_pictures(Path(asked.folder))
-    count, gpu = len(split(len(sources), asked.seed)[0]), machine.device.type != "cpu"
+    count, gpu = len(split_held_out(len(sources), asked.seed)[0]), machine.device.type != "cpu"
     why = [f"{count} pictures to train on, {len(sources) - count} held out to measure by"]
     chosen: dict[str, Any] = {}
     if "condition" not in given:
-        chosen["condition"], reason = _condition(asked, sources)
+        chosen["condition"], reason = _suggest_condition(asked, sources)
         why.append(reason)
     said = {**asked.model_dump(), **chosen}
     if said["condition"] in ("class", "codes"):
@@ -69,7 +75,7 @@ def suggest(given: dict[str, Any], machine: Machine | None = None) -> tuple[Trai
     return settings, why
 
 
-def _condition(asked: TrainTransformerSettings, sources: Sequence[Source]) -> tuple[str, str]:
+def _suggest_condition(asked: TrainTransformerSettings, sources: Sequence[PictureSource]) -> tuple[str, str]:
     """What the folder has to tell beforehand, and why it was chosen."""
     if asked.others:
         return "codes", f"each picture is drawn by the one of its name in {asked.others}"
@@ -82,18 +88,18 @@ def _condition(asked: TrainTransformerSettings, sources: Sequence[Source]) -> tu
     return "none", "no captions and no folders: pictures are drawn from nothing"
 
 
-def class_of(source: Source) -> str:
+def class_of(source: PictureSource) -> str:
     """The folder that a picture lies in, "" for one that lies in none."""
     return source.name.replace("\\", "/").rpartition("/")[0]
 
 
-def class_names(sources: Sequence[Source]) -> list[str]:
+def class_names(sources: Sequence[PictureSource]) -> list[str]:
     """The classes of some pictures, where all of them have one."""
     names = {class_of(source) for source in sources}
     return [] if "" in names or len(names) < 2 else sorted(names)
 
 
-class TransformerTraining(Training[Stage2]):
+class TransformerTrainer(Trainer[TransformerStage]):
     """A transformer's training with its folder, as a job: trains, measures, logs, saves, and draws to be looked at.
 
     The weights that are kept are the averaged ones as they were when the held-out pictures surprised them least.
@@ -104,9 +110,9 @@ class TransformerTraining(Training[Stage2]):
     def __init__(
         self,
         settings: TrainTransformerSettings,
-        stage2: Stage2,
-        run: Run,
-        pictures: Pictures,
+        stage2: TransformerStage,
+        run: RunFolder,
+        pictures: ImageDataset,
         vqgan: VQGAN,
         held: CodeBatches | None,
         about: dict[str, Any],
@@ -114,7 +120,7 @@ class TransformerTraining(Training[Stage2]):
         super().__init__(settings, stage2, run)
         self.settings, self.stage2, self.pictures, self.vqgan, self.about = settings, stage2, pictures, vqgan, about
         self.held = held
-        self.worse = 0  # measurements since the best one
+        self.num_bad_measurements = 0  # measurements since the best one
         self._shown: tuple[int, Image.Image] | None = None
 
     def measure(self) -> dict[str, float]:
@@ -128,7 +134,7 @@ class TransformerTraining(Training[Stage2]):
         record = {"training": self.settings.name, "step": self.position}
         save_png(self.run.folder / f"samples-{self.position:08d}.png", self.preview(), record, overwrite=True)
         better = not self.held or nats < self.best
-        self.worse = 0 if better else self.worse + 1
+        self.num_bad_measurements = 0 if better else self.num_bad_measurements + 1
         if better:
             self.best = nats if self.held else self.best
             self._write(self.run.folder / "best.safetensors")
@@ -136,7 +142,7 @@ class TransformerTraining(Training[Stage2]):
 
     def judge(self) -> None:
         patience = self.settings.patience
-        if self.team.agree(bool(patience) and self.worse >= patience):
+        if self.team.any_process(bool(patience) and self.num_bad_measurements >= patience):
             self.stage2.total = self.position
 
     @property
@@ -152,7 +158,7 @@ class TransformerTraining(Training[Stage2]):
         """Write the best weights so far as a model."""
         best = self.run.folder / "best.safetensors"
         if best.is_file():
-            gpt, header = files.load_transformer(best), files.read_header(best)
+            gpt, header = read_transformer(best), files.read_header(best)
             files.save_model(path, "transformer", gpt.config.to_dict(), gpt.state_dict(), **header["about"])
         else:
             self._write(path)
@@ -167,8 +173,8 @@ class TransformerTraining(Training[Stage2]):
     @torch.no_grad()
     def _draw(self) -> Image.Image:
         gpt, side = self.stage2.averaged, self.settings.grid
-        batch = next(iter(self.held.all(most=SHOWN))) if self.held else self.stage2.batch(0)
-        batch = batch.apply(lambda tensor: tensor[:SHOWN]).to(self.stage2.device)
+        batch = next(iter(self.held.all(most=PREVIEW_PICTURES))) if self.held else self.stage2.batch(0)
+        batch = batch.apply(lambda tensor: tensor[:PREVIEW_PICTURES]).to(self.stage2.device)
         rows = [self._completed(gpt, batch, torch.zeros(side, side, dtype=torch.bool))]
         if self.settings.holes and self.held:
             known = torch.zeros(side, side, dtype=torch.bool)
@@ -179,7 +185,7 @@ class TransformerTraining(Training[Stage2]):
         images = [self.vqgan.decode(row).float().clamp(-1, 1).cpu() for row in rows]
         return to_picture(torch.cat([torch.cat(list(row), 2) for row in images], 1))
 
-    def _completed(self, gpt: GPT, batch: Batch, known: Tensor) -> Tensor:
+    def _completed(self, gpt: GPT, batch: CodeBatch, known: Tensor) -> Tensor:
         """Grids (b, h, w) of which the known cells are the batch's and the others are drawn."""
         config, side = gpt.config, self.settings.grid
         codes, caption = batch.codes.view(-1, side, side), None
@@ -190,8 +196,8 @@ class TransformerTraining(Training[Stage2]):
                 condition = torch.where(known.to(codes.device), codes, config.mask_code)
             caption = None if batch.caption is None else gpt.prefix(batch.caption)
         else:
-            condition = conditioned(gpt, batch)
-        noise = cell_noise(self.settings.seed, len(codes), config.drawable)
+            condition = batch_prefix(gpt, batch)
+        noise = cell_noise(self.settings.seed, len(codes), config.num_codes)
         sampler = Sampler(
             gpt, side, side, condition, noise=noise, caption=caption, given=codes, known=known, top_p=0.92
         )
@@ -210,14 +216,16 @@ class TransformerTraining(Training[Stage2]):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"worse": self.worse, "total": self.total}
+        return super().state_dict() | {"worse": self.num_bad_measurements, "total": self.total}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.worse, self.stage2.total = state["worse"], state["total"]
+        self.num_bad_measurements, self.stage2.total = state["worse"], state["total"]
 
 
-def captioner(clip: CLIP, texts: Sequence[str], device: torch.device) -> Callable[[Sequence[str]], Caption]:
+def build_captioner(
+    clip: CLIP, texts: Sequence[str], device: torch.device
+) -> Callable[[Sequence[str]], CaptionEmbedding]:
     """A reader of these captions: each is read once, and kept."""
     unique = sorted({"", *texts})
     number = {text: i for i, text in enumerate(unique)}
@@ -225,11 +233,11 @@ def captioner(clip: CLIP, texts: Sequence[str], device: torch.device) -> Callabl
     with torch.no_grad():
         parts = [unique[i : i + 256] for i in range(0, len(unique), 256)]
         whole = torch.cat([clip.embed_text(part).cpu() for part in parts])
-        words = torch.cat([clip.embed_words(part, WORDS).cpu() for part in parts]).half()
+        words = torch.cat([clip.embed_words(part, CAPTION_WORDS).cpu() for part in parts]).half()
 
-    def read(texts: Sequence[str]) -> Caption:
+    def read(texts: Sequence[str]) -> CaptionEmbedding:
         rows = [number[text] for text in texts]
-        return Caption(whole[rows], words[rows].float(), torch.zeros(len(rows), dtype=torch.int64))
+        return CaptionEmbedding(whole[rows], words[rows].float(), torch.zeros(len(rows), dtype=torch.int64))
 
     return read
 
@@ -241,32 +249,32 @@ def train_transformer(
     resume: bool = False,
     machine: Machine | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> TransformerTraining:
+) -> TransformerTrainer:
     """A training as a job, in ``folder``/NAME; with ``resume`` where the run of that name was.
 
     UserError where the folder lacks what the settings ask of it, or there is no such model, or a run of that name.
     """
-    begun = begin(settings, folder=folder, resume=resume, machine=machine)
+    begun = begin_run(settings, folder=folder, resume=resume, machine=machine)
     s, team, machine = begun.settings, begun.team, begun.machine
-    _check(s)
-    place = networks.find("vqgan", s.vqgan)
-    vqgan, sha256 = networks.load_vqgan(s.vqgan).to(machine.device), files.sha256(place)
-    lesson = _lesson(s, vqgan, sha256, machine.device, say)
+    _check_settings(s)
+    place = resolve_path("vqgan", s.vqgan)
+    vqgan, sha256 = networks.load_vqgan(s.vqgan).to(machine.device), file_sha256(place)
+    lesson = load_transformer_data(s, vqgan, sha256, machine.device, say)
     torch.manual_seed(s.seed)
     gpt = GPT(lesson.config)
-    start_small(gpt)
+    scale_residual_init(gpt)
     gpt = gpt.to(machine.device)
     precision = None if machine.precision == "fp32" else machine.dtype
-    stage2 = Stage2(s, gpt, lesson.train, precision=precision, team=team)
+    stage2 = TransformerStage(s, gpt, lesson.train, precision=precision, team=team)
     about = {"vqgan": sha256, "pictures": len(lesson.pictures), "condition": s.condition}
     if s.condition == "caption":
-        about["clip"] = files.sha256(networks.find("clip", s.clip))
-    job = TransformerTraining(s, stage2, begun.run, lesson.pictures, vqgan, lesson.held, about)
+        about["clip"] = file_sha256(resolve_path("clip", s.clip))
+    job = TransformerTrainer(s, stage2, begun.run, lesson.pictures, vqgan, lesson.held, about)
     job.begin(begun, f"vqgan: {s.vqgan}")
     return job
 
 
-def _check(s: TrainTransformerSettings) -> None:
+def _check_settings(s: TrainTransformerSettings) -> None:
     """UserError where the settings contradict each other."""
     if s.width % s.heads:
         raise UserError(
@@ -286,39 +294,39 @@ def _check(s: TrainTransformerSettings) -> None:
         raise UserError(f"optimiser muon needs torch 2.9; here is {torch.__version__.split('+')[0]}: take adamw")
 
 
-class Lesson:
+class TransformerData:
     """What is learned: the transformer's config, the batches to train on, and those that are held out."""
 
     def __init__(
-        self, config: GPTConfig, train: CodeBatches, held: CodeBatches | None, pictures: Pictures
+        self, config: GPTConfig, train: CodeBatches, held: CodeBatches | None, pictures: ImageDataset
     ) -> None:  # fmt: skip
         self.config, self.train, self.held, self.pictures = config, train, held, pictures
 
 
-def _lesson(
+def load_transformer_data(
     s: TrainTransformerSettings, vqgan: VQGAN, sha256: str, device: torch.device, say: Callable[[str], None]
-) -> Lesson:
+) -> TransformerData:
     """Read the folder, encode what was not encoded before, and see what the pictures come with."""
-    pictures = _pictures(s.folder, s, s.grid * vqgan.f)
+    pictures = _open_pictures(s.folder, s, s.grid * vqgan.f)
     sources = pictures.sources
-    train, held = split(len(pictures), s.seed)
+    train, held = split_held_out(len(pictures), s.seed)
     if len(train) < s.batch_size:
         raise UserError(
             f"{len(train)} pictures to train on are fewer than a batch of {s.batch_size}; add pictures, or lower the "
             "batch size"
         )
-    labels, names, captions, reader = _conditions(s, sources, device)
-    config = make_config(s, vqgan.config.codebook_size, names, _clip_fields(s))
-    views = Views(s.views, s.grid * vqgan.f, s.smallest_crop, s.flip, s.seed)
-    folder = registry.home() / "codes"
-    others = _others(s, pictures, s.grid * vqgan.f) if s.others else None
+    labels, names, captions, reader = _load_conditions(s, sources, device)
+    config = build_gpt_config(s, vqgan.config.codebook_size, names, _caption_fields(s))
+    views = CropViews(s.views, s.grid * vqgan.f, s.smallest_crop, s.flip, s.seed)
+    folder = home_folder() / "codes"
+    others = _open_paired_pictures(s, pictures, s.grid * vqgan.f) if s.others else None
 
-    def batches(numbers: list[int], cut: Views, size: int) -> CodeBatches:
+    def batches(numbers: list[int], cut: CropViews, size: int) -> CodeBatches:
         def told(share: float) -> None:
             say(f"reading pictures as codes: {100 * share:.0f} %")
 
-        table = encode(pictures, numbers, cut, vqgan, sha256, folder, told)
-        second = encode(others, list(table.numbers), cut, vqgan, sha256, folder, told) if others else None
+        table = encode_pictures(pictures, numbers, cut, vqgan, sha256, folder, told)
+        second = encode_pictures(others, list(table.numbers), cut, vqgan, sha256, folder, told) if others else None
         if others and second and len(second.numbers) < len(table.numbers):
             name, reason = next(iter(others.broken.items()))
             raise UserError(f"{s.others}: {name} can't be read ({reason})")
@@ -329,21 +337,23 @@ def _lesson(
             captioner=reader, others=second.codes if second else None,
         )  # fmt: skip
 
-    whole = Views(1, views.side, 1.0, False, s.seed)
-    return Lesson(config, batches(train, views, s.batch_size), batches(held, whole, 1) if held else None, pictures)
+    whole = CropViews(1, views.side, 1.0, False, s.seed)
+    return TransformerData(
+        config, batches(train, views, s.batch_size), batches(held, whole, 1) if held else None, pictures
+    )
 
 
-def _pictures(folder: str, s: TrainTransformerSettings, side: int) -> Pictures:
+def _open_pictures(folder: str, s: TrainTransformerSettings, side: int) -> ImageDataset:
     try:
         ground = ImageColor.getrgb(s.ground)[:3]
     except ValueError:
         raise UserError(f"ground {shorten(s.ground)} is no colour; use a name or #rrggbb") from None
-    return Pictures(find_pictures(Path(folder)), math.ceil(side / s.smallest_crop), ground)
+    return ImageDataset(find_pictures(Path(folder)), math.ceil(side / s.smallest_crop), ground)
 
 
-def _others(s: TrainTransformerSettings, pictures: Pictures, side: int) -> Pictures:
+def _open_paired_pictures(s: TrainTransformerSettings, pictures: ImageDataset, side: int) -> ImageDataset:
     """The second folder's pictures, in the order of the first's."""
-    second = _pictures(s.others, s, side)
+    second = _open_pictures(s.others, s, side)
     known = {source.name.rpartition(".")[0]: source for source in second.sources}
     wanted = [source.name.rpartition(".")[0] for source in pictures.sources]
     if missing := [name for name in wanted if name not in known]:
@@ -356,9 +366,9 @@ def _others(s: TrainTransformerSettings, pictures: Pictures, side: int) -> Pictu
     return second
 
 
-def _conditions(
-    s: TrainTransformerSettings, sources: Sequence[Source], device: torch.device
-) -> tuple[list[int], list[str], list[list[str]], Callable[[Sequence[str]], Caption] | None]:
+def _load_conditions(
+    s: TrainTransformerSettings, sources: Sequence[PictureSource], device: torch.device
+) -> tuple[list[int], list[str], list[list[str]], Callable[[Sequence[str]], CaptionEmbedding] | None]:
     """Labels and their names, captions and their reader, as far as they are asked for."""
     if s.condition == "class":
         names = class_names(sources)
@@ -375,29 +385,29 @@ def _conditions(
                 f"condition caption needs captions; {s.folder} has none: put a .txt of its name beside each picture"
             )
         clip = networks.load_clip(s.clip)
-        return [], [], captions, captioner(clip, [text for texts in captions for text in texts], device)
+        return [], [], captions, build_captioner(clip, [text for texts in captions for text in texts], device)
     return [], [], [], None
 
 
-def _clip_fields(s: TrainTransformerSettings) -> dict[str, Any]:
+def _caption_fields(s: TrainTransformerSettings) -> dict[str, Any]:
     """What a config says of its captions."""
     if s.condition != "caption":
         return {}
     clip = networks.load_clip(s.clip)
     fields: dict[str, Any] = {"text_dim": clip.embed_text([""]).shape[1], "text_tokens": TEXT_TOKENS}
-    if clip.reads_words:
-        fields |= {"words": WORDS, "word_dim": clip.embed_words([""], WORDS).shape[2]}
+    if clip.supports_word_embeddings:
+        fields |= {"words": CAPTION_WORDS, "word_dim": clip.embed_words([""], CAPTION_WORDS).shape[2]}
     return fields
 
 
-def make_config(
+def build_gpt_config(
     s: TrainTransformerSettings, codes: int, class_names: Sequence[str] = (), text: dict[str, Any] | None = None
 ) -> GPTConfig:
     """The shape of the transformer that the settings ask for, over ``codes`` codes."""
     shape: dict[str, Any] = {"layers": s.layers, "heads": s.heads, "width": s.width, "dropout": s.dropout}
     shape |= {"rotary": s.rotary} | (text or {})
     if s.holes:
-        return GPTConfig.filling(codes, s.grid, 1 if s.grid % 2 else 2, **shape)
+        return GPTConfig.for_infilling(codes, s.grid, 1 if s.grid % 2 else 2, **shape)
     cells = s.grid * s.grid
     shape |= {"vocab_size": codes, "grid": s.grid}
     if s.condition == "codes":
@@ -410,17 +420,17 @@ def make_config(
     return GPTConfig(prefix_codes=1, block_size=cells + 1, **shape)
 
 
-def seam(codes: Tensor, vqgan: VQGAN, place: int, *, lying: bool = False) -> tuple[float, float]:
+def seam_contrast(codes: Tensor, vqgan: VQGAN, place: int, *, lying: bool = False) -> tuple[float, float]:
     """How much neighbouring pixels differ across a border between codes, and across all other such borders.
 
     codes (b, h, w); place: the first column to the right of an upright border, or the first row below a lying one.
     Mean absolute differences of decoded pictures, in [0, 2]. Where nothing gives the border away the first is about
     the second.
     """
-    from vqtools.models.decoding import decode
+    from vqtools.models.decoding import decode_any_size
 
     with torch.no_grad():
-        images = decode(vqgan, codes).float().clamp(-1, 1)
+        images = decode_any_size(vqgan, codes).float().clamp(-1, 1)
     images = images.mT if lying else images
     f, w = vqgan.f, images.shape[-1] // vqgan.f
     step = (images[..., 1:] - images[..., :-1]).abs().mean((0, 1, 2))

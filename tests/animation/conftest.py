@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vqtools import media
-from vqtools.animation import video
 from vqtools.animation.animator import Animator
 from vqtools.animation.octaves import OctaveZoom
 from vqtools.animation.project import Project
 from vqtools.animation.settings import AnimateSettings
+from vqtools.animation.video import FRAME_PATTERN, write_video
 from vqtools.device import Machine
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.painting.painter import Painter
@@ -65,7 +65,7 @@ class First:
         latents = None
         if start is not None:
             with torch.no_grad():
-                latents = self.vqgan.latents_of(self.vqgan.encode(media.to_tensor(start)))
+                latents = self.vqgan.codes_to_latents(self.vqgan.encode(media.to_tensor(start)))
         self.painter: Painter | None = self._new(latents)
         self.total = settings.iterations
 
@@ -145,7 +145,7 @@ def clip(shapes: Make, tmp_path_factory: pytest.TempPathFactory) -> Make:
     def make(count: int = 12, sound: bool = True) -> Path:
         folder = tmp_path_factory.mktemp("clip")
         paths = [
-            media.save_png(folder / video.PATTERN.format(number), picture, {})
+            media.save_png(folder / FRAME_PATTERN.format(number), picture, {})
             for number, picture in enumerate(shapes(count))
         ]
         if sound:
@@ -155,7 +155,7 @@ def clip(shapes: Make, tmp_path_factory: pytest.TempPathFactory) -> Make:
                 file.setframerate(8000)
                 turns = torch.arange(1000 * count) / 8000 * 440 * 2 * torch.pi
                 file.writeframes((turns.sin() * 20000).short().numpy().tobytes())
-        made = video.write(paths, folder / "clip.mp4", fps=8, crf=4, audio=folder / "tone.wav" if sound else None)
+        made = write_video(paths, folder / "clip.mp4", fps=8, crf=4, audio=folder / "tone.wav" if sound else None)
         return made.path
 
     return make

@@ -193,7 +193,7 @@ def test_a_loops_last_frame_leans_towards_its_first(
 ) -> None:
     seams = []
     for name, share in (("leaning", 0.15), ("plain", 0.0)):
-        monkeypatch.setattr("vqtools.animation.animator._EASED", share)
+        monkeypatch.setattr("vqtools.animation.animator._LOOP_SEAM_BLEND", share)
         run(animator(tmp_path / name, frames=6, loop=True))
         first, *_, last = (picture.astype(float) for picture in frames(tmp_path / name))
         seams.append(np.abs(last - first).mean())
@@ -222,9 +222,9 @@ def test_colours_are_held_to_the_first_frame(animator: Make, tmp_path: Path) -> 
         shifts[how] = np.abs(pictures[0].mean((0, 1)) - pictures[-1].mean((0, 1))).max()
     assert shifts["LAB"] < shifts["none"]
     image = torch.rand(1, 3, 8, 8) * 2 - 1
-    from vqtools.animation.animator import _colours
+    from vqtools.animation.animator import lab_statistics
 
-    assert torch.allclose(match_colours(image, _colours(image)), image, atol=1e-4)
+    assert torch.allclose(match_colours(image, lab_statistics(image)), image, atol=1e-4)
 
 
 def test_sharpening_brings_contrast_back() -> None:
@@ -298,4 +298,4 @@ def test_what_cannot_be_is_said_before_the_start(animator: Make, tmp_path: Path,
 def test_the_camera_is_the_settings(animator: Make, tmp_path: Path) -> None:
     job = animator(tmp_path, motion="spin", frames=9)
     step = camera.homography(camera.Motion(angle=2, zoom=1.005), 24, 16)
-    assert torch.allclose(job.way.matrix([1, 2, 3]), step @ step @ step)
+    assert torch.allclose(job.warper.combined_homography([1, 2, 3]), step @ step @ step)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vqtools.animation import camera
-from vqtools.animation.camera import Motion, homography, move, warp, warp_state
+from vqtools.animation.camera import Motion, homography, warp, warp_and_outpaint, warp_state
 from vqtools.settings import UserError
 
 BORDERS = ["reflect", "replicate", "wrap", "zeros"]
@@ -149,10 +149,10 @@ def test_outpainting_is_asked_only_for_what_is_unknown() -> None:
         return torch.where(mask, torch.ones_like(image), image)
 
     image = smooth() * 0.5
-    out = move(image, homography(Motion(translation_x=6), 64, 48), outpaint=outpaint)
+    out = warp_and_outpaint(image, homography(Motion(translation_x=6), 64, 48), outpaint=outpaint)
     assert bool((out[..., :6] == 1).all()) and not bool((out[..., 6:] == 1).any())
     assert seen[0][0, 0].sum() == 6 * 48
-    move(image, homography(Motion(zoom=1.2), 64, 48), outpaint=outpaint)
+    warp_and_outpaint(image, homography(Motion(zoom=1.2), 64, 48), outpaint=outpaint)
     assert len(seen) == 1
 
 

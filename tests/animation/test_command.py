@@ -18,6 +18,7 @@ import vqtools
 from vqtools import cli, filming, media, studio
 from vqtools.animation.animator import Animator
 from vqtools.animation.project import Project
+from vqtools.filming import estimate_animation
 
 TINY = ["--size", "64x64", "-i", "3", "--cutouts", "2", "--grids", "2", "--iterations-per-frame", "1", "--seed", "4"]
 
@@ -165,8 +166,8 @@ def test_a_forecast_that_is_too_long_leaves_no_folder(monkeypatch: pytest.Monkey
         said.append(str(estimate(job)))
         raise KeyboardInterrupt
 
-    estimate = filming.estimate
-    monkeypatch.setattr(filming, "estimate", interrupted)
+    estimate = estimate_animation
+    monkeypatch.setattr(filming, "estimate_animation", interrupted)
     assert call("animate", "a forest", "--frames", "5", *TINY) == 130
     assert said and not list(Path().iterdir())
 
@@ -176,7 +177,7 @@ def test_a_dry_run_needs_no_network(kind: str, monkeypatch: pytest.MonkeyPatch) 
     def refuse(*arguments: Any, **keywords: Any) -> None:
         raise AssertionError("a network was asked for")
 
-    monkeypatch.setattr(studio, "painting", refuse)
+    monkeypatch.setattr(studio, "create_paint_job", refuse)
     flags = ["--octave-zoom", "--zoom", "1.3"] if kind == "octave" else ["--motion", "tunnel"]
     assert call("animate", "a forest", "--frames", "6", "--size", "48x32", "--seed", "1", "--dry-run", *flags) == 0
     assert count("a-forest-1-dry-run.mp4") == 6

@@ -10,10 +10,11 @@ import transformers
 from torch import Tensor
 
 from tests.animation.conftest import settings_of
-from vqtools.animation import camera, depth
+from vqtools.animation import camera
 from vqtools.animation.camera import Motion
-from vqtools.animation.track import Track
-from vqtools.animation.ways import CameraWay
+from vqtools.animation.depth import disparity_to_distance, load_depth_estimator, source_points_by_depth, warp_by_depth
+from vqtools.animation.track import Timeline
+from vqtools.animation.ways import CameraWarper
 from vqtools.settings import UserError
 
 
@@ -29,32 +30,32 @@ def spots() -> Tensor:
 def test_on_a_plane_it_is_the_homography(motion: Motion) -> None:
     image = spots()
     expected = camera.warp(image, camera.homography(motion, 96, 64))
-    found = depth.warp(image, motion, torch.ones(1, 1, 64, 96))
+    found = warp_by_depth(image, motion, torch.ones(1, 1, 64, 96))
     assert (found - expected)[..., 4:-4, 4:-4].abs().max() < 0.02
 
 
 def test_what_is_near_moves_more() -> None:
     far = torch.full((1, 1, 64, 96), 2.0)
     far[..., 32:, :] = 0.5
-    points = depth.sources(Motion(translation_x=6.0), far)
+    points = source_points_by_depth(Motion(translation_x=6.0), far)
     x = torch.arange(96) + 0.5
     assert torch.allclose(points[0, 8, :, 0], x.double() - 3, atol=0.1)
     assert torch.allclose(points[0, 60, 20:76, 0], x[20:76].double() - 12, atol=0.1)
-    closer = depth.sources(Motion(translation_z=20), far)  # into the picture: the near part grows more
+    closer = source_points_by_depth(Motion(translation_z=20), far)  # into the picture: the near part grows more
     assert closer[0, 60, 90, 0] < closer[0, 3, 90, 0] < 90.5
 
 
 def test_standing_still_is_the_picture_itself() -> None:
     image = spots()
-    assert depth.warp(image, Motion(), torch.rand(1, 1, 64, 96) + 0.5) is image
+    assert warp_by_depth(image, Motion(), torch.rand(1, 1, 64, 96) + 0.5) is image
 
 
 def test_distances_are_around_one_and_bounded() -> None:
-    found = depth.distances(torch.rand(1, 1, 20, 20, generator=torch.Generator().manual_seed(1)) * 900)
+    found = disparity_to_distance(torch.rand(1, 1, 20, 20, generator=torch.Generator().manual_seed(1)) * 900)
     assert found.median() == pytest.approx(1, abs=0.02) and found.min() >= 0.5 and found.max() <= 4
-    assert torch.equal(depth.distances(torch.full((1, 1, 4, 4), 7.0)), torch.ones(1, 1, 4, 4))
+    assert torch.equal(disparity_to_distance(torch.full((1, 1, 4, 4), 7.0)), torch.ones(1, 1, 4, 4))
     with pytest.raises(UserError, match="is no depth network"):
-        depth.network("no/such/folder/here", torch.device("cpu"))
+        load_depth_estimator("no/such/folder/here", torch.device("cpu"))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -69,7 +70,7 @@ def test_a_network_from_a_folder_sees_a_distance_for_each_pixel(tmp_path: Path) 
     )  # fmt: skip
     torch.manual_seed(0)
     transformers.DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path)
-    far = depth.network(str(tmp_path), torch.device("cpu"))(spots())
+    far = load_depth_estimator(str(tmp_path), torch.device("cpu"))(spots())
     assert far.shape == (1, 1, 64, 96) and far.min() >= 0.5 and far.max() <= 4
 
 
@@ -78,7 +79,7 @@ def test_the_animator_moves_what_is_near_more(tmp_path: Path) -> None:
                                  antiblur="0", hold=0.0, clarity=0.0, cutouts=1)  # fmt: skip
     far = torch.full((1, 1, 64, 96), 2.0)
     far[..., 32:, :] = 0.5
-    way = CameraWay(lambda time: Track(settings, 1)(time).motion, (96, 64), "reflect", see=lambda image: far)
+    way = CameraWarper(lambda time: Timeline(settings, 1)(time).motion, (96, 64), "reflect", see=lambda image: far)
     image = spots()
     moved = way.picture(image, [1])
     assert (moved[..., :28, 10:80] - image[..., :28, 7:77]).abs().mean() < 0.01

@@ -12,41 +12,41 @@ import pytest
 from PIL import Image
 
 from vqtools import media
-from vqtools.animation import clips, video
-from vqtools.animation.animator import FILM
-from vqtools.animation.project import film
+from vqtools.animation.clips import extract_frames, probe_video, read_frames
+from vqtools.animation.project import VIDEO_FRAMES_FOLDER, export_animation_video
+from vqtools.animation.video import FRAME_PATTERN, list_frames
 from vqtools.settings import UserError
 
 Make = Callable[..., Any]
 
 
 def test_what_a_film_says_of_itself(clip: Make) -> None:
-    found = clips.look(clip())
+    found = probe_video(clip())
     assert (found.size, found.fps, found.sound) == ((96, 64), 8.0, True)
     assert found.seconds == pytest.approx(1.5, abs=0.02)
     assert [found.count(fps) for fps in (8, 4, 16)] == [12, 6, 24]
-    assert not clips.look(clip(sound=False)).sound
+    assert not probe_video(clip(sound=False)).sound
 
 
 def test_its_frames_come_whole_in_order_and_at_any_rate(clip: Make, shapes: Make) -> None:
     path, pictures = clip(), shapes(12)
-    found = [np.asarray(picture, dtype=int) for picture in clips.frames(path, 8, 100)]
+    found = [np.asarray(picture, dtype=int) for picture in read_frames(path, 8, 100)]
     assert len(found) == 12
     for picture, expected in zip(found, pictures, strict=True):
         assert np.abs(picture - np.asarray(expected, dtype=int)).mean() < 6
-    slower = [np.asarray(picture, dtype=int) for picture in clips.frames(path, 4, 100)]
+    slower = [np.asarray(picture, dtype=int) for picture in read_frames(path, 4, 100)]
     assert len(slower) == 6
-    assert len(list(clips.frames(path, 8, 5))) == 5
+    assert len(list(read_frames(path, 8, 5))) == 5
 
 
 def test_laid_into_a_folder_it_is_cut_not_squeezed_and_never_laid_twice(clip: Make, tmp_path: Path) -> None:
     path = clip()
-    assert clips.spread(path, tmp_path, fps=8, most=4, size=(64, 64)) == 4
-    first = tmp_path / video.PATTERN.format(0)
+    assert extract_frames(path, tmp_path, fps=8, most=4, size=(64, 64)) == 4
+    first = tmp_path / FRAME_PATTERN.format(0)
     with Image.open(first) as picture:
         assert picture.size == (64, 64)
     written = first.stat().st_mtime_ns
-    assert clips.spread(path, tmp_path, fps=8, most=6, size=(64, 64)) == 6
+    assert extract_frames(path, tmp_path, fps=8, most=6, size=(64, 64)) == 6
     assert first.stat().st_mtime_ns == written
 
 
@@ -56,7 +56,7 @@ def test_what_is_no_film_is_said(tmp_path: Path, content: bytes | None, says: st
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=says):
-        clips.look(path)
+        probe_video(path)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def restyle(animator: Make, shapes: Make) -> Make:
 
     def make(folder: Path, frames: int = 5, **fields: Any) -> Any:
         for number, picture in enumerate(shapes(frames)):
-            media.save_png(folder / FILM / video.PATTERN.format(number), picture, {}, overwrite=True)
+            media.save_png(folder / VIDEO_FRAMES_FOLDER / FRAME_PATTERN.format(number), picture, {}, overwrite=True)
         fixed = {"size": (96, 64), "video": "clip.mp4", "frames": frames, "clarity": 0, "antiblur": "0"}
         return animator(folder, **{**fixed, **fields})
 
@@ -75,7 +75,7 @@ def restyle(animator: Make, shapes: Make) -> Make:
 def run(job: Any) -> list[np.ndarray[Any, Any]]:
     while job.position < job.total:
         job.step()
-    paths = video.frames_in(job.project.frames)
+    paths = list_frames(job.project.frames)
     return [np.asarray(media.load_picture(path), dtype=int) for path in paths]
 
 
@@ -100,7 +100,7 @@ def test_each_frame_is_held_to_the_film_where_init_weight_says_so(restyle: Make,
     away = []
     for job in (free, held):
         painter = job.first.painter
-        start = job._latents(painter, job.way.anchor(1))
+        start = job._latents(painter, job.warper.anchor(1))
         away.append(float((painter.z.detach() - start).square().mean()))
     assert away[1] < 0.5 * away[0]
 
@@ -121,7 +121,7 @@ def test_stopped_anywhere_and_resumed_equals_never_stopped(restyle: Make, tmp_pa
 def test_its_sound_is_kept(restyle: Make, clip: Make, tmp_path: Path) -> None:
     job = restyle(tmp_path / "a", frames=4, video=str(clip()), fps=8)
     run(job)
-    made = film(job.project, job.settings)
+    made = export_animation_video(job.project, job.settings)
     with av.open(str(made.path)) as file:
         assert (file.streams.video[0].codec_context.name, file.streams.video[0].codec_context.pix_fmt) == (
             "h264", "yuv420p",
@@ -131,12 +131,12 @@ def test_its_sound_is_kept(restyle: Make, clip: Make, tmp_path: Path) -> None:
     assert np.abs(loud).max() > 0.1
     job = restyle(tmp_path / "b", frames=2, video=str(clip(sound=False)), fps=8)
     run(job)
-    with av.open(str(film(job.project, job.settings).path)) as file:
+    with av.open(str(export_animation_video(job.project, job.settings).path)) as file:
         assert not file.streams.audio and sum(1 for _ in file.decode(video=0)) == 2
 
 
 def test_a_frame_of_the_film_that_is_gone_is_named(restyle: Make, tmp_path: Path) -> None:
     job = restyle(tmp_path)
-    (tmp_path / FILM / video.PATTERN.format(3)).unlink()
+    (tmp_path / VIDEO_FRAMES_FOLDER / FRAME_PATTERN.format(3)).unlink()
     with pytest.raises(UserError, match=r"frame-00003\.png of the film is missing"):
         run(job)

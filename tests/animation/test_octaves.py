@@ -15,7 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqtools import media
-from vqtools.animation import octaves as oz
+from vqtools.animation.octaves import (
+    RewindPoint,
+    close_loop,
+    downscale,
+    find_loop_offset,
+    insert_centre,
+    match_rims,
+    render_level,
+    zoom_about_centre,
+)
 from vqtools.settings import UserError
 
 Make = Callable[..., Any]
@@ -39,9 +48,9 @@ def world(level: float, side: int = 64) -> Tensor:
 
 
 def test_frames_are_the_world_at_their_level() -> None:
-    pictures = oz.settle([world(float(k)) for k in range(4)])
+    pictures = match_rims([world(float(k)) for k in range(4)])
     for level in (0.0, 0.3, 0.5, 0.99, 1.0, 1.7, 3.0):
-        seen = oz.view(pictures, level)
+        seen = render_level(pictures, level)
         error = (seen - world(level)).abs()
         assert error.mean() < 0.01, level
         assert error.max() < 0.35, level  # in the middle pixels, where the rings are finer than any pixel
@@ -51,40 +60,40 @@ def test_neighbouring_frames_differ_little_also_across_a_doubling() -> None:
     noise = [torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(k)) * 2 - 1 for k in range(4)]
     pictures = noise[:1]
     for outer in noise[1:]:
-        pictures.append(oz.insert(outer, pictures[-1]))
-    pictures = oz.settle(pictures)
+        pictures.append(insert_centre(outer, pictures[-1]))
+    pictures = match_rims(pictures)
     places = [0.9 + 0.01 * i for i in range(21)]
-    shots = [oz.view(pictures, place) for place in places]
+    shots = [render_level(pictures, place) for place in places]
     steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise(shots)])
     assert steps.max() < 1.5 * steps.median()
-    assert torch.equal(oz.view(pictures, 2.0), pictures[2])
+    assert torch.equal(render_level(pictures, 2.0), pictures[2])
 
 
 def test_nothing_sharpens_or_softens_at_once_where_a_picture_hands_over_to_the_next() -> None:
     noise = [torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(k)) * 1.2 - 0.6 for k in range(4)]
-    assert torch.equal(oz.zoomed(noise[0], 1.0), noise[0])
-    assert torch.allclose(oz.zoomed(noise[0], 0.5)[..., 16:48, 16:48], oz.shrink(noise[0]), atol=1e-5)
+    assert torch.equal(zoom_about_centre(noise[0], 1.0), noise[0])
+    assert torch.allclose(zoom_about_centre(noise[0], 0.5)[..., 16:48, 16:48], downscale(noise[0]), atol=1e-5)
     pictures = noise[:1]
     for outer in noise[1:]:
-        pictures.append(oz.insert(outer, pictures[-1]))
-    settled = oz.settle(pictures)
+        pictures.append(insert_centre(outer, pictures[-1]))
+    settled = match_rims(pictures)
     for k in (1, 2, 3):
-        jump = (oz.view(settled, k - 1e-6) - oz.view(settled, k)).abs()
+        jump = (render_level(settled, k - 1e-6) - render_level(settled, k)).abs()
         assert jump.mean() < 0.004, k  # of values from -1 to 1: half a step of 255
 
 
 def test_the_middle_is_the_picture_before_at_half_its_size() -> None:
     outer, inner = torch.zeros(1, 3, 32, 48), world(0, 64)[..., :32, :48]
-    out = oz.insert(outer, inner)
-    assert torch.equal(out[..., 12:20, 18:30], oz.shrink(inner)[..., 4:12, 6:18])
+    out = insert_centre(outer, inner)
+    assert torch.equal(out[..., 12:20, 18:30], downscale(inner)[..., 4:12, 6:18])
     assert not out[..., :8, :].any() and not out[..., :, :12].any()
 
 
 def test_a_settled_picture_has_no_edge_against_the_wider_one() -> None:
     plain = [torch.full((1, 3, 64, 64), value) for value in (-0.8, 0.8)]
-    pictures = [plain[0], oz.insert(plain[1], plain[0])]
+    pictures = [plain[0], insert_centre(plain[1], plain[0])]
     for level in (0.05, 0.5, 0.9):
-        seen = oz.view(oz.settle(pictures), level)[0, 0, 32]
+        seen = render_level(match_rims(pictures), level)[0, 0, 32]
         assert (seen[1:] - seen[:-1]).abs().max() < 0.6  # of a step of 1.6
 
 
@@ -118,18 +127,20 @@ def test_the_middle_is_pinned_while_the_surroundings_are_painted(octaves: Make, 
     assert moved[0].any() and moved[-1].any()
     run(job)
     for inner, outer in pairwise(job.pictures):
-        assert (outer[..., 7:9, 13:19] - oz.shrink(inner)[..., 3:5, 5:11]).abs().max() < 0.01
+        assert (outer[..., 7:9, 13:19] - downscale(inner)[..., 3:5, 5:11]).abs().max() < 0.01
 
 
 def test_a_ring_of_pictures_holds_itself() -> None:
     noise = [torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(k)) * 1.2 - 0.6 for k in range(3)]
-    ring = oz.knot(noise)
+    ring = close_loop(noise)
     for k in range(3):
-        middle = ring[k][..., 26:38, 26:38] - oz.shrink(ring[k - 1])[..., 10:22, 10:22]
+        middle = ring[k][..., 26:38, 26:38] - downscale(ring[k - 1])[..., 10:22, 10:22]
         assert middle.abs().max() < 0.02, k
-    settled = oz.settle(ring, ring=True)
+    settled = match_rims(ring, ring=True)
     for k in (1, 2, 3):  # where it closes is a doubling like the others
-        assert (oz.view(settled, k - 1e-6, ring=True) - oz.view(settled, k % 3, ring=True)).abs().mean() < 0.004, k
+        assert (
+            render_level(settled, k - 1e-6, ring=True) - render_level(settled, k % 3, ring=True)
+        ).abs().mean() < 0.004, k
 
 
 @pytest.mark.parametrize("zoom", ["1.3", "0.75"])
@@ -149,13 +160,13 @@ def test_the_last_frame_is_no_farther_from_the_first_than_neighbours_are() -> No
             F.interpolate(torch.rand(1, 3, 8, 8, generator=source) * 1.6 - 0.8, size=64, mode="bicubic")
             for _ in range(3)
         ]
-        settled = oz.settle(oz.knot(soft), ring=True)
+        settled = match_rims(close_loop(soft), ring=True)
         found = [3 * frame / count for frame in range(count)]
-        begins = oz.beginning(settled, found)
+        begins = find_loop_offset(settled, found)
         assert 0 < abs(begins) <= 0.5
         seams = []
         for shift in (begins, 0.0):
-            seen = [oz.view(settled, (level + shift) % 3, ring=True) for level in found]
+            seen = [render_level(settled, (level + shift) % 3, ring=True) for level in found]
             steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise([*seen, seen[0]])])
             seams.append(float(steps[-1] / steps[:-1].median()))
         assert seams[0] <= 1, (seed, seams)
@@ -223,7 +234,7 @@ def test_another_path_keeps_the_frames_before_it_and_follows_the_new_prompt(
             assert media.read_record(path)["shown"] == "the blue sea"
             assert (job.painted[k] - painted[k]).abs().mean() > 0.05
     again = run(octaves_like(octaves, job, tmp_path / "film"))
-    assert shots(tmp_path / "film") == after and again.turn == job.turn
+    assert shots(tmp_path / "film") == after and again.rewind_point == job.rewind_point
 
 
 def octaves_like(octaves: Make, job: Any, folder: Path) -> Any:
@@ -248,13 +259,13 @@ def test_a_turn_shows_no_outlines_of_what_is_to_come(octaves: Make, tmp_path: Pa
     run(job)
     middle = (..., slice(28, 36), slice(28, 36))
 
-    def contrast(inner: Tensor, turn: oz.Turn) -> float:
-        job.painted[0], job.turn, job._settled = inner.expand(1, 3, 64, 64), turn, []
+    def contrast(inner: Tensor, turn: RewindPoint) -> float:
+        job.painted[0], job.rewind_point, job._matched = inner.expand(1, 3, 64, 64), turn, []
         return float(job.view(14)[middle].std())
 
     plain, stripes = torch.zeros(64, 64), torch.arange(64) // 4 % 2 * 2.0 - 1
-    turn, none = job.turn, oz.Turn(0, 1)
-    assert turn == oz.Turn(14, 1) and contrast(plain, none) < 0.01
+    turn, none = job.rewind_point, RewindPoint(0, 1)
+    assert turn == RewindPoint(14, 1) and contrast(plain, none) < 0.01
     media.to_picture(job.view(13)).save(tmp_path / "frames" / "frame-00013.png")
     assert contrast(stripes, turn) < 0.05 * contrast(stripes, none)
 
@@ -284,7 +295,7 @@ def test_another_path_killed_anywhere_is_gone_on_with(octaves: Make, tmp_path: P
         if (there := len(job.painted) + job.frames) != made:  # something was written: as if killed right after
             made, job = there, octaves_like(octaves, job, tmp_path / "killed")
             assert len(job.painted) + job.frames == there
-    assert shots(tmp_path / "killed") == expected and job.turn == whole.turn
+    assert shots(tmp_path / "killed") == expected and job.rewind_point == whole.rewind_point
 
 
 def test_a_rewinding_that_was_killed_is_finished(
@@ -309,7 +320,7 @@ def test_what_another_path_cannot_be(octaves: Make, tmp_path: Path) -> None:
         job.rewind(9)
     with pytest.raises(UserError, match="zoom can't change in an octave zoom that is begun"):
         job.steer({"zoom": "1.1"})
-    assert job.rewind(6) == 0 and not job.painted and job.turn == oz.Turn()
+    assert job.rewind(6) == 0 and not job.painted and job.rewind_point == RewindPoint()
     loop = run(octaves(tmp_path / "loop", frames=4, zoom="1.4", loop=True))
     with pytest.raises(UserError, match="the end of a loop leads to its beginning"):
         loop.rewind(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vqtools.animation.project import FILM, Project, Taken
+from vqtools.animation.project import VIDEO_FRAMES_FOLDER, Project, ProjectLockedError
 
 HOLDS = """
 import sys, time
@@ -25,21 +25,29 @@ def test_one_run_at_a_time_and_none_after_a_kill(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "film", {"settings": {}})
     with subprocess.Popen([sys.executable, "-c", HOLDS, str(project.folder)], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline() == b"held\n"
-        with pytest.raises(Taken, match="film' is in the hands of another run; stop that one"), project.alone():
+        with (
+            pytest.raises(ProjectLockedError, match="film' is in the hands of another run; stop that one"),
+            project.alone(),
+        ):
             pass
         os.kill(other.pid, signal.SIGKILL)
         other.wait()
     other_run = Project.open(project.folder)
-    with project.alone(), project.alone(), pytest.raises(Taken), other_run.alone():  # what holds it may do so again
+    with (
+        project.alone(),
+        project.alone(),
+        pytest.raises(ProjectLockedError),
+        other_run.alone(),
+    ):  # what holds it may do so again
         pass
     with Project.open(project.folder).alone():
         pass
 
 
 def test_a_planned_folder_is_made_with_what_is_kept_in_it(tmp_path: Path) -> None:
-    one, two = (Project.planned(tmp_path / "film", {"settings": {"frames": n}}) for n in (1, 2))
+    one, two = (Project.create_lazily(tmp_path / "film", {"settings": {"frames": n}}) for n in (1, 2))
     one.save()
-    one.check_room(1)
+    one.check_free_space(1)
     assert not list(tmp_path.iterdir())
     with two.alone():
         assert two.folder == tmp_path / "film"
@@ -50,7 +58,7 @@ def test_a_planned_folder_is_made_with_what_is_kept_in_it(tmp_path: Path) -> Non
 
 def test_what_holds_nothing_is_taken_away_and_what_holds_something_stays(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "film", {"settings": {}})
-    (project.folder / FILM).mkdir()  # copied, not made
+    (project.folder / VIDEO_FRAMES_FOLDER).mkdir()  # copied, not made
     assert project.forget() and not project.folder.exists()
     project.begin()
     (project.folder / "frames").mkdir()

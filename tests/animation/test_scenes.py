@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqtools.animation.scenes import lyrics, scenes
-from vqtools.painting import prompts
+from vqtools.animation.scenes import parse_prompt_schedule, read_lyrics
+from vqtools.painting.prompts import parse_prompts
 from vqtools.settings import UserError
 
 
 def weights(text: str) -> dict[str, float]:
-    return {prompt.text: round(prompt.weight, 6) for prompt in prompts.parse(text)}
+    return {prompt.text: round(prompt.weight, 6) for prompt in parse_prompts(text)}
 
 
 @pytest.mark.parametrize(
@@ -28,29 +28,29 @@ def weights(text: str) -> dict[str, float]:
     ],
 )
 def test_texts_by_frame(text: str) -> None:
-    shown = scenes("", text, frames=200)
+    shown = parse_prompt_schedule("", text, frames=200)
     assert [shown(frame) for frame in (0, 119, 120, 199)] == ["a forest"] * 2 + ["a burning forest:2"] * 2
 
 
 def test_a_prompt_holds_until_the_first_and_braces_in_it_are_filled() -> None:
-    assert scenes("a sea", "50: a city", frames=100)(10) == "a sea"
-    filled = scenes("an oil painting of {} | blur:-0.3", "50: a city, 70: a tree", frames=100)
+    assert parse_prompt_schedule("a sea", "50: a city", frames=100)(10) == "a sea"
+    filled = parse_prompt_schedule("an oil painting of {} | blur:-0.3", "50: a city, 70: a tree", frames=100)
     assert filled(10) == filled(60) == "an oil painting of a city | blur:-0.3"
     assert filled(80) == "an oil painting of a tree | blur:-0.3"
 
 
 def test_scenes_share_the_frames_or_go_round() -> None:
-    shown = scenes("a forest ^ a fire | smoke:0.5 ^ ashes", frames=30)
+    shown = parse_prompt_schedule("a forest ^ a fire | smoke:0.5 ^ ashes", frames=30)
     assert [shown(frame) for frame in (0, 9, 10, 29)] == ["a forest", "a forest", "a fire | smoke:0.5", "ashes"]
-    assert shown.cycle == ("a forest", "a fire | smoke:0.5", "ashes")
-    round_and_round = scenes("a ^ b", frames=30, scene_frames=5)
+    assert shown.scene_prompts == ("a forest", "a fire | smoke:0.5", "ashes")
+    round_and_round = parse_prompt_schedule("a ^ b", frames=30, scene_frames=5)
     assert [round_and_round(frame) for frame in (0, 5, 10, 29)] == ["a", "b", "a", "b"]
-    assert scenes(r"2\^3", frames=5)(0) == "2^3"
+    assert parse_prompt_schedule(r"2\^3", frames=5)(0) == "2^3"
 
 
 @pytest.mark.parametrize("fade", [0, 1, 4, 9])
 def test_a_fade_goes_over_so_many_frames_and_keeps_the_sum(fade: int) -> None:
-    shown = scenes("a:2 | c ^ b:2 | c", frames=40, fade=fade)
+    shown = parse_prompt_schedule("a:2 | c ^ b:2 | c", frames=40, fade=fade)
     mixed = []
     for frame in range(40):
         found = weights(shown(frame))
@@ -73,12 +73,14 @@ def test_a_fade_goes_over_so_many_frames_and_keeps_the_sum(fade: int) -> None:
     ],
 )
 def test_weights_as_curves(text: str) -> None:
-    shown = scenes("ignored", text, frames=30)
+    shown = parse_prompt_schedule("ignored", text, frames=30)
     assert [weights(shown(frame)) for frame in (0, 15, 25)] == [{"apple": 1}, {"apple": 0.5, "pear": 0.5}, {"pear": 1}]
 
 
 def test_weights_that_follow_sound_and_weights_of_nothing() -> None:
-    shown = scenes("", "'fire:2': '0:(low)', 'smoke': {0: 0}", frames=9, sound=lambda frame: {"low": frame / 8})
+    shown = parse_prompt_schedule(
+        "", "'fire:2': '0:(low)', 'smoke': {0: 0}", frames=9, sound=lambda frame: {"low": frame / 8}
+    )
     assert weights(shown(4)) == {"fire": 1}
     assert weights(shown(0)) == {"fire": 0}
 
@@ -104,16 +106,16 @@ def test_timed_lyrics(tmp_path: Path) -> None:
     lrc, srt = tmp_path / "song.lrc", tmp_path / "FILM.SRT"
     lrc.write_text(LRC, "utf-8-sig")
     srt.write_text(SRT.replace("\n", "\r\n"), newline="")
-    assert lyrics(lrc) == [
+    assert read_lyrics(lrc) == [
         (2.0, "A red apple"),
         (4.5, "the train at 12:30 | gone"),
         (12.0, "the train at 12:30 | gone"),
     ]
-    assert lyrics(srt) == [(1.0, "A forest at night"), (60.25, "Ashes")]
-    shown = scenes("a sea", str(lrc), frames=100, fps=10)
+    assert read_lyrics(srt) == [(1.0, "A forest at night"), (60.25, "Ashes")]
+    shown = parse_prompt_schedule("a sea", str(lrc), frames=100, fps=10)
     assert shown(19) == "a sea" and shown(20) == "A red apple"
     assert weights(shown(45)) == {"the train at 12:30 | gone": 1}  # signs of the grammar are text here
-    assert scenes("a sketch of {}", str(srt), frames=100, fps=1)(60) == "a sketch of Ashes"
+    assert parse_prompt_schedule("a sketch of {}", str(srt), frames=100, fps=1)(60) == "a sketch of Ashes"
 
 
 @pytest.mark.parametrize(
@@ -134,15 +136,15 @@ def test_timed_lyrics(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_read(prompt: str, at: str, says: str) -> None:
     with pytest.raises(UserError) as caught:
-        scenes(prompt, at, frames=10)(0)
+        parse_prompt_schedule(prompt, at, frames=10)(0)
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 @given(st.text("{}()\"'\\:,|^0123 ax.", max_size=40))
 def test_any_text_is_prompts_or_one_clear_line(text: str) -> None:
     try:
-        shown = scenes("a", text, frames=10, fade=3)
+        shown = parse_prompt_schedule("a", text, frames=10, fade=3)
         for frame in range(10):
-            prompts.parse(shown(frame))
+            parse_prompts(shown(frame))
     except UserError as error:
         assert "\n" not in str(error)

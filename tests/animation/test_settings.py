@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from vqtools.animation.settings import CURVES, MOTIONS, STILL, AnimateSettings
-from vqtools.animation.track import Track
-from vqtools.settings import UserError, table
+from vqtools.animation.settings import CURVE_FIELDS, IDENTITY_MOTION, MOTION_PRESETS, AnimateSettings
+from vqtools.animation.track import Timeline
+from vqtools.settings import UserError, settings_table
 
 
 def test_the_agreed_flags_are_there() -> None:
@@ -19,17 +19,17 @@ def test_the_agreed_flags_are_there() -> None:
         " rotation-3d-y rotation-3d-z prompts-at iterations-per-frame loop audio size seed cutouts vqgan clip preset"
     )
     assert {f"--{name}" for name in agreed.split()} <= flags
-    assert len(table(AnimateSettings, "prompt").splitlines()) == 2 + len(AnimateSettings.model_fields)
+    assert len(settings_table(AnimateSettings, "prompt").splitlines()) == 2 + len(AnimateSettings.model_fields)
 
 
-@pytest.mark.parametrize("motion", MOTIONS)
+@pytest.mark.parametrize("motion", MOTION_PRESETS)
 def test_a_motion_sets_its_curves_and_each_can_be_set_by_itself(motion: str) -> None:
     settings = AnimateSettings.parse({"motion": motion})
-    expected = {**STILL, **MOTIONS[motion]}
-    assert {name: getattr(settings, name) for name in STILL} == expected
+    expected = {**IDENTITY_MOTION, **MOTION_PRESETS[motion]}
+    assert {name: getattr(settings, name) for name in IDENTITY_MOTION} == expected
     other = AnimateSettings.parse({"motion": motion, "angle": "7"})
     assert other.angle == "7" and other.zoom == expected["zoom"]
-    Track(settings, 0).check(settings.size)
+    Timeline(settings, 0).check(settings.size)
     assert AnimateSettings.parse(settings.model_dump(mode="json")) == settings
 
 
@@ -39,7 +39,7 @@ def test_the_default_motion_is_that_of_its_name() -> None:
 
 def test_numbers_are_curves_too() -> None:
     assert AnimateSettings(zoom=1.05, iterations_per_frame=3).zoom == "1.05"  # type: ignore[arg-type]
-    assert set(CURVES) <= set(AnimateSettings.model_fields)
+    assert set(CURVE_FIELDS) <= set(AnimateSettings.model_fields)
 
 
 def test_a_curve_that_cannot_be_read_points_at_the_place() -> None:

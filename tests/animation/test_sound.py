@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vqtools.animation import sound
 from vqtools.animation.keyframes import Curve
+from vqtools.animation.sound import AUDIO_VARIABLES, analyse_audio, plot_audio
 from vqtools.settings import UserError
 
 RATE = 22_050
@@ -40,19 +40,19 @@ def clicks(seconds: float, every: float) -> np.ndarray:
 
 def test_each_band_hears_its_own(tmp_path: Path) -> None:
     samples = tone(80, 3, 0, 1) + tone(800, 3, 1, 2) + tone(5000, 3, 2, 3)
-    heard = sound.listen(write(tmp_path / "a.wav", samples), fps=10)
+    heard = analyse_audio(write(tmp_path / "a.wav", samples), fps=10)
     assert len(heard) == 30
     for i, name in enumerate(("low", "mid", "high")):
         curve = np.array(heard.curves[name])
         inside = curve[i * 10 + 2 : i * 10 + 8]
         outside = np.delete(curve, range(max(0, i * 10 - 2), min(30, i * 10 + 12)))
         assert inside.min() > 0.8 and outside.max() < 0.1, name
-    assert set(heard.curves) == set(sound.VARIABLES)
+    assert set(heard.curves) == set(AUDIO_VARIABLES)
     assert all(0 <= v <= 1 for n, values in heard.curves.items() if n != "tempo" for v in values)
 
 
 def test_beats_at_120_a_minute(tmp_path: Path) -> None:
-    heard = sound.listen(write(tmp_path / "a.wav", clicks(12, 0.5)), fps=20)
+    heard = analyse_audio(write(tmp_path / "a.wav", clicks(12, 0.5)), fps=20)
     assert heard(0)["tempo"] == pytest.approx(120, abs=3)
     beat, onset = np.array(heard.curves["beat"]), np.array(heard.curves["onset"])
     falls = np.flatnonzero(np.diff(beat) < -0.5) + 1  # the frames on which a beat falls
@@ -64,14 +64,14 @@ def test_beats_at_120_a_minute(tmp_path: Path) -> None:
 
 
 def test_silence_after_the_end_and_in_silence(tmp_path: Path) -> None:
-    heard = sound.listen(write(tmp_path / "a.wav", tone(100, 1, 0, 1)), fps=12)
+    heard = analyse_audio(write(tmp_path / "a.wav", tone(100, 1, 0, 1)), fps=12)
     assert heard(11)["low"] > 0 and heard(12)["low"] == 0 and heard(500)["volume"] == 0
-    silent = sound.listen(write(tmp_path / "b.wav", np.zeros(RATE)), fps=12)
+    silent = analyse_audio(write(tmp_path / "b.wav", np.zeros(RATE)), fps=12)
     assert all(value == 0 for name, value in silent(5).items() if name != "tempo")
 
 
 def test_a_formula_follows(tmp_path: Path) -> None:
-    heard = sound.listen(write(tmp_path / "a.wav", tone(80, 2, 1, 2)), fps=10)
+    heard = analyse_audio(write(tmp_path / "a.wav", tone(80, 2, 1, 2)), fps=10)
     zoom = Curve.parse("0:(1 + 0.1*low)", variables=heard.curves)
     assert zoom(3, 20, **heard(3)) == pytest.approx(1, abs=0.005)
     assert zoom(15, 20, **heard(15)) == pytest.approx(1.1, abs=0.01)
@@ -79,7 +79,7 @@ def test_a_formula_follows(tmp_path: Path) -> None:
 
 def test_the_picture_of_the_curves(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", clicks(3, 0.5))
-    image = sound.picture(path, sound.listen(path, fps=10))
+    image = plot_audio(path, analyse_audio(path, fps=10))
     assert image.size == (960, 360) and len(image.getcolors(2**20)) > 2
 
 
@@ -87,9 +87,9 @@ def test_what_is_no_sound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "noise.mp3").write_bytes(b"no sound")
     for name, says in (("none.wav", "is not there"), ("noise.mp3", "cannot be read")):
         with pytest.raises(UserError, match=says):
-            sound.listen(tmp_path / name, 12)
+            analyse_audio(tmp_path / name, 12)
     with pytest.raises(UserError, match="holds no sound"):
-        sound.listen(write(tmp_path / "short.wav", np.zeros(100)), 12)
+        analyse_audio(write(tmp_path / "short.wav", np.zeros(100)), 12)
     monkeypatch.setitem(sys.modules, "librosa", None)
     with pytest.raises(UserError, match=r"pip install 'vqtools\[audio\]'"):
-        sound.listen(tmp_path / "none.wav", 12)
+        analyse_audio(tmp_path / "none.wav", 12)

@@ -15,8 +15,9 @@ from tests.animation.conftest import tiny_vqgan
 from vqtools import media, rendering
 from vqtools.animation.project import Project
 from vqtools.animation.still_settings import FlySettings, MorphSettings
-from vqtools.animation.stills import Flight, Frames, Morph
+from vqtools.animation.stills import Flight, FrameRenderer, Morph
 from vqtools.cli import main
+from vqtools.media import resize_and_crop
 from vqtools.settings import UserError
 
 
@@ -29,7 +30,7 @@ def test_a_morph_stands_at_its_pictures_and_goes_straight_between() -> None:
     vqgan, one, two = tiny_vqgan(), stripes(32, 16, 4), stripes(32, 16, 2).rotate(180)
     morph = Morph([one, two], vqgan, MorphSettings(size=(32, 16), frames=9, hold=0.25))
     with torch.no_grad():
-        a, b = (vqgan.latents_of(vqgan.encode(media.to_tensor(picture))) for picture in (one, two))
+        a, b = (vqgan.codes_to_latents(vqgan.encode(media.to_tensor(picture))) for picture in (one, two))
         expected = [vqgan.decode_latents(z).clamp(-1, 1) for z in (a, b, (a + b) / 2)]
     for frame, picture in zip((0, 8, 4), expected, strict=True):
         assert np.array_equal(np.asarray(morph(frame)), np.asarray(media.to_picture(picture)))
@@ -51,7 +52,7 @@ def test_whole_codes_jump_and_a_loop_comes_back() -> None:
 def test_a_flight_sees_all_then_a_part_and_never_beyond() -> None:
     picture = stripes(400, 100, 8)
     flight = Flight(picture, FlySettings(size=(40, 20), frames=5, zoom="0:(1), 4:(4)", x="0:(0), 4:(1)"))
-    assert flight.box(0) == (0, 0, 200, 100) and flight.box(4) == (350, 37.5, 400, 62.5)
+    assert flight.crop_box(0) == (0, 0, 200, 100) and flight.crop_box(4) == (350, 37.5, 400, 62.5)
     assert np.asarray(flight(4)).min() >= 253
     lines = Image.fromarray(np.indices((400, 400))[1].astype("u1") % 2 * 255).convert("RGB")
     fine = np.asarray(Flight(lines, FlySettings(size=(20, 20), frames=1, zoom="1"))(0)).astype(float)
@@ -70,7 +71,7 @@ def test_a_run_cut_short_goes_on_and_makes_no_frame_twice(tmp_path: Path) -> Non
         return Image.new("RGB", (8, 8), (number, 0, 0))
 
     for stop in (2, 5):
-        job = Frames(FlySettings(frames=5), Project(tmp_path, {}), frame)
+        job = FrameRenderer(FlySettings(frames=5), Project(tmp_path, {}), frame)
         while job.position < stop:
             job.step()
     assert made == [0, 1, 2, 3, 4]
@@ -105,7 +106,7 @@ def test_a_morph_by_the_starter_from_python(tmp_path: Path) -> None:
         shown = [frame.to_ndarray(format="rgb24").astype(float) for frame in film.decode(video=0)]
     assert len(shown) == 5
     for end, source in ((0, pictures[0]), (-1, pictures[1])):
-        picture = np.asarray(media.fit(media.load_picture(source), (64, 64))).astype(float)
+        picture = np.asarray(resize_and_crop(media.load_picture(source), (64, 64))).astype(float)
         assert abs(shown[end] - picture).mean() < 25
 
 

@@ -14,19 +14,19 @@ from pathlib import Path
 import torch
 from test_stage1 import BATCH, SIDE, Published, networks
 
-from vqtools.device import choose
+from vqtools.device import choose_machine
 from vqtools.models.vqgan import VQGAN
 from vqtools.training import metrics
-from vqtools.training.data import Batches, Pictures, find_pictures, squares
+from vqtools.training.data import ImageBatches, ImageDataset, centre_crops, find_pictures
 from vqtools.training.settings import TrainVQGANSettings
-from vqtools.training.stage1 import Stage1
+from vqtools.training.stage1 import VQGANStage
 
 
-def pictures(data: Path, pattern: str) -> Pictures:
-    return Pictures([source for path in sorted(data.glob(pattern)) for source in find_pictures(path)], 2 * SIDE)
+def pictures(data: Path, pattern: str) -> ImageDataset:
+    return ImageDataset([source for path in sorted(data.glob(pattern)) for source in find_pictures(path)], 2 * SIDE)
 
 
-def published(batches: Batches, seconds: float) -> tuple[int, VQGAN]:
+def published(batches: ImageBatches, seconds: float) -> tuple[int, VQGAN]:
     """The plain codebook, and a discriminator that joins at step 10,000, as the custom recipe has it."""
     vqgan, discriminator, perceptual = networks()
     job = Published(VQGAN(replace(vqgan.config, metric="euclidean")), discriminator, perceptual, start=10_000)
@@ -36,11 +36,11 @@ def published(batches: Batches, seconds: float) -> tuple[int, VQGAN]:
     return job.position, job.vqgan
 
 
-def ours(batches: Batches, seconds: float) -> tuple[int, VQGAN]:
+def ours(batches: ImageBatches, seconds: float) -> tuple[int, VQGAN]:
     vqgan, discriminator, perceptual = networks()
     settings = TrainVQGANSettings(steps=10**6, disc_start=10**6, warmup=100)
-    machine = choose()
-    job = Stage1(
+    machine = choose_machine()
+    job = VQGANStage(
         settings, VQGAN(replace(vqgan.config, metric="cosine", ema_decay=0.99)), discriminator, perceptual, batches,
         precision=None if machine.precision == "fp32" else machine.dtype,
     )  # fmt: skip
@@ -56,7 +56,7 @@ if __name__ == "__main__":
     side, data, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     torch.set_num_threads(1)
     train, held = pictures(data, "train-*"), pictures(data, "val-*")
-    held_out = squares(held, range(len(held)), SIDE)
-    batches = Batches(train, range(len(train)), BATCH, SIDE)
+    held_out = centre_crops(held, range(len(held)), SIDE)
+    batches = ImageBatches(train, range(len(train)), BATCH, SIDE)
     steps, vqgan = (published if side == "published" else ours)(batches, seconds)
     print(json.dumps({"steps": steps, **metrics.measure(vqgan, held_out, batch_size=32)}))

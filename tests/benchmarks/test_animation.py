@@ -20,12 +20,13 @@ import numpy as np
 import pytest
 
 from recipes.frames import PUBLISHED, STORED
-from vqtools import filming, media
+from vqtools import media
 from vqtools.animation import forecast
 from vqtools.animation.animator import Animator
 from vqtools.animation.octaves import OctaveZoom
-from vqtools.animation.project import Project, film
+from vqtools.animation.project import Project, export_animation_video
 from vqtools.animation.settings import AnimateSettings
+from vqtools.filming import create_animation, estimate_animation
 from vqtools.painting.painter import Painter
 
 pytestmark = pytest.mark.benchmark
@@ -35,7 +36,7 @@ def job_of(folder: Path, **fields: Any) -> Animator | OctaveZoom:
     settings = AnimateSettings.parse({"prompt": "a castle", "seed": 1, **fields})
     project = Project(folder, {"settings": settings.model_dump(mode="json")})
     project.save()
-    return filming.animation(settings, project)
+    return create_animation(settings, project)
 
 
 def run(job: Animator | OctaveZoom) -> list[np.ndarray]:
@@ -76,10 +77,10 @@ def test_five_seconds_of_zoom_and_the_estimate(
 ) -> None:
     job = job_of(tmp_path, size=(256, 256), frames=60, fps=12, octave_zoom=octave, iterations=100 if not octave else 60)
     monkeypatch.setattr(forecast, "time", types.SimpleNamespace(perf_counter=processor))
-    expected = filming.estimate(job).seconds
+    expected = estimate_animation(job).seconds
     started, used = time.perf_counter(), processor()
     run(job)
-    film(job.project, job.settings)
+    export_animation_video(job.project, job.settings)
     took, used = time.perf_counter() - started, processor() - used
     print(
         f"{'octave zoom' if octave else 'zoom'}, 60 frames of 256x256: {used:.0f} s of processor time,"

@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtools import studio
-from vqtools.device import choose
+from vqtools.device import choose_machine
 from vqtools.models.clip import CLIP
 from vqtools.models.vqgan import VQGAN, VQGANConfig
-from vqtools.painting import memory
+from vqtools.networks import load_clip, load_vqgan
 from vqtools.painting.guidance import clamp_with_grad, prompt_losses
+from vqtools.painting.memory import apply_plan, count_memory, plan_memory
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings
 
@@ -50,7 +50,7 @@ class Published:
         )
         width, height = size
         codes = torch.randint(len(vqgan.codebook), (1, height // vqgan.f, width // vqgan.f), device=self.device)
-        self.z = vqgan.latents_of(codes).detach().clone().requires_grad_()
+        self.z = vqgan.codes_to_latents(codes).detach().clone().requires_grad_()
         self.low, self.high = (bound.view(1, -1, 1, 1) for bound in (vqgan.codebook.amin(0), vqgan.codebook.amax(0)))
         self.adam = torch.optim.Adam([self.z], lr=0.1)
         self.text = clip.embed_text(["a red apple"])
@@ -92,7 +92,7 @@ def public() -> tuple[VQGAN, CLIP]:
 
 
 def both(networks: tuple[VQGAN, CLIP], size: tuple[int, int], cutouts: int, **more: Any) -> tuple[Published, Painter]:
-    machine = choose()
+    machine = choose_machine()
     vqgan, clip = (network.to(machine.device) for network in networks)
     torch.manual_seed(0)
     published = Published(vqgan, clip, size, cutouts)
@@ -117,21 +117,23 @@ def compare(published: Published, painter: Painter) -> float:
     rounds = [(seconds(published.step), seconds(painter.step)) for _ in range(ROUNDS)]
     theirs, ours = (statistics.median(times) for times in zip(*rounds, strict=True))
     ratio = statistics.median(their / our for their, our in rounds)
-    print(f"\npublished {theirs:.3f} s a step, ours {ours:.3f} s: {ratio:.2f} times as fast ({choose().describe()})")
+    print(
+        f"\npublished {theirs:.3f} s a step, ours {ours:.3f} s: {ratio:.2f} times as fast ({choose_machine().describe()})"
+    )
     return ratio
 
 
 @pytest.mark.skipif(GPU, reason="a figure of CPUs")
 @pytest.mark.parametrize("clip_precision", ["auto", "same"])
 def test_starter_steps_are_twice_as_fast(clip_precision: str) -> None:
-    networks = studio.load_vqgan(), studio.load_clip()
+    networks = load_vqgan(), load_clip()
     assert compare(*both(networks, (192, 192), 8, clip_precision=clip_precision)) >= 2
 
 
 @pytest.mark.skipif(GPU, reason="a figure of CPUs")
 def test_public_steps_on_a_cpu() -> None:
     ratio = compare(*both(public(), (256, 256), 32, clip_precision="same"))
-    assert ratio >= (2 if choose().precision == "bf16" else 1.15)
+    assert ratio >= (2 if choose_machine().precision == "bf16" else 1.15)
 
 
 @pytest.mark.skipif(not GPU, reason="needs a GPU")
@@ -167,7 +169,7 @@ def test_peak_memory_is_at_most_half_and_flat_in_the_cutouts() -> None:
     theirs, ours = peak(published.step), peak(painter.step)
     painter.settings.cutouts = 2 * cutouts
     twice = peak(painter.step)
-    needs = memory.count(painter.settings, networks[0], [networks[1]], painter.machine)
+    needs = count_memory(painter.settings, networks[0], [networks[1]], painter.machine)
     print(
         f"\n{size[0]}x{size[1]}, {cutouts} cutouts: published {theirs / 2**20:.0f} MB, ours {ours / 2**20:.0f} MB"
         f" (with {2 * cutouts}: {twice / 2**20:.0f}); the planner said {needs.peak(8, True) / 2**20:.0f}"
@@ -183,10 +185,10 @@ def test_full_hd_in_fifteen_gigabytes() -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, 15 * 2**30 / total))
     try:
         vqgan, clip = public()
-        machine = choose()
+        machine = choose_machine()
         settings = PaintSettings(prompt="a red apple", size=(1920, 1088), cutouts=64, seed=0)
-        plan = memory.plan(settings, vqgan.to(machine.device), [clip.to(machine.device)], machine)
-        painter = Painter(memory.apply(settings, plan), vqgan, [clip], machine=machine)
+        plan = plan_memory(settings, vqgan.to(machine.device), [clip.to(machine.device)], machine)
+        painter = Painter(apply_plan(settings, plan), vqgan, [clip], machine=machine)
         for _ in range(3):
             painter.step()
         painter.image()

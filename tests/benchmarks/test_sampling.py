@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vqtools.models.gpt import GPT, GPTConfig, packed
+from vqtools.models.gpt import GPT, GPTConfig, pack_linear_layers
 from vqtools.sampling.sampler import Sampler, cell_noise
 
 pytestmark = pytest.mark.benchmark
@@ -117,8 +117,8 @@ def clock(work: object) -> float:
 def sampler(gpt: GPT, height: int, width: int, pictures: int = 1, **options: object) -> Sampler:
     condition = torch.randint(1024, (pictures, height, width))
     if not gpt.config.spatial:
-        condition = gpt.prefix_of_codes(torch.zeros(pictures, 1, dtype=torch.int64))
-    return Sampler(packed(gpt), height, width, condition, noise=cell_noise(0, pictures, 1024), **options)
+        condition = gpt.embed_prefix_codes(torch.zeros(pictures, 1, dtype=torch.int64))
+    return Sampler(pack_linear_layers(gpt), height, width, condition, noise=cell_noise(0, pictures, 1024), **options)
 
 
 def fitted_seconds(job: Sampler, passes: int = 16) -> float:
@@ -129,7 +129,7 @@ def fitted_seconds(job: Sampler, passes: int = 16) -> float:
         for cell in wave:
             origin = job.window.origin(*cell)
             held[cell] = min(seen.get(origin, 0), job.capacities[origin])
-            seen[origin] = job.window.needed(*cell)
+            seen[origin] = job.window.tokens_before(*cell)
     rows, seconds = [], []
     for turn in range(0, job.total, max(1, job.total // passes)):
         job.position, job._caches = turn, {}

@@ -19,12 +19,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vqtools import workshop
-from vqtools.device import choose
+from vqtools.device import choose_machine
 from vqtools.models.discriminator import PatchDiscriminator
 from vqtools.models.vqgan import VQGAN
-from vqtools.training.settings import Stage1Settings
-from vqtools.training.stage1 import Stage1
+from vqtools.training.settings import VQGANStageSettings
+from vqtools.training.stage1 import VQGANStage
+from vqtools.workshop import NETWORK_PRESETS, load_perceptual_distance
 
 pytestmark = pytest.mark.benchmark
 SIDE, BATCH = 96, 24
@@ -67,8 +67,8 @@ class Published:
 
 def networks() -> tuple[VQGAN, nn.Module, Callable[..., Tensor]]:
     torch.manual_seed(0)
-    vqgan = VQGAN(replace(workshop.NETWORKS["small"], codebook_size=1024))
-    return vqgan, PatchDiscriminator(32, layers=2, norm="group"), workshop.perceptual_distance("lite0")[0]
+    vqgan = VQGAN(replace(NETWORK_PRESETS["small"], codebook_size=1024))
+    return vqgan, PatchDiscriminator(32, layers=2, norm="group"), load_perceptual_distance("lite0")[0]
 
 
 def test_throughput() -> None:
@@ -77,10 +77,10 @@ def test_throughput() -> None:
     published = Published(*networks(), start=0)
     vqgan, discriminator, perceptual = networks()
     vqgan = VQGAN(replace(vqgan.config, ema_decay=0.99))
-    settings = Stage1Settings(steps=10**6, disc_start=0, disc_ramp=1, perceptual_pictures=BATCH)
-    machine = choose()
+    settings = VQGANStageSettings(steps=10**6, disc_start=0, disc_ramp=1, perceptual_pictures=BATCH)
+    machine = choose_machine()
     precision = None if machine.precision == "fp32" else machine.dtype
-    ours = Stage1(settings, vqgan, discriminator, perceptual, lambda i: images[i % 8], precision=precision)
+    ours = VQGANStage(settings, vqgan, discriminator, perceptual, lambda i: images[i % 8], precision=precision)
     taken = {"published": 0.0, "vqtools": 0.0}
     for turn in range(7):
         for name, step in (("published", lambda i: published.step(images[i % 8])), ("vqtools", lambda i: ours.step())):
@@ -141,16 +141,18 @@ def test_memory_of_decoding(side: int, most: float) -> None:
 
 @pytest.mark.parametrize("name", ["f16 shape", "starter"])
 def test_strips_against_the_plain_decoder(name: str) -> None:
-    from vqtools import studio
-    from vqtools.models.decoding import decode_large
+    from vqtools.models.decoding import decode_in_strips
     from vqtools.models.vqgan import VQGANConfig
+    from vqtools.networks import load_vqgan
 
     torch.manual_seed(0)
-    vqgan = studio.load_vqgan("starter") if name == "starter" else VQGAN(VQGANConfig()).requires_grad_(False)
+    vqgan = load_vqgan("starter") if name == "starter" else VQGAN(VQGANConfig()).requires_grad_(False)
     codes = torch.randint(vqgan.config.codebook_size, (1, 1024 // vqgan.f, 1024 // vqgan.f))
-    latents = vqgan.latents_of(codes) * (1 if name == "starter" else 1024)
+    latents = vqgan.codes_to_latents(codes) * (1 if name == "starter" else 1024)
     with torch.no_grad():
-        difference = (decode_large(vqgan, latents).clamp(-1, 1) - vqgan.decode_latents(latents).clamp(-1, 1)).abs() / 2
+        difference = (
+            decode_in_strips(vqgan, latents).clamp(-1, 1) - vqgan.decode_latents(latents).clamp(-1, 1)
+        ).abs() / 2
     rows = difference.amax((0, 1, 3))
     print(
         f"\n{name}, 1024x1024: largest difference {255 * difference.max():.4f} of 255; by row {255 * rows.median():.4f}"

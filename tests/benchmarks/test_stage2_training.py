@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtools.device import choose
+from vqtools.device import choose_machine
 from vqtools.models.gpt import GPT, GPTConfig
-from vqtools.training.settings import Stage2Settings
-from vqtools.training.stage2 import Batch, Stage2
+from vqtools.training.settings import TransformerStageSettings
+from vqtools.training.stage2 import CodeBatch, TransformerStage
 
 pytestmark = pytest.mark.benchmark
 BATCH, CELLS = 32, 144
@@ -56,7 +56,7 @@ class Plain:
         self.all = [*self.tok.parameters(), self.pos, *self.blocks.parameters(), *self.head.parameters()]
         self.optimiser = torch.optim.AdamW(self.all, lr=3e-4, betas=(0.9, 0.95), foreach=False)
 
-    def step(self, batch: Batch) -> float:
+    def step(self, batch: CodeBatch) -> float:
         assert batch.condition is not None
         tokens = torch.cat([batch.condition, batch.codes[:, :-1]], 1)
         logits = self.head(self.blocks(self.tok(tokens) + self.pos[:, : tokens.shape[1]]))
@@ -68,17 +68,19 @@ class Plain:
         return float(loss.detach())
 
 
-def batch(step: int) -> Batch:
+def batch(step: int) -> CodeBatch:
     draws = torch.Generator().manual_seed(step)
-    return Batch(torch.randint(1024, (BATCH, CELLS), generator=draws), torch.zeros(BATCH, 1, dtype=torch.int64))
+    return CodeBatch(torch.randint(1024, (BATCH, CELLS), generator=draws), torch.zeros(BATCH, 1, dtype=torch.int64))
 
 
 def test_throughput() -> None:
     """Tokens a second at the starter's shape, turn by turn, the median of the turns' ratios; processor time of all."""
-    machine = choose()
+    machine = choose_machine()
     precision = None if machine.precision == "fp32" else machine.dtype
     torch.manual_seed(0)
-    ours = Stage2(Stage2Settings(steps=1000), GPT(SHAPE).to(machine.device), batch, precision=precision)
+    ours = TransformerStage(
+        TransformerStageSettings(steps=1000), GPT(SHAPE).to(machine.device), batch, precision=precision
+    )
     plain = Plain(SHAPE)
     assert machine.device.type == "cpu", "the plain loop runs on the CPU"
     turns: list[tuple[float, float]] = []

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtools.models.attention import SelfAttention, attend, straighten
+from vqtools.models.attention import SelfAttention, attend, replace_self_attention
 
 
 def three(dtype: torch.dtype) -> list[Tensor]:
@@ -52,7 +52,7 @@ def test_a_straightened_block_is_the_same_function(masked: bool) -> None:
     x = torch.randn(3, 5, 32)
     mask = torch.zeros(5, 5).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf) if masked else None
     before, names = block(x, attn_mask=mask), set(block.state_dict())
-    straighten(block)
+    replace_self_attention(block)
     assert isinstance(block.attn, SelfAttention) and set(block.state_dict()) == names
     torch.testing.assert_close(block(x, attn_mask=mask), before, atol=1e-6, rtol=1e-5)
 
@@ -61,5 +61,5 @@ def test_what_is_more_than_that_is_left_alone() -> None:
     from open_clip.transformer import ResidualAttentionBlock
 
     cross = ResidualAttentionBlock(32, 4, is_cross_attention=True)
-    straighten(cross)
+    replace_self_attention(cross)
     assert type(cross.attn) is nn.MultiheadAttention

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vqtools.models.gpt import GPT, Caption, GPTConfig, Reading, packed
+from vqtools.models.gpt import GPT, CaptionEmbedding, GPTConfig, SequenceChunk, pack_linear_layers
 from vqtools.sampling.sampler import Sampler, cell_noise
 from vqtools.settings import UserError
 from vqtools.weights.convert_gpt import from_llamagen, from_minigpt
@@ -28,8 +28,8 @@ def tiny() -> GPT:
     return gpt
 
 
-def caption(n: int = 2) -> Caption:
-    return Caption(torch.randn(n, 6), torch.randn(n, 3, 4), torch.zeros(n, dtype=torch.int64))
+def caption(n: int = 2) -> CaptionEmbedding:
+    return CaptionEmbedding(torch.randn(n, 6), torch.randn(n, 3, 4), torch.zeros(n, dtype=torch.int64))
 
 
 def test_logits_are_the_reference_s() -> None:
@@ -86,7 +86,7 @@ OTHERS = {
         vocab_size=11, block_size=20, layers=2, heads=2, width=16, grid=3, prefix_codes=9, n_unmasked=9
     ),
     "rotary": GPTConfig(vocab_size=11, block_size=18, layers=2, heads=2, width=16, grid=3, prefix_codes=9, rotary=True),
-    "filling": GPTConfig.filling(11, 4, 2, layers=2, heads=2, width=16, rotary=True, text_dim=6, text_tokens=3),
+    "filling": GPTConfig.for_infilling(11, 4, 2, layers=2, heads=2, width=16, rotary=True, text_dim=6, text_tokens=3),
     "llama": GPTConfig(
         vocab_size=11, block_size=20, layers=2, heads=2, width=16, grid=4, classes=3, learned_positions=False,
         rotary=True, llama=True, hidden=24, tied=True,
@@ -104,9 +104,9 @@ def other(request: pytest.FixtureRequest) -> GPT:
 
 
 def prefix_of(gpt: GPT, b: int) -> torch.Tensor:
-    if gpt.config.own_class:
-        return gpt.prefix_of_class(torch.randint(4, (b,)))
-    codes = gpt.prefix_of_codes(torch.randint(11, (b, gpt.config.prefix_codes)))
+    if gpt.config.has_class_embedding:
+        return gpt.embed_class(torch.randint(4, (b,)))
+    codes = gpt.embed_prefix_codes(torch.randint(11, (b, gpt.config.prefix_codes)))
     if gpt.config.text_dim:
         codes = torch.cat([gpt.prefix(caption(b)), codes], 1)
     return codes
@@ -122,13 +122,13 @@ def test_sequences_of_any_length_read_in_one_pass_say_what_each_says_alone(other
     prefixes, codes = [prefix_of(other, b) for _ in counts], [torch.randint(11, (b, n)) for n in counts]
     alone = torch.stack([other(c, p)[:, -1] for c, p in zip(codes, prefixes, strict=True)], 1)
     caches = [other.cache(b, capacity) for _ in counts]
-    first = [Reading(c[:, :1], p, cache) for c, p, cache in zip(codes, prefixes, caches, strict=True)]
+    first = [SequenceChunk(c[:, :1], p, cache) for c, p, cache in zip(codes, prefixes, caches, strict=True)]
     close(other.read(first[2:3]), alone[:, 2:3])
     other.read([first[i] for i in (0, 1, 3)])
     rest = []
     for i in (0, 1, 3):
         tokens = torch.cat([prefixes[i], other.tok_emb(codes[i])], 1)[:, caches[i].length :]
-        rest.append(Reading(codes[i][:, :0], tokens, caches[i]))
+        rest.append(SequenceChunk(codes[i][:, :0], tokens, caches[i]))
     close(other.read(rest), alone[:, [0, 1, 3]])
     if capacity is not None:
         assert all(cache.length <= capacity for cache in caches)
@@ -137,21 +137,21 @@ def test_sequences_of_any_length_read_in_one_pass_say_what_each_says_alone(other
 def test_a_fork_goes_its_own_way_and_leaves_the_trunk(other: GPT) -> None:
     prefix, codes = prefix_of(other, 1), torch.randint(11, (1, 6))
     trunk = other.cache(1, other.config.prefix)
-    other.read([Reading(codes[:, :0], prefix, trunk)])
+    other.read([SequenceChunk(codes[:, :0], prefix, trunk)])
     for capacity in (0, other.config.prefix + 3):
         branch = trunk.fork(capacity)
-        close(other.read([Reading(codes, None, branch)])[:, 0], other(codes, prefix)[:, -1])
+        close(other.read([SequenceChunk(codes, None, branch)])[:, 0], other(codes, prefix)[:, -1])
     assert trunk.length == other.config.prefix
-    close(other.read([Reading(codes[:, :2], None, trunk.fork(0))])[:, 0], other(codes[:, :2], prefix)[:, -1])
+    close(other.read([SequenceChunk(codes[:, :2], None, trunk.fork(0))])[:, 0], other(codes[:, :2], prefix)[:, -1])
 
 
 def test_packed_it_says_the_same_and_keeps_nothing_of_its_own(other: GPT) -> None:
     prefix, codes = prefix_of(other, 2), torch.randint(11, (2, 6))
-    ready = packed(other)
+    ready = pack_linear_layers(other)
     assert ready is not other  # oneDNN is part of every build of torch for x86
     close(ready(codes, prefix), other(codes, prefix))
     assert ready.tok_emb.weight is other.tok_emb.weight
-    half = packed(GPT(other.config).bfloat16())
+    half = pack_linear_layers(GPT(other.config).bfloat16())
     assert half.tok_emb.weight.dtype == torch.bfloat16
 
 
@@ -163,19 +163,19 @@ def test_the_first_tokens_see_each_other_and_must_be_read_at_once() -> None:
     other[0, 8] = (other[0, 8] + 1) % 11
     assert not torch.allclose(gpt(codes)[:, 0], gpt(other)[:, 0])
     with pytest.raises(ValueError, match="first 9 tokens see each other"):
-        gpt.read([Reading(codes[:, :5], None, gpt.cache(1))])
+        gpt.read([SequenceChunk(codes[:, :5], None, gpt.cache(1))])
 
 
 def test_a_condition_with_holes_is_read_after_the_caption() -> None:
     gpt = GPT(OTHERS["filling"]).eval()
     c = gpt.config
-    assert (c.mask_code, c.drawable, c.prefix, c.n_unmasked, c.block_size) == (11, 11, 3 + 4, 7, 7 + 16)
+    assert (c.mask_code, c.num_codes, c.prefix, c.n_unmasked, c.block_size) == (11, 11, 3 + 4, 7, 7 + 16)
     for p in gpt.parameters():
         p.data.normal_(0, 0.3)
     words, codes, unknown = gpt.prefix(caption(1)), torch.randint(11, (1, 16)), torch.full((1, 16), c.mask_code)
 
     def logits(condition: torch.Tensor) -> torch.Tensor:
-        return gpt(codes[:, :-1], torch.cat([words, gpt.prefix_of_codes(condition)], 1), skip=c.prefix - 1)
+        return gpt(codes[:, :-1], torch.cat([words, gpt.embed_prefix_codes(condition)], 1), skip=c.prefix - 1)
 
     nothing = logits(unknown)
     assert nothing.shape == (1, 16, 12)
@@ -184,15 +184,15 @@ def test_a_condition_with_holes_is_read_after_the_caption() -> None:
         known[0, cell] = codes[0, cell]
         assert not torch.allclose(logits(known)[:, 0], nothing[:, 0])
     with pytest.raises(ValueError, match="grid of 4 can't be read in patches of 3"):
-        GPTConfig.filling(11, 4, 3)
+        GPTConfig.for_infilling(11, 4, 3)
 
 
 def test_a_patch_of_the_condition_is_a_square_of_it() -> None:
     gpt = GPT(OTHERS["filling"]).eval()
     codes = torch.randint(11, (1, 4, 4))
-    tokens = gpt.prefix_of_codes(codes.flatten(1))
+    tokens = gpt.embed_prefix_codes(codes.flatten(1))
     codes[0, 2:, :2] = 11  # the lower left patch is the third in raster order
-    changed = (gpt.prefix_of_codes(codes.flatten(1)) != tokens).any(2)
+    changed = (gpt.embed_prefix_codes(codes.flatten(1)) != tokens).any(2)
     assert changed.tolist() == [[False, False, True, False]]
 
 
@@ -208,8 +208,8 @@ def test_llamagen_s_logits_are_the_stored_ones() -> None:
     gpt, stored = llamagen(), load_file(GOLDEN / "llamagen_gpt_io.safetensors")
     nothing = torch.full_like(stored["class_label"], gpt.config.classes)
     for label, name in ((stored["class_label"], "logits"), (nothing, "logits_unconditional")):
-        for network in (gpt, packed(gpt)):
-            logits = network(stored["tokens"], gpt.prefix_of_class(label))
+        for network in (gpt, pack_linear_layers(gpt)):
+            logits = network(stored["tokens"], gpt.embed_class(label))
             torch.testing.assert_close(logits, stored[name], rtol=0, atol=1e-5)
 
 
@@ -217,11 +217,11 @@ def test_llamagen_s_logits_are_the_stored_ones() -> None:
     (1.0, 36, "greedy_tokens"), (2.0, 36, "greedy_tokens_cfg2"), (4.0, 11, "greedy_tokens_cfg4_interval9"),
 ])  # fmt: skip
 def test_llamagen_s_greedy_codes_are_the_stored_ones(guidance: float, until: int, name: str) -> None:
-    gpt, stored = packed(llamagen()), load_file(GOLDEN / "llamagen_gpt_io.safetensors")
+    gpt, stored = pack_linear_layers(llamagen()), load_file(GOLDEN / "llamagen_gpt_io.safetensors")
     label = stored["class_label"]
-    nothing = gpt.prefix_of_class(torch.full_like(label, gpt.config.classes))
+    nothing = gpt.embed_class(torch.full_like(label, gpt.config.classes))
     job = Sampler(
-        gpt, 6, 6, gpt.prefix_of_class(label), unconditional=nothing, guidance=guidance, temperature=0,
+        gpt, 6, 6, gpt.embed_class(label), unconditional=nothing, guidance=guidance, temperature=0,
         noise=cell_noise(0, 2, 40),
     )  # fmt: skip
     while job.position < job.total:
@@ -239,7 +239,7 @@ def test_a_whole_checkpoint_s_transformer_draws_the_stored_codes(kind: str) -> N
     config, tensors = from_minigpt(weights, heads=4, **fields)
     gpt = GPT(config).eval().requires_grad_(False)
     gpt.load_state_dict(tensors)
-    prefix = gpt.prefix_of_codes(stored["condition_codes"].flatten(1))
+    prefix = gpt.embed_prefix_codes(stored["condition_codes"].flatten(1))
     torch.testing.assert_close(gpt(stored["tokens"][:, prefix.shape[1] :], prefix)[:, prefix.shape[1] - 1 :],
                                stored["logits"], rtol=0, atol=1e-5)  # fmt: skip
 
@@ -275,4 +275,4 @@ def test_a_foreign_file_that_is_no_transformer_is_named() -> None:
 
 
 def test_a_style_without_a_name_is_not_drawn() -> None:
-    assert replace(TINY, styles=("any", "oil", "", "ink")).drawn_styles == [0, 1, 3]
+    assert replace(TINY, styles=("any", "oil", "", "ink")).candidate_styles == [0, 1, 3]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from vector_quantize_pytorch import VectorQuantize
 
-from vqtools.models.quantizers import VectorQuantizer, kmeans, nearest, perplexity, straight_through
+from vqtools.models.quantizers import VectorQuantizer, codebook_usage, kmeans, nearest_codes, straight_through
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 def test_nearest_is_the_least_distance() -> None:
     torch.manual_seed(0)
     vectors, codebook = torch.randn(50, 3), torch.randn(7, 3)
-    assert torch.equal(nearest(vectors, codebook), torch.cdist(vectors, codebook).argmin(1))
+    assert torch.equal(nearest_codes(vectors, codebook), torch.cdist(vectors, codebook).argmin(1))
 
 
 @pytest.mark.parametrize("legacy", [True, False])
@@ -97,11 +97,11 @@ def test_dead_codes_are_revived_where_the_latents_are() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(6):
         quantizer.update(latents, quantizer(latents).codes, generator, revive_below=0.6)
-    share, spread = perplexity(quantizer(latents).codes, 8)
+    share, spread = codebook_usage(quantizer(latents).codes, 8)
     assert share == 1.0 and spread > 3
 
 
 def test_perplexity_of_equal_use_is_the_number_of_codes() -> None:
-    share, spread = perplexity(torch.arange(4).repeat(5), 8)
+    share, spread = codebook_usage(torch.arange(4).repeat(5), 8)
     assert share == 0.5
     assert spread == pytest.approx(4)

@@ -57,7 +57,7 @@ def test_codes_survive_a_round_trip_through_their_vectors() -> None:
     torch.manual_seed(0)
     model = VQGAN(TINY)
     codes = torch.randint(16, (2, 3, 5))
-    assert torch.equal(model.quantize(model.latents_of(codes)).codes, codes)
+    assert torch.equal(model.quantize(model.codes_to_latents(codes)).codes, codes)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20), (32, 16)])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vqtools.painting import augment, cutouts
+from vqtools.painting.augment import EXTRA_CODES, draw_extra
+from vqtools.painting.cutouts import apply_cutouts, draw_cutouts
 from vqtools.painting.settings import ALL_AUGMENTATIONS, AUGMENTATIONS
 
-RARE = sorted(augment.CODES)
+RARE = sorted(EXTRA_CODES)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -17,7 +18,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def views(codes: str, count: int = 40, method: str = "random", image: torch.Tensor | None = None) -> torch.Tensor:
     image = torch.rand(1, 3, 40, 48, generator=generator(1)) if image is None else image
-    return cutouts.apply(image, cutouts.draw(generator(), count, 40, 48, side=24, augment=codes, method=method))
+    return apply_cutouts(image, draw_cutouts(generator(), count, 40, 48, side=24, augment=codes, method=method))
 
 
 @pytest.mark.parametrize("code", RARE)
@@ -26,8 +27,8 @@ def test_each_code_changes_some_views_and_leaves_the_others_alone(code: str) -> 
     same = (plain - changed).abs().amax((1, 2, 3)) < 1e-4
     chance = 0.5 if code in ("Cr", "Re") else 0.7
     assert abs(1 - same.float().mean() - chance) < 0.25
-    usual = cutouts.draw(generator(), 40, 40, 48, side=24)
-    with_it = cutouts.draw(generator(), 40, 40, 48, side=24, augment=f"{AUGMENTATIONS} {code}")
+    usual = draw_cutouts(generator(), 40, 40, 48, side=24)
+    with_it = draw_cutouts(generator(), 40, 40, 48, side=24, augment=f"{AUGMENTATIONS} {code}")
     assert torch.equal(usual.homography, with_it.homography) and torch.equal(usual.noise_seed, with_it.noise_seed)
 
 
@@ -35,8 +36,8 @@ def test_the_generator_is_drawn_from_alike_with_any_codes() -> None:
     states = []
     for codes in ("", AUGMENTATIONS, ALL_AUGMENTATIONS):
         source, before = generator(), torch.get_rng_state()
-        cutouts.apply(
-            torch.rand(1, 3, 16, 16, generator=generator()), cutouts.draw(source, 5, 16, 16, 8, augment=codes)
+        apply_cutouts(
+            torch.rand(1, 3, 16, 16, generator=generator()), draw_cutouts(source, 5, 16, 16, 8, augment=codes)
         )
         states.append(source.get_state())
         assert torch.equal(torch.get_rng_state(), before)
@@ -45,20 +46,20 @@ def test_the_generator_is_drawn_from_alike_with_any_codes() -> None:
 
 def test_grouping_changes_no_view_of_any_kind() -> None:
     image = torch.rand(1, 3, 40, 48, generator=generator(1))
-    cuts = cutouts.draw(generator(), 7, 40, 48, side=16, augment=ALL_AUGMENTATIONS, method="pooled")
-    whole = cutouts.apply(image, cuts)
-    parts = [cutouts.apply(image, cuts, slice(first, first + 3)) for first in range(0, 7, 3)]
+    cuts = draw_cutouts(generator(), 7, 40, 48, side=16, augment=ALL_AUGMENTATIONS, method="pooled")
+    whole = apply_cutouts(image, cuts)
+    parts = [apply_cutouts(image, cuts, slice(first, first + 3)) for first in range(0, 7, 3)]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
 
 
 def test_gradient_through_every_augmentation_is_the_derivative() -> None:
     image = torch.rand(1, 3, 12, 12, generator=generator()).requires_grad_()
-    cuts = cutouts.draw(generator(3), 4, 12, 12, side=6, augment=ALL_AUGMENTATIONS)
+    cuts = draw_cutouts(generator(3), 4, 12, 12, side=6, augment=ALL_AUGMENTATIONS)
     direction = torch.randn(image.shape, generator=generator(1))
-    seen = cutouts.apply(image, cuts)
+    seen = apply_cutouts(image, cuts)
     weights = torch.randn(seen.shape, generator=generator(2))
     (gradient,) = torch.autograd.grad((seen * weights).sum(), image)
-    moved = cutouts.apply(image.detach() + direction, cuts) - cutouts.apply(image.detach(), cuts)
+    moved = apply_cutouts(image.detach() + direction, cuts) - apply_cutouts(image.detach(), cuts)
     assert float((gradient * direction).sum()) == pytest.approx(float((moved * weights).sum()), rel=1e-3)
 
 
@@ -71,14 +72,14 @@ def test_an_erased_part_is_black_and_of_the_said_size() -> None:
 
 
 def test_turns_are_of_at_most_fifteen_degrees() -> None:
-    move = augment.draw(torch.arange(500), frozenset({"Ro"})).move
+    move = draw_extra(torch.arange(500), frozenset({"Ro"})).move
     angle = torch.atan2(move[:, 1, 0], move[:, 0, 0]).rad2deg()
     assert 14 < angle.abs().max() <= 15.001 and abs((angle != 0).float().mean() - 0.7) < 0.06
 
 
 def test_closer_cuts_stay_inside_the_view() -> None:
     for code, least in (("Cr", 0.8), ("Re", 0.3)):
-        move = augment.draw(torch.arange(500), frozenset({code})).move
+        move = draw_extra(torch.arange(500), frozenset({code})).move
         for axis in (0, 1):
             half, centre = move[:, axis, axis], move[:, axis, 2]
             assert half.min() >= least * 0.8 and half.max() <= 1
@@ -87,7 +88,7 @@ def test_closer_cuts_stay_inside_the_view() -> None:
 
 def test_methods_choose_sizes() -> None:
     def sizes(method: str) -> torch.Tensor:
-        cuts = cutouts.draw(generator(), 400, 100, 200, side=20, augment="", method=method)
+        cuts = draw_cutouts(generator(), 400, 100, 200, side=20, augment="", method=method)
         return 2 * cuts.homography[:, 1, 1] * 100
 
     assert torch.allclose(sizes("whole"), torch.tensor(100.0))
@@ -102,8 +103,8 @@ def test_pooling_keeps_a_spark_that_a_mean_loses() -> None:
     image = torch.zeros(1, 3, 96, 96)
     image[..., 48, 48] = 1
     seen = {
-        method: cutouts.apply(
-            image, cutouts.draw(generator(), 4, 96, 96, side=12, augment="", cut_power=1e-3, method=method)
+        method: apply_cutouts(
+            image, draw_cutouts(generator(), 4, 96, 96, side=12, augment="", cut_power=1e-3, method=method)
         ).amax()
         for method in ("random", "pooled")
     }
@@ -113,6 +114,6 @@ def test_pooling_keeps_a_spark_that_a_mean_loses() -> None:
 @pytest.mark.parametrize("size", [(8, 12), (64, 16)])
 def test_tiny_pictures_survive_every_method_and_code(size: tuple[int, int]) -> None:
     for method in ("random", "pooled", "overview", "whole"):
-        cuts = cutouts.draw(generator(), 5, *size, side=16, augment=ALL_AUGMENTATIONS, method=method)
-        seen = cutouts.apply(torch.rand(1, 3, *size, generator=generator()), cuts)
+        cuts = draw_cutouts(generator(), 5, *size, side=16, augment=ALL_AUGMENTATIONS, method=method)
+        seen = apply_cutouts(torch.rand(1, 3, *size, generator=generator()), cuts)
         assert seen.shape == (5, 3, 16, 16) and seen.isfinite().all()

@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 
 from vqtools.device import Machine
-from vqtools.painting import look, starts
-from vqtools.painting.drawers import CodeDrawer
+from vqtools.painting import look
+from vqtools.painting.drawers import CodeRenderer
+from vqtools.painting.look import apply_symmetry, compute_image_losses, palette_distance, total_variation
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings, parse_palette
+from vqtools.painting.starts import random_gradient_image, random_noise_image
 from vqtools.settings import UserError
 
 Make = Callable[..., Painter]
@@ -26,12 +28,12 @@ def test_a_drawer_decodes_as_its_network_does(painter: Make) -> None:
         painting.vqgan,
         painting.z.detach() + 0.3 * torch.randn(painting.z.shape, generator=torch.Generator().manual_seed(1)),
     )
-    drawer = CodeDrawer(vqgan, CPU)
-    assert torch.equal(drawer.quantize(z), vqgan.quantize.snap(z))
+    drawer = CodeRenderer(vqgan, CPU)
+    assert torch.equal(drawer.quantize(z), vqgan.quantize.quantize_nearest(z))
     assert torch.equal(drawer.decode(z), (vqgan.decode_latents(vqgan.quantize(z).latents) + 1) / 2)
     unit = vqgan.quantize
     unit.metric = "cosine"
-    assert torch.equal(CodeDrawer(vqgan, CPU).quantize(z), unit(z).latents)
+    assert torch.equal(CodeRenderer(vqgan, CPU).quantize(z), unit(z).latents)
 
 
 def test_a_forgetful_decoder_has_the_same_bits_and_the_same_weights(painter: Make) -> None:
@@ -77,20 +79,20 @@ def test_halves_mirror_each_other(painter: Make, size: tuple[int, int]) -> None:
         for axis in (1, 2):
             assert torch.equal(image, image.flip(axis)) == (axis in axes)
     assert torch.equal(
-        look.mirror(torch.arange(5.0).view(1, 1, 1, 5), "left-right").flatten(), torch.tensor([0.0, 1, 2, 1, 0])
+        apply_symmetry(torch.arange(5.0).view(1, 1, 1, 5), "left-right").flatten(), torch.tensor([0.0, 1, 2, 1, 0])
     )
 
 
 def test_terms_are_what_they_say() -> None:
     flat, stripes = torch.full((1, 3, 4, 4), 0.5), torch.tensor([0.0, 1, 0, 1]).expand(1, 3, 4, 4)
     red = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
-    assert look.variation(flat) == 0 and look.variation(stripes) == 1
+    assert total_variation(flat) == 0 and total_variation(stripes) == 1
     assert look.colourfulness(stripes) < 1e-3 < look.colourfulness(red)
-    assert look.off_palette(red, [(255, 0, 0), (0, 0, 0)]) == 0
-    assert look.off_palette(flat, [(255, 255, 255)]) == pytest.approx(0.25)
-    assert look.terms(red, PaintSettings()) == {}
+    assert palette_distance(red, [(255, 0, 0), (0, 0, 0)]) == 0
+    assert palette_distance(flat, [(255, 255, 255)]) == pytest.approx(0.25)
+    assert compute_image_losses(red, PaintSettings()) == {}
     asked = PaintSettings(smoothness=2, saturation=3, palette="#ffffff", palette_weight=0.5)
-    assert {name: float(value) for name, value in look.terms(red, asked).items()} == pytest.approx(
+    assert {name: float(value) for name, value in compute_image_losses(red, asked).items()} == pytest.approx(
         {"smoothness": 0, "saturation": -3 * (2 / 9) ** 0.5, "palette": 0.5 * 2 / 3}, rel=1e-3
     )
 
@@ -103,10 +105,10 @@ def test_what_is_asked_of_the_picture_shows(painter: Make) -> None:
         return (painting.image().unsqueeze(0) + 1) / 2
 
     plain = after()
-    assert look.variation(after(smoothness=100)) < 0.8 * look.variation(plain)
+    assert total_variation(after(smoothness=100)) < 0.8 * total_variation(plain)
     assert look.colourfulness(after(saturation=-30)) < 0.9 * look.colourfulness(plain)
     colours = [(255, 0, 0), (0, 0, 0)]
-    assert look.off_palette(after(palette="#ff0000 #000000", palette_weight=30), colours) < 0.9 * look.off_palette(
+    assert palette_distance(after(palette="#ff0000 #000000", palette_weight=30), colours) < 0.9 * palette_distance(
         plain, colours
     )
 
@@ -118,7 +120,7 @@ def test_a_palette_is_colours() -> None:
             PaintSettings.parse({"palette": text})
 
 
-@pytest.mark.parametrize("make", [starts.noise, starts.gradient])
+@pytest.mark.parametrize("make", [random_noise_image, random_gradient_image])
 def test_invented_starts_are_pictures_of_their_seed(make: Callable[..., torch.Tensor]) -> None:
     first, again, other = (make(torch.Generator().manual_seed(seed), 48, 32) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.allclose(first, other, atol=0.05)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vqtools.painting.inputs import Inputs
-from vqtools.painting.journal import Journal
+from vqtools.painting.inputs import ImageInputs
+from vqtools.painting.journal import EditLog
 from vqtools.painting.regions import Mask
 from vqtools.settings import UserError
 
@@ -36,14 +36,14 @@ def named(data: bytes) -> dict[str, str]:
 
 
 def test_what_is_written_is_read() -> None:
-    journal = Journal()
+    journal = EditLog()
     journal.add(2, "edit", settings={"cutouts": 3})
     journal.add(4, "protect", mask=MASK)
     journal.add(5, "go", to=3, line=[0])
     journal.add(3, "region", prompt=0, mask=None)
-    again = Journal.read(journal.record())
+    again = EditLog.read(journal.record())
     assert (again.entries, again.masks, again.line) == (journal.entries, journal.masks, (0, 3))
-    assert Journal.read({}).script() == []
+    assert EditLog.read({}).script() == []
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_what_is_written_is_read() -> None:
 )
 def test_a_journal_that_is_none_is_refused_in_one_line(journal: Any) -> None:
     with pytest.raises(UserError) as caught:
-        Journal.read({"journal": journal, "masks": MASKS})
+        EditLog.read({"journal": journal, "masks": MASKS})
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
@@ -93,7 +93,7 @@ def test_a_journal_that_is_none_is_refused_in_one_line(journal: Any) -> None:
 )
 def test_masks_that_are_none_are_refused(masks: Any) -> None:
     with pytest.raises(UserError):
-        Journal.read({"journal": [], "masks": masks})
+        EditLog.read({"journal": [], "masks": masks})
 
 
 JSON = st.recursive(
@@ -108,11 +108,11 @@ JSON = st.recursive(
 @given(JSON, JSON)
 def test_any_json_is_a_journal_or_a_clear_error(journal: Any, masks: Any) -> None:
     with contextlib.suppress(UserError):
-        Journal.read({"journal": journal, "masks": masks})
+        EditLog.read({"journal": journal, "masks": masks})
 
 
 def test_so_many_strokes_are_too_many() -> None:
-    journal = Journal()
+    journal = EditLog()
     journal.entries = [EDIT] * 5000
     with pytest.raises(UserError, match="5000 edits"):
         journal.add(1, "protect", mask=None)
@@ -129,39 +129,42 @@ def test_a_strangers_picture_opens_no_file_unasked(tmp_path: Path) -> None:
     records += [{"settings": {}, "journal": [{"step": 1, "do": "edit", "settings": one}]} for one in fields[1:3]]
     for record in [*records, {"settings": {}, "began": fields[0]}]:
         with pytest.raises(UserError, match=r"wants to read .*--trust-paths"):
-            Inputs(record).picture(str(file))
-        assert Inputs(record, trusted=True).picture(str(file)).size == (8, 8)
-    assert Inputs({"settings": {"prompt": "a red apple"}}).picture(str(file)).size == (8, 8)  # the person's own wish
+            ImageInputs(record).picture(str(file))
+        assert ImageInputs(record, trusted=True).picture(str(file)).size == (8, 8)
+    assert ImageInputs({"settings": {"prompt": "a red apple"}}).picture(str(file)).size == (
+        8,
+        8,
+    )  # the person's own wish
     strange = {"vqgan": "../model.safetensors", "clip": "starter | /tmp/clip", "transformer": "x.safetensors"}
     for kind, name in strange.items():
         with pytest.raises(UserError, match="--trust-paths"):
-            Inputs({"settings": strange}).check_name(kind, name)
-        Inputs({"settings": strange}, trusted=True).check_name(kind, name)
-        Inputs().check_name(kind, name)
+            ImageInputs({"settings": strange}).check_network_trusted(kind, name)
+        ImageInputs({"settings": strange}, trusted=True).check_network_trusted(kind, name)
+        ImageInputs().check_network_trusted(kind, name)
     public = {"settings": {"clip": "starter | ViT-B-32-quickgelu/openai:0.5"}}
-    Inputs(public).check_name("clip", public["settings"]["clip"])
+    ImageInputs(public).check_network_trusted("clip", public["settings"]["clip"])
 
 
 def test_small_inputs_travel_in_the_record(tmp_path: Path) -> None:
     file = tmp_path / "mine.png"
     Image.new("RGB", (8, 8), "red").save(file)
-    inputs = Inputs()
+    inputs = ImageInputs()
     inputs.picture(str(file))
     record = {"settings": {"init_image": str(file)}, **inputs.record()}
     assert record["inputs"] == {str(file): hashlib.sha256(file.read_bytes()).hexdigest()}
     file.unlink()
-    again = Inputs(record)
+    again = ImageInputs(record)
     assert again.picture(str(file)).getpixel((0, 0)) == (255, 0, 0)
     assert again.record() == inputs.record()
     forged = {**record, "embedded": {str(file): base64.b64encode(b"another").decode()}}
     with pytest.raises(UserError, match="broken"):
-        Inputs(forged)
+        ImageInputs(forged)
 
 
 def test_large_inputs_are_known_by_their_hash(tmp_path: Path) -> None:
     file = tmp_path / "noise.png"
     Image.effect_noise((768, 768), 90).save(file)
-    inputs = Inputs()
+    inputs = ImageInputs()
     inputs.picture(str(file))
     assert list(inputs.record()["inputs"]) == [str(file)]
     assert inputs.record()["embedded"] == {}

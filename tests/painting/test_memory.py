@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from vqtools.device import Machine
 from vqtools.painting import memory
-from vqtools.painting.memory import Needs, Plan
+from vqtools.painting.memory import MemoryNeeds, MemoryPlan, apply_plan, available_memory, count_memory, plan_memory
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings
 
@@ -34,7 +34,7 @@ def taken(painting: Painter) -> int:
 @pytest.mark.parametrize("fields", [{}, {"checkpoint": "on"}, {"cutouts": 40}, {"cutouts": 40, "group": 4}])
 def test_counts_are_those_that_are_measured(painter: Make, fields: dict[str, object]) -> None:
     painting = painter(**{"size": (64, 48), "cutouts": 6, "augment": "Af", "checkpoint": "off", **fields})
-    needs = memory.count(painting.settings, painting.vqgan, painting.clips, CPU)
+    needs = count_memory(painting.settings, painting.vqgan, painting.clips, CPU)
     expected = needs.peak(painting.settings.group or painting.settings.cutouts, painting.settings.checkpoint == "on")
     assert 0.8 < expected / taken(painting) < 1.35
 
@@ -47,19 +47,19 @@ def test_memory_does_not_grow_with_the_cutouts(painter: Make) -> None:
 def test_counting_leaves_networks_and_random_numbers_alone(painter: Make) -> None:
     painting, before = painter(), torch.get_rng_state()
     weights = [p.clone() for p in painting.vqgan.parameters()]
-    memory.plan(painting.settings, painting.vqgan, painting.clips, CPU)
+    plan_memory(painting.settings, painting.vqgan, painting.clips, CPU)
     assert all(torch.equal(a, b) for a, b in zip(weights, painting.vqgan.parameters(), strict=True))
     assert torch.equal(torch.get_rng_state(), before)
     assert painting.step() == painter().step()
 
 
-NEEDS = Needs(decoder=4000, forgetful=500, block=800, working=200, view=100, rest=100)
+NEEDS = MemoryNeeds(decoder=4000, forgetful=500, block=800, working=200, view=100, rest=100)
 
 
-def proposal(monkeypatch: pytest.MonkeyPatch, free: int | None, **fields: object) -> Plan:
-    monkeypatch.setattr(memory, "count", lambda *_: NEEDS)
+def proposal(monkeypatch: pytest.MonkeyPatch, free: int | None, **fields: object) -> MemoryPlan:
+    monkeypatch.setattr(memory, "count_memory", lambda *_: NEEDS)
     settings = PaintSettings.parse({"cutouts": 32, **fields})
-    return memory.plan(settings, None, [], CPU, free=free)  # type: ignore[arg-type]
+    return plan_memory(settings, None, [], CPU, free=free)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_the_quickest_way_that_fits_is_proposed(
     plan = proposal(monkeypatch, free, **fields)
     assert (plan.group, plan.checkpoint, plan.fits) == (group, checkpoint, fits)
     assert (plan.peak <= 0.9 * free) == fits
-    settings = memory.apply(PaintSettings.parse({"cutouts": 32, **fields}), plan)
+    settings = apply_plan(PaintSettings.parse({"cutouts": 32, **fields}), plan)
     assert min(settings.group or 32, 32) == group
     assert ("too much: choose a smaller size" in plan.describe()) != fits
 
 
 def test_settings_that_fit_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = PaintSettings.parse({"cutouts": 32})
-    assert memory.apply(settings, proposal(monkeypatch, 10**5)) == settings
+    assert apply_plan(settings, proposal(monkeypatch, 10**5)) == settings
     assert proposal(monkeypatch, 10**11).describe() == "needs 0.0 GB of 93.1 GB free"
-    free = memory.available(CPU)
+    free = available_memory(CPU)
     assert free is None or free > 2**20

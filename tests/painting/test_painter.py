@@ -12,9 +12,12 @@ from PIL import Image
 from vqtools import jobs
 from vqtools.device import Machine
 from vqtools.models.vqgan import VQGAN, VQGANConfig
-from vqtools.painting import cutouts, look, prompts
+from vqtools.painting import prompts
+from vqtools.painting.cutouts import apply_cutouts, draw_cutouts
 from vqtools.painting.guidance import clamp_with_grad, prompt_losses
+from vqtools.painting.look import apply_symmetry, compute_image_losses
 from vqtools.painting.painter import Painter
+from vqtools.painting.prompts import format_prompts
 from vqtools.painting.settings import PRESETS, Optimiser, PaintSettings
 from vqtools.settings import UserError
 
@@ -27,16 +30,16 @@ def run(painter: Painter, steps: int) -> list[dict[str, float]]:
 
 def plain_gradient(painter: Painter) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss and gradient in one backward pass over everything, as the published loop has it; draws the next cuts."""
-    s, targets, z = painter.settings, painter.targets(), painter.z.detach().clone().requires_grad_()
+    s, targets, z = painter.settings, painter.prompt_embeddings(), painter.z.detach().clone().requires_grad_()
     image = painter.vqgan.decode_latents(painter.vqgan.quantize(z).latents)
-    picture = clamp_with_grad(look.mirror((image + 1) / 2, s.symmetry), 0, 1)
-    loss = s.init_weight / 2 * (z - painter.start).square().mean() + sum(look.terms(picture, s).values())
-    for clip, texts, share in zip(painter.clips, targets.embeddings, painter.shares, strict=True):
+    picture = clamp_with_grad(apply_symmetry((image + 1) / 2, s.symmetry), 0, 1)
+    loss = s.init_weight / 2 * (z - painter.start).square().mean() + sum(compute_image_losses(picture, s).values())
+    for clip, texts, share in zip(painter.clips, targets.embeddings, painter.clip_weights, strict=True):
         height, width = picture.shape[-2:]
-        cuts = cutouts.draw(
+        cuts = draw_cutouts(
             painter.generator, s.cutouts, height, width, clip.size, s.cut_power, s.augment, s.cut_method
         )  # fmt: skip
-        embeddings = clip.embed_image(cutouts.apply(picture, cuts))
+        embeddings = clip.embed_image(apply_cutouts(picture, cuts))
         loss = loss + prompt_losses(embeddings, texts, targets.weights, targets.stops).sum() * share
     (gradient,) = torch.autograd.grad(loss, z)
     return loss.detach(), gradient
@@ -310,7 +313,7 @@ def test_public_architectures_paint() -> None:
 def test_picture_prompts_pull_to_the_picture(painter: Make, tmp_path: Path) -> None:
     file = tmp_path / "red 12:30.png"
     Image.new("RGB", (20, 12), "red").save(file)
-    prompt = prompts.format([prompts.Prompt(f"picture:{file}", 2), prompts.Prompt("a red apple")])
+    prompt = format_prompts([prompts.Prompt(f"picture:{file}", 2), prompts.Prompt("a red apple")])
     painting = painter(prompt=prompt, cutouts=8, iterations=40)
     names = [name for name in painting.step() if name != "loss"]
     assert names == [f"picture:{file}", "a red apple"]
@@ -318,7 +321,9 @@ def test_picture_prompts_pull_to_the_picture(painter: Make, tmp_path: Path) -> N
     assert sum(losses[-5:]) < sum(losses[:5])
     clip = painting.clips[0]
     red = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(1, -1, 16, 16)
-    torch.testing.assert_close(painting.targets().embeddings[0][0], clip.embed_image(red)[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        painting.prompt_embeddings().embeddings[0][0], clip.embed_image(red)[0], atol=1e-5, rtol=0
+    )
 
 
 def test_a_picture_prompt_that_is_no_picture_is_said_and_nothing_moves(painter: Make, tmp_path: Path) -> None:

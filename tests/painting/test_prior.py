@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqtools import jobs
-from vqtools.models.quantizers import nearest
+from vqtools.models.quantizers import nearest_codes
 from vqtools.models.vqgan import VQGAN, VQGANConfig
-from vqtools.painting import prior
-from vqtools.painting.drawers import CodeDrawer
-from vqtools.painting.easel import Easel
+from vqtools.painting.drawers import CodeRenderer
+from vqtools.painting.easel import PaintSession
 from vqtools.painting.painter import Painter
+from vqtools.painting.prior import loss_and_gradient
 from vqtools.settings import UserError
 
 Make = Callable[..., Painter]
@@ -48,7 +48,7 @@ def with_prior(painter: Painter) -> Painter:
 
 
 def codes_of(painter: Painter) -> Tensor:
-    return nearest(painter.vqgan.quantize.flatten(painter.z.detach()), painter.vqgan.codebook)
+    return nearest_codes(painter.vqgan.quantize.flatten(painter.z.detach()), painter.vqgan.codebook)
 
 
 def cosine_vqgan() -> VQGAN:
@@ -65,13 +65,13 @@ def test_the_gradient_is_that_of_the_expected_surprise(painter: Make, kind: str)
     painting = painter()
     some = torch.tensor([1, 4, 9, 16, 25, 30]) if kind == "some codes" else None
     vqgan = cosine_vqgan() if kind == "cosine" else painting.vqgan
-    drawer, table = CodeDrawer(vqgan, painting.machine, codes=some), Neighbours()
+    drawer, table = CodeRenderer(vqgan, painting.machine, codes=some), Neighbours()
     z = painting.z.detach() + 0.3 * torch.randn(painting.z.shape, generator=torch.Generator().manual_seed(1))
-    value, gradient = prior.term(z, drawer, table, "a tree")
+    value, gradient = loss_and_gradient(z, drawer, table, "a tree")
 
     leaf = z.clone().requires_grad_()
     vectors, book = vqgan.quantize.flatten(leaf), drawer.codebook
-    chosen = nearest(vectors.detach(), book)
+    chosen = nearest_codes(vectors.detach(), book)
     codes = (chosen if some is None else some[chosen]).view(1, *z.shape[2:])
     expected = torch.cat([log_p for _, log_p in table(codes, "")])[:, slice(None) if some is None else some]
     apart = torch.stack([(book - one).square().sum(1).sort().values[1:5].mean() / 2 for one in book[chosen]])
@@ -86,12 +86,12 @@ def test_the_gradient_is_that_of_the_expected_surprise(painter: Make, kind: str)
 def test_the_gradient_is_the_slope_of_the_value(painter: Make) -> None:
     painting, table = painter(), Neighbours()
     z = painting.z.detach()
-    value, gradient = prior.term(z, painting.drawer, table, "")
+    value, gradient = loss_and_gradient(z, painting.drawer, table, "")
     step = 0.02 * gradient / gradient.norm()
     assert torch.equal(
-        *(nearest(painting.vqgan.quantize.flatten(one), painting.vqgan.codebook) for one in (z, z - step))
+        *(nearest_codes(painting.vqgan.quantize.flatten(one), painting.vqgan.codebook) for one in (z, z - step))
     )
-    up, down = (prior.term(one, painting.drawer, table, "")[0] for one in (z + step, z - step))
+    up, down = (loss_and_gradient(one, painting.drawer, table, "")[0] for one in (z + step, z - step))
     assert (up - down) / 2 == pytest.approx(float((gradient * step).sum()), rel=0.02)
     assert down < value < up
 
@@ -127,19 +127,19 @@ def test_stopped_and_resumed_equals_never_stopped(painter: Make, tmp_path: Path)
 
 
 def test_a_prior_that_came_in_mid_run_is_replayed_to_the_same_bits(painter: Make) -> None:
-    easel = Easel(with_prior(painter()))
+    easel = PaintSession(with_prior(painter()))
     for position in range(easel.total):
         if position in (2, 5):
             easel.edit({"prior": 0.5 if position == 2 else 0.0})
         easel.step()
-    again = Easel(with_prior(painter()), record=easel.record())
+    again = PaintSession(with_prior(painter()), record=easel.record())
     while again.position < again.total:
         again.step()
-    assert torch.equal(again.work.z, easel.work.z)
+    assert torch.equal(again.job.z, easel.job.z)
     plain = painter()
     for _ in range(plain.total):
         plain.step()
-    assert not torch.equal(plain.z, easel.work.z)
+    assert not torch.equal(plain.z, easel.job.z)
 
 
 def test_without_a_transformer_or_codes_it_says_so_and_nothing_has_moved(painter: Make) -> None:

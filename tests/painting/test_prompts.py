@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vqtools.painting.prompts import Prompt, format, parse
+from vqtools.painting.prompts import Prompt, format_prompts, parse_prompts
 from vqtools.settings import UserError
 
 # pieces that mean something here are frequent
@@ -40,7 +40,7 @@ PROMPTS = st.lists(
     ],
 )
 def test_parse(text: str, expected: list[Prompt]) -> None:
-    assert parse(text) == expected
+    assert parse_prompts(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_parse(text: str, expected: list[Prompt]) -> None:
 )  # fmt: skip
 def test_impossible_prompts_are_one_clear_line(text: str) -> None:
     with pytest.raises(UserError) as caught:
-        parse(text)
+        parse_prompts(text)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 250
 
@@ -58,18 +58,18 @@ def test_impossible_prompts_are_one_clear_line(text: str) -> None:
 @example([Prompt("a:3", 2)])
 @given(PROMPTS)
 def test_formatting_and_parsing_again_is_the_identity(prompts: list[Prompt]) -> None:
-    assert parse(format(prompts)) == prompts
+    assert parse_prompts(format_prompts(prompts)) == prompts
 
 
 @given(ANY_TEXT)
 def test_any_text_parses_or_gives_a_clear_error(text: str) -> None:
     try:
-        prompts = parse(text)
+        prompts = parse_prompts(text)
     except UserError:
         return
-    assert parse(format(prompts)) == prompts
+    assert parse_prompts(format_prompts(prompts)) == prompts
     assert all(math.isfinite(prompt.weight) for prompt in prompts)
 
 
 def test_a_plain_prompt_is_formatted_plainly() -> None:
-    assert format(parse("12:30 clock | blur:-0.50")) == "12:30 clock | blur:-0.5"
+    assert format_prompts(parse_prompts("12:30 clock | blur:-0.50")) == "12:30 clock | blur:-0.5"

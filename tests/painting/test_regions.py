@@ -10,9 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtools.painting import regions
 from vqtools.painting.painter import Painter
-from vqtools.painting.regions import Mask
+from vqtools.painting.regions import Mask, bounding_box, covered_cells
 from vqtools.painting.settings import PaintSettings, parse_area, parse_regions
 from vqtools.settings import UserError
 
@@ -45,11 +44,11 @@ def test_a_mask_is_the_same_bits_out_of_a_journal_and_small() -> None:
 
 def test_bounds_and_cells() -> None:
     mask = Mask.of((4, 6, 10, 12), (24, 16)).on(16, 24)
-    assert regions.bounds(mask) == (slice(6, 12), slice(4, 10))
-    assert regions.cells(mask, 8, 12).nonzero().tolist() == [[r, c] for r in (3, 4, 5) for c in (2, 3, 4)]
+    assert bounding_box(mask) == (slice(6, 12), slice(4, 10))
+    assert covered_cells(mask, 8, 12).nonzero().tolist() == [[r, c] for r in (3, 4, 5) for c in (2, 3, 4)]
     thin = torch.zeros(16, 24)
     thin[3, 5] = 0.2
-    assert regions.bounds(thin) == (slice(3, 4), slice(5, 6))
+    assert bounding_box(thin) == (slice(3, 4), slice(5, 6))
 
 
 @pytest.mark.parametrize("prompt", ["a red apple", "a red apple | a blue sea:0.5"])
@@ -89,7 +88,7 @@ def test_what_is_protected_stays(painter: Make) -> None:
     painting.protect(LEFT)
     for _ in range(6):
         painting.step()
-    cells = regions.cells(painting.masks["protect"].on(16, 24), 8, 12).expand_as(before)
+    cells = covered_cells(painting.masks["protect"].on(16, 24), 8, 12).expand_as(before)
     for latents in (painting.z.detach(), painting.average):
         torch.testing.assert_close(latents[cells], before[cells])
         assert (latents - before)[~cells].abs().mean() > 0.01
@@ -105,7 +104,7 @@ def test_repainting_moves_the_masked_part_alone(painter: Make, fresh: bool) -> N
         painting.step()
     before = painting.average.clone()
     painting.repaint(LEFT, fresh)
-    inside = ~regions.cells(painting.masks["protect"].on(16, 24), 8, 12).expand_as(before)
+    inside = ~covered_cells(painting.masks["protect"].on(16, 24), 8, 12).expand_as(before)
     assert torch.equal(painting.average[~inside], before[~inside])
     assert torch.equal(painting.average[inside], before[inside]) != fresh
     for _ in range(4):

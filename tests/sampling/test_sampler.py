@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vqtools.models.gpt import GPT, GPTConfig, packed
+from vqtools.models.gpt import GPT, GPTConfig, pack_linear_layers
 from vqtools.sampling.sampler import Sampler, cell_noise, gumbel, keep_top
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -50,11 +50,11 @@ def condition(gpt: GPT, n: int, height: int, width: int, seed: int = 5) -> Tenso
     if gpt.config.spatial:
         return torch.stack([torch.randint(11, (height, width), generator=generator) for _ in range(n)])
     label = torch.zeros(n, dtype=torch.int64)
-    return gpt.prefix_of_class(label + 1) if gpt.config.classes else gpt.prefix_of_codes(label[:, None])
+    return gpt.embed_class(label + 1) if gpt.config.classes else gpt.embed_prefix_codes(label[:, None])
 
 
 def sampler(gpt: GPT, height: int = 6, width: int = 9, n: int = 1, seed: int = 0, **options: object) -> Sampler:
-    noise = cell_noise(seed, n, gpt.config.drawable)
+    noise = cell_noise(seed, n, gpt.config.num_codes)
     return Sampler(gpt, height, width, condition(gpt, n, height, width), noise=noise, **options)
 
 
@@ -74,7 +74,7 @@ def by_the_reference(gpt: GPT, condition: Tensor, height: int, width: int, noise
         if gpt.config.spatial:
             prefix = gpt.tok_emb(prefix[:, r : r + side, c : c + side].flatten(1))
         logits = gpt(codes[:, r : r + side, c : c + side].flatten(1), prefix)[0, p - 1 + side * (i - r) + j - c]
-        codes[:, i, j] = (logits[: gpt.config.drawable] + noise(i, j)[0]).argmax()
+        codes[:, i, j] = (logits[: gpt.config.num_codes] + noise(i, j)[0]).argmax()
     return codes
 
 
@@ -91,7 +91,7 @@ def test_all_703_codes_are_the_reference_s(together: bool, memory: float | None,
     if WAYS.index((together, memory, n)) % 2:
         temperature, top_k, name = (0.7, 40, "codes_temperature07_topk40")
     job = Sampler(
-        packed(gpt) if n == 2 and memory is None else gpt, 19, 37, walk["condition_codes"].expand(n, -1, -1),
+        pack_linear_layers(gpt) if n == 2 and memory is None else gpt, 19, 37, walk["condition_codes"].expand(n, -1, -1),
         noise=lambda row, column: walk["gumbel_noise"][row, column].expand(n, -1),
         temperature=temperature, top_k=top_k, together=together, memory=memory,
     )  # fmt: skip
@@ -113,7 +113,7 @@ def test_every_exact_way_draws_the_same_codes(data: st.DataObject, name: str, he
         "together": st.booleans(), "memory": st.sampled_from([None, 0, 9000, 30000]), "n": st.integers(1, 3),
     }  # fmt: skip
     way = data.draw(st.fixed_dictionaries(ways))
-    codes = drawn(sampler(packed(gpt) if data.draw(st.booleans()) else gpt, height, width, **way))
+    codes = drawn(sampler(pack_linear_layers(gpt) if data.draw(st.booleans()) else gpt, height, width, **way))
     plainly = drawn(sampler(gpt, height, width, together=False, memory=0))
     assert torch.equal(codes[:1], plainly)
 
@@ -166,7 +166,7 @@ def test_same_seed_same_codes_other_seed_other_codes(plain: GPT) -> None:
 @pytest.mark.parametrize("steps", [1, 17])
 def test_a_stopped_draw_goes_on_to_the_same_codes(guidance: float, steps: int) -> None:
     gpt = network(CONFIGS["class"])
-    nothing = gpt.prefix_of_class(torch.tensor([3, 3]))
+    nothing = gpt.embed_class(torch.tensor([3, 3]))
     first, again = (sampler(gpt, n=2, unconditional=nothing, guidance=guidance) for _ in range(2))
     for _ in range(steps):
         first.step()
@@ -189,7 +189,7 @@ def test_the_wave_just_drawn_and_no_other_cell_changes(plain: GPT) -> None:
 
 def test_guidance_one_is_the_conditional_model_alone() -> None:
     gpt = network(CONFIGS["class"])
-    nothing = gpt.prefix_of_class(torch.tensor([3]))
+    nothing = gpt.embed_class(torch.tensor([3]))
     alone = drawn(sampler(gpt, temperature=0))
     assert torch.equal(drawn(sampler(gpt, temperature=0, unconditional=nothing, guidance=1.0)), alone)
     assert not torch.equal(drawn(sampler(gpt, temperature=0, unconditional=nothing, guidance=6.0)), alone)
@@ -229,7 +229,7 @@ def test_a_small_grid_is_the_corner_of_a_window(plain: GPT) -> None:
 
 
 def test_holes_are_filled_after_a_caption() -> None:
-    gpt = network(GPTConfig.filling(11, 4, 2, layers=2, heads=2, width=16, text_dim=6, text_tokens=3))
+    gpt = network(GPTConfig.for_infilling(11, 4, 2, layers=2, heads=2, width=16, text_dim=6, text_tokens=3))
     words = torch.randn(2, 3, 16)
     given = torch.randint(11, (1, 6, 9))
     known = torch.rand(6, 9) < 0.5
@@ -240,7 +240,7 @@ def test_holes_are_filled_after_a_caption() -> None:
     codes = torch.where(known, given, 0)
     for i, j in (~known).nonzero().tolist():
         r, c = min(max(i - 2, 0), 2), min(max(j - 2, 0), 5)
-        patch = gpt.prefix_of_codes(holes[:, r : r + 4, c : c + 4].flatten(1)).expand(2, -1, -1)
+        patch = gpt.embed_prefix_codes(holes[:, r : r + 4, c : c + 4].flatten(1)).expand(2, -1, -1)
         window = codes[:, r : r + 4, c : c + 4].flatten(1).expand(2, -1)
         place = gpt.config.prefix - 1 + 4 * (i - r) + j - c
         with_words, without = gpt(window, torch.cat([words, patch], 1))[:, place, :11]

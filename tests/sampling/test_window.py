@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqtools.sampling.window import Cell, Window, flips, growth, seam
+from vqtools.sampling.window import Cell, Window, cells_beside_seam, choose_flips, growth_corners
 
 quick = settings(max_examples=60, deadline=None)
 
@@ -100,7 +100,7 @@ def test_one_origin_s_cells_come_in_the_order_of_its_sequence(task: tuple[Window
     order = [cell for wave in window.waves(cells) for cell in wave]
     for origin, drawn in window.readings(cells).items():
         assert [cell for cell in order if window.origin(*cell) == origin] == drawn
-        counts = [window.needed(*cell) for cell in drawn]
+        counts = [window.tokens_before(*cell) for cell in drawn]
         assert counts == sorted(set(counts))
 
 
@@ -118,8 +118,8 @@ def test_caches_stay_under_their_limit_and_never_cost_more(task: tuple[Window, l
     lives = {origin: (window.time(*drawn[0]), window.time(*drawn[-1])) for origin, drawn in readings.items()}
     held = [sum(kept[origin] for origin, (a, b) in lives.items() if a <= now <= b) for now in times]
     assert window.peak(cells, kept) == max(held, default=0)
-    none = sum(window.needed(*cell) for cell in cells)
-    best = sum(window.needed(*drawn[-1]) for drawn in readings.values())
+    none = sum(window.tokens_before(*cell) for cell in cells)
+    best = sum(window.tokens_before(*drawn[-1]) for drawn in readings.values())
     assert window.evaluations(cells, {}) == none
     assert window.evaluations(cells, full) == best <= window.evaluations(cells, kept) <= none
 
@@ -143,7 +143,7 @@ def test_a_narrow_grid_is_the_left_part_of_one_as_wide_as_the_window(window: Win
     assert {cell for cell in cells if cell[1] < window.width} == {
         (row, column) for row in range(window.height) for column in range(window.width)
     }
-    assert [window.needed(*cell) for cell in cells] == [wide.needed(*cell) for cell in cells]
+    assert [window.tokens_before(*cell) for cell in cells] == [wide.tokens_before(*cell) for cell in cells]
 
 
 @pytest.mark.parametrize(
@@ -176,16 +176,16 @@ def test_flips_put_what_is_missing_after_what_is_known(height: int, width: int, 
     split = data.draw(st.integers(0, width))
     left = {(row, column) for row in range(height) for column in range(split)}
     right = {(row, width - 1 - column) for row, column in left}
-    assert flips(left, height, width) == (False, False)
-    assert flips(right, height, width) == (False, 0 < split < width)
+    assert choose_flips(left, height, width) == (False, False)
+    assert choose_flips(right, height, width) == (False, 0 < split < width)
     below = {(height - 1 - row, column) for row in range(height // 2) for column in range(width)}
-    assert flips(below, height, width) == (bool(below), False)
+    assert choose_flips(below, height, width) == (bool(below), False)
 
 
 @quick
 @given(st.integers(1, 9), st.integers(2, 30), st.integers(2, 16))
 def test_the_strip_over_a_seam_stands_in_the_middle(height: int, width: int, side: int) -> None:
-    known = seam(height, width, side)
+    known = cells_beside_seam(height, width, side)
     missing = {column for row in range(height) for column in range(width) if (row, column) not in known}
     assert {width // 2 - 1, width // 2} <= missing
     assert len(missing) <= max(2, side // 2) and len(known) == height * (width - len(missing))
@@ -193,7 +193,7 @@ def test_the_strip_over_a_seam_stands_in_the_middle(height: int, width: int, sid
 
 @given(st.sets(st.tuples(st.integers(0, 39), st.integers(0, 39)), min_size=1), st.integers(1, 16))
 def test_growth_begins_in_sight_of_what_is_known_and_ends_at_the_first_corner(known: set[Cell], side: int) -> None:
-    corners, half = growth(known, side), max(1, side // 2)
+    corners, half = growth_corners(known, side), max(1, side // 2)
     first = min(row for row, _ in known), min(column for _, column in known)
     assert corners[-1] == (0, 0)
     for axis in (0, 1):
@@ -202,6 +202,6 @@ def test_growth_begins_in_sight_of_what_is_known_and_ends_at_the_first_corner(kn
 
 
 def test_growth_of_nothing_and_of_what_begins_at_the_corner_is_one_pass() -> None:
-    assert growth([], 12) == growth([(0, 5), (3, 0)], 12) == [(0, 0)]
-    assert growth([(12, 0)], 12) == [(6, 0), (0, 0)]
-    assert growth([(4, 13)], 12) == [(0, 7), (0, 1), (0, 0)]
+    assert growth_corners([], 12) == growth_corners([(0, 5), (3, 0)], 12) == [(0, 0)]
+    assert growth_corners([(12, 0)], 12) == [(6, 0), (0, 0)]
+    assert growth_corners([(4, 13)], 12) == [(0, 7), (0, 1), (0, 0)]

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).parent))
 from test_team import training
 
-from vqtools.training.team import Team
+from vqtools.training.team import Distributed
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    team = Team(Accelerator(cpu=True)) if "WORLD_SIZE" in os.environ else Team()
+    team = Distributed(Accelerator(cpu=True)) if "WORLD_SIZE" in os.environ else Distributed()
     job = training(team)
     reports = [job.step() for _ in range(6)]
     if team.rank == 0:

@@ -8,8 +8,9 @@ import torch
 
 from vqtools.models.discriminator import PatchDiscriminator
 from vqtools.models.vqgan import VQGAN, VQGANConfig
-from vqtools.training.losses import GENERATOR
-from vqtools.training.stage1 import Stage1, Stage1Settings
+from vqtools.training.losses import GENERATOR_LOSSES
+from vqtools.training.settings import VQGANStageSettings
+from vqtools.training.stage1 import VQGANStage
 
 CONFIG = VQGANConfig(
     channels=8, channel_mult=(1, 2), res_blocks=1, attn_resolutions=(), resolution=16, z_channels=8, embed_dim=4,
@@ -23,12 +24,12 @@ def batch(step: int) -> torch.Tensor:
     return torch.nn.functional.interpolate(colours, size=16, mode="nearest")
 
 
-def job(**options: object) -> Stage1:
+def job(**options: object) -> VQGANStage:
     torch.manual_seed(0)
     short = {"steps": 60, "warmup": 2, "disc_start": 10, "disc_ramp": 4, "kmeans_batches": 2}
-    settings = Stage1Settings(**short | options)
+    settings = VQGANStageSettings(**short | options)
     networks = VQGAN(CONFIG), PatchDiscriminator(8, layers=2, norm="group")
-    return Stage1(settings, *networks, lambda a, b: (a - b).square().mean(), batch)
+    return VQGANStage(settings, *networks, lambda a, b: (a - b).square().mean(), batch)
 
 
 def test_it_learns() -> None:
@@ -92,7 +93,7 @@ def test_one_backward_pass_carries_the_gradient_of_the_whole_loss(gan: str) -> N
     made, _, quantized = training.vqgan(images)
     difference = made - images
     total = difference.abs().mean() + 0.3 * difference.square().mean() + 0.5 * difference.square().mean()
-    loss = GENERATOR[gan](training.discriminator(made))
+    loss = GENERATOR_LOSSES[gan](training.discriminator(made))
     (total + quantized.loss + 0.7 * report["adaptive"] * loss).backward()
     for grad, parameter in zip(found, training.trained, strict=True):
         torch.testing.assert_close(grad, parameter.grad, rtol=1e-4, atol=1e-6)
@@ -113,7 +114,7 @@ def test_dead_codes_of_a_gradient_codebook_are_revived() -> None:
         plain.quantize.embedding.weight[8:] = 100.0
     training.usage[8:] = 0.0
     latents = plain.encode_latents(batch(0)).detach()
-    training.step_codebook(latents, plain.encode(batch(0)))
+    training.update_codebook(latents, plain.encode(batch(0)))
     assert plain.codebook.abs().max() < 50
     assert training.usage[8:].min() == 1.0
 

@@ -12,24 +12,24 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from test_team import processes
 
-from vqtools.models.gpt import GPT, Caption, GPTConfig
-from vqtools.training.settings import Stage2Settings
+from vqtools.models.gpt import GPT, CaptionEmbedding, GPTConfig
+from vqtools.training.settings import TransformerStageSettings
 from vqtools.training.stage2 import (
-    Batch,
-    Stage2,
-    conditioned,
-    groups,
-    inner_matrices,
-    open_cells,
-    start_small,
-    surprise,
+    CodeBatch,
+    TransformerStage,
+    batch_prefix,
+    muon_parameters,
+    negative_log_likelihood,
+    parameter_groups,
+    scale_residual_init,
+    target_mask,
 )
-from vqtools.training.team import Team
+from vqtools.training.team import Distributed
 
 SHAPE = {"layers": 2, "heads": 2, "width": 16}
-HOLES = GPTConfig.filling(8, 4, patch=2, **SHAPE)
+HOLES = GPTConfig.for_infilling(8, 4, patch=2, **SHAPE)
 CLASSES = GPTConfig(vocab_size=8, grid=4, classes=3, block_size=17, **SHAPE)
-CAPTIONS = GPTConfig.filling(8, 4, text_dim=6, text_tokens=2, words=3, word_dim=5, dropout=0.2, **SHAPE)
+CAPTIONS = GPTConfig.for_infilling(8, 4, text_dim=6, text_tokens=2, words=3, word_dim=5, dropout=0.2, **SHAPE)
 START = GPTConfig(vocab_size=8, grid=4, prefix_codes=1, block_size=17, **SHAPE)
 COPY = GPTConfig(vocab_size=8, grid=4, prefix_codes=16, n_unmasked=16, block_size=32, **SHAPE)
 
@@ -37,7 +37,7 @@ COPY = GPTConfig(vocab_size=8, grid=4, prefix_codes=16, n_unmasked=16, block_siz
 def batch_for(config: GPTConfig, count: int = 8) -> Any:
     """step -> stripes whose colours follow from the first, with whatever the config's condition is."""
 
-    def batch(step: int) -> Batch:
+    def batch(step: int) -> CodeBatch:
         draws = torch.Generator().manual_seed(step)
         first = torch.randint(8, (count, 1), generator=draws)
         codes = (first + torch.arange(16) // 4) % 8
@@ -53,18 +53,18 @@ def batch_for(config: GPTConfig, count: int = 8) -> Any:
             label = first[:, 0] % 3
         if config.text_dim:
             one = torch.nn.functional.one_hot(first[:, 0] % 6, 6).float()
-            caption = Caption(one, one[:, None, :5].repeat(1, 3, 1), torch.zeros(count, dtype=torch.int64))
-        return Batch(codes, condition, label, caption)
+            caption = CaptionEmbedding(one, one[:, None, :5].repeat(1, 3, 1), torch.zeros(count, dtype=torch.int64))
+        return CodeBatch(codes, condition, label, caption)
 
     return batch
 
 
-def training(config: GPTConfig = HOLES, team: Team | None = None, **options: Any) -> Stage2:
+def training(config: GPTConfig = HOLES, team: Distributed | None = None, **options: Any) -> TransformerStage:
     torch.manual_seed(0)
     gpt = GPT(config)
-    start_small(gpt)
+    scale_residual_init(gpt)
     short = {"steps": 60, "warmup": 5, "learning_rate": 1e-2, "ema": 0.9}
-    return Stage2(Stage2Settings(**short | options), gpt, batch_for(config), team=team)
+    return TransformerStage(TransformerStageSettings(**short | options), gpt, batch_for(config), team=team)
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
 
 def test_only_holes_are_to_be_guessed() -> None:
     batch = batch_for(HOLES)(1)
-    cells = open_cells(batch, HOLES)
+    cells = target_mask(batch, HOLES)
     assert 0 < int(cells.sum()) < cells.numel()
     job = training(HOLES)
-    lost = surprise(job.averaged, batch)
+    lost = negative_log_likelihood(job.averaged, batch)
     assert job.measure([batch]) == pytest.approx(float(lost[cells].mean()), rel=1e-5)
 
 
@@ -138,11 +138,11 @@ def test_a_dropped_condition_says_nothing() -> None:
     for config in (CLASSES, CAPTIONS):
         gpt, batch = training(config).averaged, batch_for(config)(2)
         every = torch.ones(8, dtype=torch.bool)
-        first = conditioned(gpt, batch, every)[:, : max(1, config.caption_tokens)]
+        first = batch_prefix(gpt, batch, every)[:, : max(1, config.caption_tokens)]
         assert torch.equal(first, first[:1].expand_as(first))
-        kept = conditioned(gpt, batch, ~every)[:, : max(1, config.caption_tokens)]
+        kept = batch_prefix(gpt, batch, ~every)[:, : max(1, config.caption_tokens)]
         assert not torch.equal(kept, kept[:1].expand_as(kept))
-        torch.testing.assert_close(kept, conditioned(gpt, batch)[:, : max(1, config.caption_tokens)])
+        torch.testing.assert_close(kept, batch_prefix(gpt, batch)[:, : max(1, config.caption_tokens)])
 
 
 def test_pkeep_replaces_what_is_read_and_not_what_is_guessed() -> None:
@@ -155,7 +155,7 @@ def test_pkeep_replaces_what_is_read_and_not_what_is_guessed() -> None:
 
 def test_matrices_decay_and_nothing_else_does() -> None:
     gpt = GPT(CAPTIONS)
-    decayed, rest = groups(gpt, 0.1)
+    decayed, rest = parameter_groups(gpt, 0.1)
     names = {id(p): n for n, p in gpt.named_parameters()}
     assert decayed["weight_decay"] == 0.1 and rest["weight_decay"] == 0
     assert len(decayed["params"]) + len(rest["params"]) == len(names)
@@ -163,7 +163,7 @@ def test_matrices_decay_and_nothing_else_does() -> None:
     assert {"tok_emb.weight", "pos_emb", "ln_f.weight", "blocks.0.attn.key.bias"} <= {
         names[id(p)] for p in rest["params"]
     }
-    assert all(names[id(p)].startswith("blocks.") for p in inner_matrices(gpt))
+    assert all(names[id(p)].startswith("blocks.") for p in muon_parameters(gpt))
 
 
 def test_the_rate_rises_and_falls() -> None:

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 from vqtools.models.discriminator import PatchDiscriminator
 from vqtools.models.vqgan import VQGAN, VQGANConfig
-from vqtools.training.run import Run
-from vqtools.training.stage1 import Stage1, Stage1Settings
-from vqtools.training.team import Team
+from vqtools.training.run import RunFolder
+from vqtools.training.settings import VQGANStageSettings
+from vqtools.training.stage1 import VQGANStage
+from vqtools.training.team import Distributed
 
 CONFIG = VQGANConfig(
     channels=8, channel_mult=(1, 2), res_blocks=1, attn_resolutions=(), resolution=16, z_channels=8, embed_dim=4,
@@ -24,10 +25,10 @@ CONFIG = VQGANConfig(
 )  # fmt: skip
 
 
-def training(team: Team) -> Stage1:
+def training(team: Distributed) -> VQGANStage:
     """A discriminator from the third step, dead codes to revive, every draw there is."""
     torch.manual_seed(0)
-    settings = Stage1Settings(
+    settings = VQGANStageSettings(
         steps=60, warmup=2, disc_start=2, disc_ramp=1, kmeans_batches=2, revive_below=0.6, lecam_weight=0.1,
         diff_augment=True, perceptual_pictures=2,
     )  # fmt: skip
@@ -37,7 +38,7 @@ def training(team: Team) -> Stage1:
         return team.share(whole)
 
     networks = VQGAN(CONFIG), PatchDiscriminator(8, layers=2, norm="group")
-    return Stage1(settings, *networks, lambda a, b: (a - b).square().mean(), batch, team=team)
+    return VQGANStage(settings, *networks, lambda a, b: (a - b).square().mean(), batch, team=team)
 
 
 def environments(count: int) -> list[dict[str, str]]:
@@ -63,7 +64,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the processes: other numbers round sums otherwise
     try:
-        job = training(Team())
+        job = training(Distributed())
         reports = [job.step() for _ in range(6)]
     finally:
         torch.set_num_threads(threads)
@@ -81,7 +82,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_dealt_evenly_is_an_error() -> None:
-    team = Team()
+    team = Distributed()
     team.size = 3
     with pytest.raises(ValueError, match="8 can't be dealt to 3"):
         team.share(torch.zeros(8, 1))
@@ -92,7 +93,7 @@ PICTURES = Path(__file__).parents[1] / "pictures"
 
 def stopped(folders: list[Path], *arguments: str) -> int:
     """Let two processes train, each in its folder; interrupt the second one alone; the step of the saved state."""
-    run = Run(folders[0] / "both")
+    run = RunFolder(folders[0] / "both")
     before = len(run.read_log()[1])
     call = [sys.executable, "-m", "vqtools", "train-vqgan", "--name=both", *arguments]
     team = [

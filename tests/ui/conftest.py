@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vqtools.painting.easel import Easel
+from vqtools.painting.easel import PaintSession
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings
 
@@ -56,11 +56,11 @@ def _tiny() -> Any:
 
 
 @pytest.fixture(scope="session")
-def make_easel() -> Callable[[PaintSettings], Easel]:
+def make_easel() -> Callable[[PaintSettings], PaintSession]:
     """An easel with small real networks, for any settings whose sizes are multiples of 2."""
     tiny = _tiny()
 
-    def make(settings: PaintSettings) -> Easel:
-        return Easel(Painter(settings, tiny.tiny_vqgan(), [tiny.TinyCLIP()], machine=tiny.CPU))
+    def make(settings: PaintSettings) -> PaintSession:
+        return PaintSession(Painter(settings, tiny.tiny_vqgan(), [tiny.TinyCLIP()], machine=tiny.CPU))
 
     return make

@@ -98,11 +98,11 @@ def test_a_formula_is_drawn_and_not_dragged(panel: AnimatePanel) -> None:
     assert panel.curves.large.points == [[0, 0.0, False]]
     assert panel.curves.large.line[1] == [1.0, pytest.approx(2 * np.sin(1))]
     drag(panel, "move", 0, 3, 1.0)
-    assert "is a formula" in panel.curves.said.value and panel.form.values()["angle"] == "2*sin(t)"
+    assert "is a formula" in panel.curves.message.value and panel.form.values()["angle"] == "2*sin(t)"
 
 
 def test_without_anywidget_a_drawing_and_two_numbers_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(curves, "_kind", lambda: None)
+    monkeypatch.setattr(curves, "_editor_class", lambda: None)
     panel = AnimatePanel(AnimateSettings(frames=6), folder=tmp_path)
     panel.curves.frame.value, panel.curves.value.value = 3, 1.5
     panel.curves.buttons["put"].click()
@@ -111,7 +111,7 @@ def test_without_anywidget_a_drawing_and_two_numbers_are_left(monkeypatch: pytes
     panel.curves.buttons["take"].click()
     assert panel.form.values()["zoom"] == "(1.02)"
     panel.curves.buttons["take"].click()
-    assert "no point stands at frame 3" in panel.curves.said.value
+    assert "no point stands at frame 3" in panel.curves.message.value
 
 
 def test_a_motion_fills_its_curves(panel: AnimatePanel) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from vqtools.settings import UserError
 from vqtools.ui import colab
+from vqtools.ui.colab import NOT_INSTALLED, installed_versions, missing_requirements, normalised_name, pip_constraints
 
 ROOT = Path(__file__).parents[2]
 NEVER = ("torch", "numpy", "ipywidgets", "ipykernel")
@@ -30,24 +31,26 @@ def colabs() -> dict[str, str]:
     """Colab's packages: local version labels taken off, those without a version on PyPI left out."""
     lines = (ROOT / "tests/colab-pip-freeze.txt").read_text("utf-8").splitlines()
     pairs = [line.partition("==") for line in lines if "==" in line and " @ " not in line and not line.startswith("#")]
-    return {colab.name_of(name): version.partition("+")[0] for name, _, version in pairs}
+    return {normalised_name(name): version.partition("+")[0] for name, _, version in pairs}
 
 
 def test_names_are_compared_as_pypi_compares_them() -> None:
-    assert colab.name_of("Open_CLIP.torch>=2.30") == colab.name_of("open-clip-torch") == "open-clip-torch"
-    assert colab.name_of("ipykernel>=6.17,!=7.0.*") == "ipykernel"
+    assert normalised_name("Open_CLIP.torch>=2.30") == normalised_name("open-clip-torch") == "open-clip-torch"
+    assert normalised_name("ipykernel>=6.17,!=7.0.*") == "ipykernel"
 
 
 def test_only_what_is_absent_is_wanted_and_colab_is_no_place_for_jupyterlab() -> None:
-    assert colab.absent(["torch>=2.6", "kornia>=0.7", "jupyterlab>=4"], {"torch": "2.0"}) == ["kornia>=0.7"]
-    wanted = {colab.name_of(one) for one in colab.absent(requirements(), colabs())}
+    assert missing_requirements(["torch>=2.6", "kornia>=0.7", "jupyterlab>=4"], {"torch": "2.0"}) == ["kornia>=0.7"]
+    wanted = {normalised_name(one) for one in missing_requirements(requirements(), colabs())}
     assert "kornia" in wanted and wanted.isdisjoint(NEVER)
 
 
 def test_pip_is_held_to_all_that_is_installed() -> None:
-    held = colab.constraints({"torch": "2.11.0+cu128", "numpy": "2.1.3"})
+    held = pip_constraints({"torch": "2.11.0+cu128", "numpy": "2.1.3"})
     assert held == "numpy==2.1.3\ntorch==2.11.0+cu128\n"
-    assert re.search(rf"^torch=={re.escape(colab.installed()['torch'])}$", colab.constraints(colab.installed()), re.M)
+    assert re.search(
+        rf"^torch=={re.escape(installed_versions()['torch'])}$", pip_constraints(installed_versions()), re.M
+    )
 
 
 def test_at_home_nothing_happens(
@@ -72,7 +75,7 @@ def test_requirements_are_those_of_the_installation_or_none(monkeypatch: pytest.
 
 
 def test_it_needs_nothing_that_it_could_have_to_bring() -> None:
-    names = sorted({colab.name_of(one).replace("-", "_") for one in requirements()} | {"PIL", "yaml", "cv2"})
+    names = sorted({normalised_name(one).replace("-", "_") for one in requirements()} | {"PIL", "yaml", "cv2"})
     program = f"import sys, vqtools.ui.colab; print([n for n in {names!r} if n in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
@@ -95,7 +98,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     monkeypatch.setattr(colab, "DRIVE", tmp_path / "drive")
     monkeypatch.setattr(colab, "requirements", requirements)
-    monkeypatch.setattr(colab, "LAST_CALL", 0.01)
+    monkeypatch.setattr(colab, "RELEASE_DELAY_SECONDS", 0.01)
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
     here = tmp_path / "content"
     here.mkdir()
@@ -156,15 +159,15 @@ def test_colabs_packages_stay_as_they_are(tmp_path: Path) -> None:
     here = colabs()
     # PyPI's torch of that version asks for another CUDA than Colab's own build, which is what its label says
     held = {name: version for name, version in here.items() if not name.startswith(("nvidia-", "cuda-", "triton"))}
-    (tmp_path / "constraints.txt").write_text(colab.constraints(held))
-    wanted = [one for one in requirements() if colab.name_of(one) not in colab.SPARED]
+    (tmp_path / "constraints.txt").write_text(pip_constraints(held))
+    wanted = [one for one in requirements() if normalised_name(one) not in NOT_INSTALLED]
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed"]
     command += ["--python-version", "3.13", "--only-binary", ":all:", "--target", str(tmp_path / "there")]
     command += ["--constraint", str(tmp_path / "constraints.txt"), "--report", str(tmp_path / "report.json"), *wanted]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=540)
     assert ran.returncode == 0, ran.stderr[-2000:]
     report = json.loads((tmp_path / "report.json").read_text())
-    chosen = {colab.name_of(one["metadata"]["name"]): one["metadata"]["version"] for one in report["install"]}
+    chosen = {normalised_name(one["metadata"]["name"]): one["metadata"]["version"] for one in report["install"]}
     changed = {name: (held[name], chosen[name]) for name in chosen if held.get(name, chosen[name]) != chosen[name]}
     assert set(NEVER) <= set(chosen) and not changed
     brought = {name for name in chosen if name not in here}

@@ -112,7 +112,7 @@ def test_notes_are_text_and_can_be_forgotten() -> None:
     form = Form(Everything())
     form.note("steps", "from the <b>next</b> run")
     assert said(form, "steps") == "from the &lt;b&gt;next&lt;/b&gt; run" and not wrong(form, "steps")
-    form.forget_notes()
+    form.clear_notes()
     assert said(form, "steps") == ""
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from vqtools.media import read_record
-from vqtools.painting.easel import Easel
+from vqtools.painting.easel import PaintSession
 from vqtools.painting.settings import PaintSettings
 from vqtools.ui.painting import PaintPanel
 
@@ -29,13 +29,13 @@ def until(true: Callable[[], bool], what: str = "") -> None:
 class Studio:
     """Makes easels whose steps are let through one by one."""
 
-    def __init__(self, make: Callable[[PaintSettings], Easel]) -> None:
+    def __init__(self, make: Callable[[PaintSettings], PaintSession]) -> None:
         self.make, self.gate = make, threading.Semaphore(0)
         self.held_at = -1  # the position before the step that waits
 
-    def __call__(self, settings: PaintSettings) -> Easel:
+    def __call__(self, settings: PaintSettings) -> PaintSession:
         easel = self.make(settings.model_copy(update={"seed": 5}))
-        step = easel.work.step
+        step = easel.job.step
 
         def held() -> dict[str, float]:
             self.held_at = easel.position
@@ -43,7 +43,7 @@ class Studio:
             self.held_at = -1
             return step()
 
-        easel.work.step = held  # type: ignore[method-assign]
+        easel.job.step = held  # type: ignore[method-assign]
         return easel
 
 
@@ -86,7 +86,7 @@ def hand(panel: PaintPanel, studio: Studio) -> None:
 
 
 def button(panel: PaintPanel, name: str) -> Any:
-    return panel.steering.buttons[name]
+    return panel.history_bar.buttons[name]
 
 
 def said(panel: PaintPanel, name: str) -> str:
@@ -105,7 +105,7 @@ def as_shown(picture: Image.Image) -> Any:
 
 
 def test_before_the_first_run_nothing_can_be_steered(panel: PaintPanel) -> None:
-    assert all(one.disabled for one in panel.steering.buttons.values()) and panel.steering.slider.disabled
+    assert all(one.disabled for one in panel.history_bar.buttons.values()) and panel.history_bar.slider.disabled
     panel.undo_button = button(panel, "undo")
     panel.undo_button.click()
     assert panel.runner.job is None
@@ -162,9 +162,11 @@ def test_undo_takes_an_edit_back_in_the_form_too_and_redo_brings_it_again(panel:
 def test_the_slider_holds_the_run_and_shows_what_was_and_a_branch_goes_on_from_there(
     panel: PaintPanel, studio: Studio, make_easel: Any, monkeypatch: pytest.MonkeyPatch, share: float, seen: int
 ) -> None:
-    monkeypatch.setattr("vqtools.painting.easel._SHARE", share)  # or the machine's load would choose what is remembered
+    monkeypatch.setattr(
+        "vqtools.painting.easel._SNAPSHOT_TIME_DIVISOR", share
+    )  # or the machine's load would choose what is remembered
     paint(panel, studio, 9)
-    panel.steering.slider.value = 4
+    panel.history_bar.slider.value = 4
     studio.gate.release()
     until(lambda: "this was step 4" in panel.runner.status.value)
     assert ("the picture of step 0" in panel.runner.status.value) == (seen == 0)
@@ -188,7 +190,9 @@ def test_the_slider_holds_the_run_and_shows_what_was_and_a_branch_goes_on_from_t
     while plain.position < plain.total:
         plain.step()
     assert Image.open(panel.saved or "").tobytes() == plain.picture().tobytes()
-    assert panel.steering.slider.value == 20 and {x for x, _ in panel.steering._losses["a blue sea"]} == {*range(5, 21)}
+    assert panel.history_bar.slider.value == 20 and {x for x, _ in panel.history_bar._losses["a blue sea"]} == {
+        *range(5, 21)
+    }
 
 
 def test_a_run_that_has_ended_can_be_gone_back_through_and_gone_on_with(panel: PaintPanel, studio: Studio) -> None:
@@ -205,7 +209,7 @@ def test_a_run_that_has_ended_can_be_gone_back_through_and_gone_on_with(panel: P
     button(panel, "undo").click()
     assert panel.runner.wait(30) and panel.easel.position == 20
     assert panel.form.settings().iterations == 20
-    panel.steering.slider.value = 6
+    panel.history_bar.slider.value = 6
     assert panel.runner.wait(30) and not button(panel, "branch").disabled
     button(panel, "branch").click()
     finish(panel, studio)
@@ -223,8 +227,10 @@ def test_save_keeps_the_picture_in_mid_run_and_the_run_goes_on(panel: PaintPanel
 def test_losses_stand_below_by_prompt_and_as_text(panel: PaintPanel, studio: Studio) -> None:
     paint(panel, studio, 5)
     finish(panel, studio)
-    assert "&lt;b&gt;blur&lt;/b&gt;" in panel.steering.losses.value and "<b>blur" not in panel.steering.losses.value
-    assert panel.steering.losses.value.count("<svg") == 2
+    assert (
+        "&lt;b&gt;blur&lt;/b&gt;" in panel.history_bar.losses.value and "<b>blur" not in panel.history_bar.losses.value
+    )
+    assert panel.history_bar.losses.value.count("<svg") == 2
 
 
 def test_a_panel_made_anew_finds_the_job_and_steers_it(panel: PaintPanel, studio: Studio, tmp_path: Path) -> None:
@@ -236,7 +242,7 @@ def test_a_panel_made_anew_finds_the_job_and_steers_it(panel: PaintPanel, studio
     again.form.inputs("prompt")[0].value = "a blue sea"
     hand(again, studio)
     assert again.easel is not None and again.easel.settings.prompt == "a blue sea"
-    assert again.runner.picture.comm is not None and again.steering.slider.value >= 3
+    assert again.runner.picture.comm is not None and again.history_bar.slider.value >= 3
     again.runner.stop()
     finish(again, studio)
     assert again.saved is not None
@@ -244,7 +250,7 @@ def test_a_panel_made_anew_finds_the_job_and_steers_it(panel: PaintPanel, studio
 
 def test_what_cannot_be_done_is_said_and_the_run_goes_on(panel: PaintPanel, studio: Studio) -> None:
     paint(panel, studio, 2)
-    panel.runner.do(lambda easel: easel.set_region(7, (0, 0, 8, 8)))
+    panel.runner.queue_action(lambda easel: easel.set_region(7, (0, 0, 8, 8)))
     hand(panel, studio)
     assert "there is no prompt 8" in panel.runner.status.value and panel.runner.state == "working"
     finish(panel, studio)

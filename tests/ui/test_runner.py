@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vqtools.settings import UserError
-from vqtools.ui.runner import Runner, clock
+from vqtools.ui.runner import Runner, format_duration
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -177,4 +177,4 @@ def test_running_again_in_a_cell_takes_the_place_of_the_run_under_way(counting_j
 
 
 def test_clock() -> None:
-    assert [clock(seconds) for seconds in (0, 51.4, 60, 3723)] == ["0:00", "0:51", "1:00", "1:02:03"]
+    assert [format_duration(seconds) for seconds in (0, 51.4, 60, 3723)] == ["0:00", "0:51", "1:00", "1:02:03"]

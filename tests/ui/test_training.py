@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vqtools import networks, studio
+from vqtools import networks
+from vqtools.networks import load_vqgan
 from vqtools.training.settings import TrainTransformerSettings, TrainVQGANSettings
-from vqtools.ui.figures import curve
+from vqtools.ui.figures import curve_svg
 from vqtools.ui.training import TrainPanel, TransformerPanel
 
 PICTURES = Path(__file__).parents[1] / "pictures"
@@ -27,9 +28,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainVQGANSetti
 
 def test_run_trains_a_model_that_is_found_by_its_name(settings: TrainVQGANSettings, tmp_path: Path) -> None:
     panel = TrainPanel(settings, where=tmp_path)
-    assert "held out to measure by" in panel.reasons.value
+    assert "held out to measure by" in panel.explanation.value
     model = asyncio.run(panel.run())
-    assert model is not None and studio.load_vqgan("tiny").config.codebook_size == 1024
+    assert model is not None and load_vqgan("tiny").config.codebook_size == 1024
     assert "tiny is ready" in panel.runner.status.value
     assert "held-out psnr" in panel.curves.value and "<svg" in panel.curves.value
     assert Image.open(io.BytesIO(panel.codebook.value)).size == (256, 256)
@@ -72,10 +73,10 @@ def test_a_finished_run_is_not_overwritten(settings: TrainVQGANSettings, tmp_pat
 
 
 def test_a_curve_names_its_last_value_and_leaves_out_what_is_no_number() -> None:
-    text = curve("<loss>", [(0, 1.0), (5, float("nan")), (10, 0.25)], width=100, height=46)
+    text = curve_svg("<loss>", [(0, 1.0), (5, float("nan")), (10, 0.25)], width=100, height=46)
     assert "&lt;loss&gt; <b>0.25</b>" in text
     assert 'points="0.0,3.0 100.0,43.0"' in text
-    assert curve("empty", []) == ""
+    assert curve_svg("empty", []) == ""
 
 
 def test_a_transformer_is_trained_in_a_panel_on_the_same_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +86,7 @@ def test_a_transformer_is_trained_in_a_panel_on_the_same_base(tmp_path: Path, mo
         measure_every=2, precision="fp32",
     )  # fmt: skip
     panel = TransformerPanel(settings, where=tmp_path)
-    assert "no captions and no folders" in panel.reasons.value and panel.form.settings().holes
+    assert "no captions and no folders" in panel.explanation.value and panel.form.settings().holes
     model = asyncio.run(panel.run())
     assert model is not None and networks.load_transformer("coast").config.grid == 4
     assert "coast is ready" in panel.runner.status.value and "03_sample" in panel.runner.status.value

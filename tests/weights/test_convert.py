@@ -20,10 +20,14 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from vqtools import studio
 from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.networks import load_transformer, load_vqgan, resolve_path
 from vqtools.settings import UserError
-from vqtools.weights import convert, files, keys, pickles
+from vqtools.weights import convert, files
+from vqtools.weights.convert import paths_by_name
+from vqtools.weights.files import file_sha256, read_condition_vqgan, read_transformer, read_vqgan
+from vqtools.weights.keys import map_checkpoint
+from vqtools.weights.pickles import read_tensors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # checkpoint, its io file, what floats may differ by across machines (golden/README)
@@ -38,14 +42,14 @@ VQGANS = [
 
 
 def converted(source: Path, folder: Path, kind: str = "") -> convert.Conversion:
-    return convert.convert(source, convert.named(folder, "it"), kind=kind)
+    return convert.convert(source, paths_by_name(folder, "it"), kind=kind)
 
 
 @pytest.mark.parametrize(("source", "io", "tolerance"), VQGANS)
 def test_a_converted_vqgan_gives_the_reference_numbers(tmp_path: Path, source: str, io: str, tolerance: float) -> None:
     done = converted(GOLDEN / source, tmp_path)
     assert done.files == {"vqgan": tmp_path / "it.safetensors"}
-    model, stored = files.load_vqgan(done.files["vqgan"]), load_file(GOLDEN / f"{io}_io.safetensors")
+    model, stored = read_vqgan(done.files["vqgan"]), load_file(GOLDEN / f"{io}_io.safetensors")
     assert_same(model, stored, tolerance)
     assert [one.name for one in tmp_path.iterdir()] == ["it.safetensors"]
 
@@ -59,7 +63,7 @@ def assert_same(model: VQGAN, stored: dict[str, torch.Tensor], tolerance: float)
     close = {"rtol": 0, "atol": tolerance}
     torch.testing.assert_close(latents, stored["latent"], **close)
     torch.testing.assert_close(quantized.latents, stored["quantized"], **close)
-    torch.testing.assert_close(model.latents_of(stored["codes"]), stored["quantized"], **close)
+    torch.testing.assert_close(model.codes_to_latents(stored["codes"]), stored["quantized"], **close)
     torch.testing.assert_close(reconstruction, stored["reconstruction"], **close)
     torch.testing.assert_close(model.decode(stored["codes"]), stored["reconstruction"], **close)
     if "reconstruction_not_quantized" in stored:
@@ -69,11 +73,11 @@ def assert_same(model: VQGAN, stored: dict[str, torch.Tensor], tolerance: float)
 
 
 def test_painting_snaps_to_the_nearest_code_of_a_gumbel_model_too(tmp_path: Path) -> None:
-    model = files.load_vqgan(converted(GOLDEN / "taming_gumbelvq.ckpt", tmp_path).files["vqgan"])
+    model = read_vqgan(converted(GOLDEN / "taming_gumbelvq.ckpt", tmp_path).files["vqgan"])
     codes = torch.arange(64).view(1, 8, 8)
-    latents = model.latents_of(codes).requires_grad_(True)
-    snapped = model.quantize.snap(latents + 1e-4)
-    torch.testing.assert_close(snapped, model.latents_of(codes))
+    latents = model.codes_to_latents(codes).requires_grad_(True)
+    snapped = model.quantize.quantize_nearest(latents + 1e-4)
+    torch.testing.assert_close(snapped, model.codes_to_latents(codes))
     snapped.sum().backward()
     assert torch.equal(latents.grad, torch.ones_like(latents))
 
@@ -82,10 +86,10 @@ def test_painting_snaps_to_the_nearest_code_of_a_gumbel_model_too(tmp_path: Path
 def test_a_whole_stage_2_checkpoint_gives_the_reference_numbers(tmp_path: Path, condition: str) -> None:
     done = converted(GOLDEN / f"taming_net2net_{condition}.ckpt", tmp_path)
     stored = load_file(GOLDEN / f"taming_net2net_{condition}_io.safetensors")
-    gpt = files.load_transformer(tmp_path / "it.safetensors")
-    vqgan = files.load_vqgan(tmp_path / "it-vqgan.safetensors")
+    gpt = read_transformer(tmp_path / "it.safetensors")
+    vqgan = read_vqgan(tmp_path / "it-vqgan.safetensors")
     about = files.read_header(tmp_path / "it.safetensors")["about"]
-    assert about["vqgan"] == files.sha256(done.files["vqgan"])
+    assert about["vqgan"] == file_sha256(done.files["vqgan"])
     assert gpt.config.grid == 8 and gpt.config.heads == 4
     assert (gpt.config.prefix_codes, gpt.config.classes) == ((1, 10) if condition == "class" else (64, 0))
     with torch.no_grad():
@@ -98,24 +102,24 @@ def test_a_whole_stage_2_checkpoint_gives_the_reference_numbers(tmp_path: Path, 
         assert about["condition"] == {"kind": "class", "classes": 10}
         return
     assert about["condition"] == {"kind": "segmentation", "labels": 12}
-    reader = files.load_condition(tmp_path / "it-condition.safetensors")
+    reader = read_condition_vqgan(tmp_path / "it-condition.safetensors")
     one_hot = torch.nn.functional.one_hot(stored["segmentation"], 12).permute(0, 3, 1, 2).float()
     assert torch.equal(reader.encode(one_hot), stored["condition_codes"])
     with torch.no_grad():
         again = reader(one_hot)[0]
     torch.testing.assert_close(again, stored["segmentation_logits"], rtol=0, atol=1e-5)
     with pytest.raises(UserError, match="holds a condition; expected a vqgan"):
-        files.load_vqgan(tmp_path / "it-condition.safetensors")
+        read_vqgan(tmp_path / "it-condition.safetensors")
 
 
 def test_an_unconditional_stage_2_checkpoint_splits(tmp_path: Path) -> None:
     done = converted(GOLDEN / "taming_net2net_uncond.ckpt", tmp_path)
     assert sorted(done.files) == ["transformer", "vqgan"]
     assert files.read_header(done.files["transformer"])["about"]["condition"] == {"kind": "sos", "token": 0}
-    config = files.load_transformer(done.files["transformer"]).config
+    config = read_transformer(done.files["transformer"]).config
     assert (config.block_size, config.layers, config.heads, config.vocab_size) == (512, 2, 4, 40)
-    assert (config.grid, config.prefix_codes, config.drawable) == (16, 1, 40)
-    first_stage = files.load_vqgan(done.files["vqgan"])
+    assert (config.grid, config.prefix_codes, config.num_codes) == (16, 1, 40)
+    first_stage = read_vqgan(done.files["vqgan"])
     assert first_stage.encode(torch.zeros(1, 3, 32, 32)).shape == (1, 16, 16)
 
 
@@ -145,7 +149,7 @@ def listed(name: str) -> dict[str, torch.Tensor]:
 )  # fmt: skip
 def test_full_size_key_lists_are_taken_exactly(name: str, loss: str, f: int, codes: int) -> None:
     state = listed(name) | {f"loss.{key}": value for key, value in (listed(loss) if loss else {}).items()}
-    (part,) = keys.parts(state, {})
+    (part,) = map_checkpoint(state, {})
     config = VQGANConfig.from_dict(part.config)
     assert (part.kind, config.f, config.codebook_size) == ("vqgan", f, codes)
     assert sum(map(torch.numel, part.tensors.values())) == sum(
@@ -157,7 +161,7 @@ def test_full_size_key_lists_are_taken_exactly(name: str, loss: str, f: int, cod
     if name.startswith("ldm"):
         whole = {f"first_stage_model.{key}": value for key, value in state.items()}
         whole["model.diffusion_model.out.weight"] = torch.empty(1)
-        (inside,) = keys.parts(whole, {})
+        (inside,) = map_checkpoint(whole, {})
         assert inside.config == part.config
 
 
@@ -175,15 +179,15 @@ def test_net2net_key_lists_are_taken_exactly(condition: str) -> None:
     state = listed(f"net2net_{condition}")
     if condition == "seg":
         state["cond_stage_model.colorize"] = torch.empty(3, 182, 1, 1)
-    found = {part.kind: part for part in keys.parts(state, config)}
+    found = {part.kind: part for part in map_checkpoint(state, config)}
     assert set(found) == {"vqgan", "transformer"} | ({"condition"} if condition == "seg" else set())
     taken = sum(len(part.tensors) for part in found.values())
     assert taken == len([key for key in state if not key.endswith(("attn.mask", "colorize"))])
     if condition == "seg":
         assert found["condition"].config["image_channels"] == 182
-    assert [part.kind for part in keys.parts(state, {}, "vqgan")] == ["vqgan"]  # needs no yaml
+    assert [part.kind for part in map_checkpoint(state, {}, "vqgan")] == ["vqgan"]  # needs no yaml
     with pytest.raises(UserError, match="put its yaml beside the checkpoint"):
-        keys.parts(state, {})
+        map_checkpoint(state, {})
     params = config["model"]["params"]
     for change, says in (
         ({"cond_stage_config": {"target": "my.Own"}}, "condition 'Own' is none"),
@@ -191,23 +195,23 @@ def test_net2net_key_lists_are_taken_exactly(condition: str) -> None:
         ({"transformer_config": {"params": {"n_head": 1, "n_layer": 24}}}, "n_layer 24, but the tensors have 2"),
     ):
         with pytest.raises(UserError, match=says):
-            keys.parts(state, {"model": {"params": params | change}})
+            map_checkpoint(state, {"model": {"params": params | change}})
     state["transformer.blocks.0.extra"] = torch.empty(1)
     with pytest.raises(UserError, match=r"left-over keys: transformer\.blocks\.0\.extra"):
-        keys.parts(state, config)
+        map_checkpoint(state, config)
 
 
 def test_a_llamagen_gpt_needs_its_heads_and_grid(tmp_path: Path) -> None:
-    (part,) = keys.parts(listed("llamagen_gpt_b_256"), {"n_head": 12, "block_size": 256})
+    (part,) = map_checkpoint(listed("llamagen_gpt_b_256"), {"n_head": 12, "block_size": 256})
     assert (part.kind, part.config["grid"], part.config["classes"]) == ("transformer", 16, 1000)
     with pytest.raises(UserError, match=r"LlamaGen GPT.*put a yaml beside it"):
-        keys.parts(listed("llamagen_gpt_b_256"), {})
+        map_checkpoint(listed("llamagen_gpt_b_256"), {})
     shutil.copy(GOLDEN / "llamagen_gpt.pt", tmp_path / "c2i.pt")
     (tmp_path / "c2i.yaml").write_text("n_head: 4\nblock_size: 36\n")
-    gpt = files.load_transformer(converted(tmp_path / "c2i.pt", tmp_path).files["transformer"])
+    gpt = read_transformer(converted(tmp_path / "c2i.pt", tmp_path).files["transformer"])
     stored = load_file(GOLDEN / "llamagen_gpt_io.safetensors")
     with torch.no_grad():
-        logits = gpt(stored["tokens"], gpt.prefix_of_class(stored["class_label"]))
+        logits = gpt(stored["tokens"], gpt.embed_class(stored["class_label"]))
     torch.testing.assert_close(logits, stored["logits"], rtol=0, atol=1e-5)
 
 
@@ -220,12 +224,12 @@ def test_shapes_that_no_transformer_has_are_an_error_of_one_line(name: str) -> N
     for i, key in enumerate(key for key in state if not key.startswith("first_stage") and "mask" not in key):
         shape = ((), (1,), (2, 3, 4))[i % 3]
         with pytest.raises(UserError):
-            keys.parts(state | {key: torch.empty(shape, device="meta")}, config)
+            map_checkpoint(state | {key: torch.empty(shape, device="meta")}, config)
 
 
 @functools.cache
 def small_state(source: str) -> dict[str, torch.Tensor]:
-    return {key: value.to("meta") for key, value in pickles.read(GOLDEN / source).items()}
+    return {key: value.to("meta") for key, value in read_tensors(GOLDEN / source).items()}
 
 
 @settings(max_examples=25)
@@ -237,15 +241,15 @@ def test_a_missing_key_and_a_left_over_one_are_named(data: st.DataObject) -> Non
     value = state.pop(gone)
     state["decoder.surprise"] = value
     with pytest.raises(UserError) as caught:
-        keys.parts(state, config)
+        map_checkpoint(state, config)
     assert gone in str(caught.value)
     state[gone] = value
     with pytest.raises(UserError, match=r"left-over keys: decoder\.surprise$"):
-        keys.parts(state, config)
+        map_checkpoint(state, config)
     del state["decoder.surprise"]
     state[gone] = torch.empty((*value.shape, 2), device="meta")
     with pytest.raises(UserError, match=re.escape(gone)):
-        keys.parts(state, config)
+        map_checkpoint(state, config)
 
 
 # -- what stands beside a checkpoint -----------------------------------------------------------------------------------
@@ -268,7 +272,7 @@ def test_with_and_without_a_yaml_it_is_the_same_network(tmp_path: Path) -> None:
     for i, name in enumerate(["last.yaml", "model.yaml", "../configs/2020-11-09T13-31-51-project.yaml", "other.txt"]):
         source = beside(tmp_path / str(i) / "checkpoints", {}, name)
         done = converted(source, tmp_path / f"out{i}")
-        model = files.load_vqgan(done.files["vqgan"])
+        model = read_vqgan(done.files["vqgan"])
         assert model.config.resolution == (256 if name == "other.txt" else 32)
         assert ("no config beside it: its shape is read from the tensors" in done.notes) == (name == "other.txt")
         assert torch.equal(model.encode(stored["image"]), stored["codes"])
@@ -310,7 +314,7 @@ def test_a_zip_that_holds_one_checkpoint_is_unpacked_and_tidied(tmp_path: Path) 
     with zipfile.ZipFile(tmp_path / "vq-f4.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(GOLDEN / "ldm_vq.ckpt", "model.ckpt")
     done = converted(tmp_path / "vq-f4.zip", tmp_path)
-    assert_same(files.load_vqgan(done.files["vqgan"]), load_file(GOLDEN / "ldm_vq_io.safetensors"), 2e-5)
+    assert_same(read_vqgan(done.files["vqgan"]), load_file(GOLDEN / "ldm_vq_io.safetensors"), 2e-5)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["it.safetensors", "vq-f4.zip"]
 
 
@@ -324,7 +328,7 @@ def test_averaged_weights_go_first_and_trainers_extras_stay_behind(tmp_path: Pat
         "best": np.float64(0.5), "curve": np.zeros(3),
     }  # fmt: skip
     torch.save(whole, tmp_path / "trained.pt")
-    model = files.load_vqgan(converted(tmp_path / "trained.pt", tmp_path).files["vqgan"])
+    model = read_vqgan(converted(tmp_path / "trained.pt", tmp_path).files["vqgan"])
     assert_same(model, load_file(GOLDEN / "llamagen_vq_io.safetensors"), 1e-5)
 
 
@@ -342,17 +346,17 @@ def test_a_path_is_converted_once_and_anew_when_it_changes(tmp_path: Path, monke
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
     source = beside(tmp_path, {})
     stored = load_file(GOLDEN / "taming_vqmodel_io.safetensors")
-    assert torch.equal(studio.load_vqgan(str(source)).encode(stored["image"]), stored["codes"])
+    assert torch.equal(load_vqgan(str(source)).encode(stored["image"]), stored["codes"])
     first = tmp_path / "last.vqgan.safetensors"
-    assert studio.find("vqgan", str(source)) == first
+    assert resolve_path("vqgan", str(source)) == first
     written = first.stat().st_mtime_ns
-    assert studio.find("vqgan", str(source)) == first and first.stat().st_mtime_ns == written
-    assert studio.find("vqgan", str(first)) == first  # ours already
+    assert resolve_path("vqgan", str(source)) == first and first.stat().st_mtime_ns == written
+    assert resolve_path("vqgan", str(first)) == first  # ours already
     os.utime(source, ns=(1, 1))
-    studio.find("vqgan", str(source))
+    resolve_path("vqgan", str(source))
     assert first.stat().st_mtime_ns != written
     with pytest.raises(UserError, match="holds a vqgan; expected a transformer"):
-        studio.find("transformer", str(source))
+        resolve_path("transformer", str(source))
 
 
 def test_where_nothing_can_be_written_it_goes_to_the_models_folder(
@@ -361,8 +365,8 @@ def test_where_nothing_can_be_written_it_goes_to_the_models_folder(
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
     source = beside(tmp_path / "disk", {})
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, whom no mode stops
-    path = studio.find("vqgan", str(source))
-    assert path.parent == tmp_path / "home" / "converted" and studio.find("vqgan", str(source)) == path
+    path = resolve_path("vqgan", str(source))
+    assert path.parent == tmp_path / "home" / "converted" and resolve_path("vqgan", str(source)) == path
     assert not list((tmp_path / "disk").glob("*.safetensors"))
 
 
@@ -373,17 +377,17 @@ def test_a_folder_of_diffusers_and_a_stage_2_checkpoint_work_as_paths(
     shutil.copytree(GOLDEN / "diffusers_vq", tmp_path / "vq")
     stored = load_file(GOLDEN / "diffusers_vq_io.safetensors")
     for path in (tmp_path / "vq", tmp_path / "vq" / "diffusion_pytorch_model.safetensors"):
-        assert torch.equal(studio.load_vqgan(str(path)).encode(stored["image"]), stored["codes"])
+        assert torch.equal(load_vqgan(str(path)).encode(stored["image"]), stored["codes"])
     shutil.copy(GOLDEN / "taming_net2net_class.ckpt", tmp_path / "cin.ckpt")
-    assert studio.load_vqgan(str(tmp_path / "cin.ckpt")).f == 2  # its first stage, without a yaml
+    assert load_vqgan(str(tmp_path / "cin.ckpt")).f == 2  # its first stage, without a yaml
     shutil.copy(GOLDEN / "taming_net2net_class.yaml", tmp_path / "cin.yaml")
-    assert studio.load_transformer(str(tmp_path / "cin.ckpt")).config.layers == 2
+    assert load_transformer(str(tmp_path / "cin.ckpt")).config.layers == 2
 
 
 def test_our_file_says_where_it_comes_from(tmp_path: Path) -> None:
     done = converted(GOLDEN / "ldm_vq.ckpt", tmp_path)
     about = files.read_header(done.files["vqgan"])["about"]
-    assert about["sha256"] == files.sha256(GOLDEN / "ldm_vq.ckpt") and "latent-diffusion" in about["family"]
+    assert about["sha256"] == file_sha256(GOLDEN / "ldm_vq.ckpt") and "latent-diffusion" in about["family"]
     with safe_open(done.files["vqgan"], framework="pt") as file:
         assert not [key for key in file.keys() if key.startswith("loss")]  # noqa: SIM118
     assert any("serve training only" in note for note in done.notes)

@@ -13,9 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vqtools import studio
+from vqtools.networks import load_vqgan, resolve_path
 from vqtools.settings import UserError
-from vqtools.weights import fetch, files, registry
+from vqtools.weights import fetch, files
+from vqtools.weights.fetch import find_downloadable
+from vqtools.weights.registry import WeightsRecord
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BODY = bytes(range(256)) * 4000  # about a megabyte
@@ -116,7 +118,7 @@ class Mirror(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
     """The address of a mirror that behaves as named."""
-    monkeypatch.setattr(fetch, "PAUSE", 0.0)
+    monkeypatch.setattr(fetch, "RETRY_PAUSE", 0.0)
     monkeypatch.setenv("no_proxy", "*")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
     server.handle_error = lambda request, address: None  # who asked may have hung up
@@ -199,7 +201,7 @@ def test_without_size_and_hash_a_page_is_still_refused_and_nothing_is_resumed(
 
 
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "PAUSE", 0.0)
+    monkeypatch.setattr(fetch, "RETRY_PAUSE", 0.0)
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9: .*refused"):
         get(["http://127.0.0.1:9/x"], tmp_path / "x")
@@ -218,14 +220,14 @@ def test_what_is_there_already_is_not_asked_for(at: Callable[[str], str], tmp_pa
 
 
 @pytest.fixture
-def record(at: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> registry.Record:
+def record(at: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsRecord:
     """The golden VQModel as a public network of a person's own list."""
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     for name in ("taming_vqmodel.ckpt", "taming_vqmodel.yaml"):
         Mirror.files[name] = (GOLDEN / name).read_bytes()
     write(at, tmp_path)
-    return fetch.known("tiny-f2")
+    return find_downloadable("tiny-f2")
 
 
 def write(at: Callable[[str], str], folder: Path, *more: str, sha256: str = "") -> None:
@@ -241,15 +243,15 @@ def write(at: Callable[[str], str], folder: Path, *more: str, sha256: str = "") 
     (folder / "home" / "weights.txt").write_text("\n".join(lines))
 
 
-def test_fetching_converts_once_and_says_what_it_did(record: registry.Record, tmp_path: Path) -> None:
+def test_fetching_converts_once_and_says_what_it_did(record: WeightsRecord, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'tiny-f2' is known but not here; .*vqtools weights fetch tiny-f2"):
-        studio.load_vqgan("tiny-f2")
+        load_vqgan("tiny-f2")
     told: list[str] = []
     path = fetch.fetch(record, say=told.append)
     stored = load_file(GOLDEN / "taming_vqmodel_io.safetensors")
-    model = studio.load_vqgan("tiny-f2")
+    model = load_vqgan("tiny-f2")
     assert torch.equal(model.encode(stored["image"]), stored["codes"]) and model.config.resolution == 32
-    assert path == tmp_path / "home" / "tiny-f2.safetensors" == studio.find("vqgan", "tiny-f2")
+    assert path == tmp_path / "home" / "tiny-f2.safetensors" == resolve_path("vqgan", "tiny-f2")
     assert any("127.0.0.1" in line for line in told) and any("latent-diffusion VQModel" in line for line in told)
     assert not list((tmp_path / "home" / "downloads").iterdir())
     about = files.read_header(path)["about"]
@@ -258,39 +260,39 @@ def test_fetching_converts_once_and_says_what_it_did(record: registry.Record, tm
     assert fetch.fetch(record) == path and len(Mirror.asked) == asked
 
 
-def test_a_wrong_hash_is_never_opened(at: Callable[[str], str], record: registry.Record, tmp_path: Path) -> None:
+def test_a_wrong_hash_is_never_opened(at: Callable[[str], str], record: WeightsRecord, tmp_path: Path) -> None:
     write(at, tmp_path, sha256="0" * 64)
     with pytest.raises(UserError, match=r"sha256 is .* instead of 000000000000.*\.bad"):
-        fetch.fetch(fetch.known("tiny-f2"))
+        fetch.fetch(find_downloadable("tiny-f2"))
     assert [one.name for one in (tmp_path / "home" / "downloads").glob("*.ckpt*")] == ["tiny-f2.ckpt.bad"]
     assert not list((tmp_path / "home").glob("*.safetensors"))
 
 
 def test_a_checked_download_stays_where_it_can_not_be_converted(
-    at: Callable[[str], str], record: registry.Record, tmp_path: Path
+    at: Callable[[str], str], record: WeightsRecord, tmp_path: Path
 ) -> None:
     Mirror.files["taming_vqmodel.yaml"] += b"\n---\nanother document"
     write(at, tmp_path)
     with pytest.raises(UserError, match="can't be read as a config"):
-        fetch.fetch(fetch.known("tiny-f2"))
+        fetch.fetch(find_downloadable("tiny-f2"))
     Mirror.files["taming_vqmodel.yaml"] = (GOLDEN / "taming_vqmodel.yaml").read_bytes()
     write(at, tmp_path)
     before = sum(manner == "file" for manner, _ in Mirror.asked)
-    fetch.fetch(fetch.known("tiny-f2"))
+    fetch.fetch(find_downloadable("tiny-f2"))
     assert sum(manner == "file" for manner, _ in Mirror.asked) == before + 1  # the config alone
 
 
-def test_the_unverified_ask_first(at: Callable[[str], str], record: registry.Record, tmp_path: Path) -> None:
+def test_the_unverified_ask_first(at: Callable[[str], str], record: WeightsRecord, tmp_path: Path) -> None:
     for more, sha256, says in (("unverified: nobody knows who made it", "", "nobody knows"), ("", "none", "no hash")):
         write(at, tmp_path, *([more] if more else []), sha256=sha256)
         with pytest.raises(UserError, match=f"is unverified: {says}.*--yes"):
-            fetch.fetch(fetch.known("tiny-f2"))
+            fetch.fetch(find_downloadable("tiny-f2"))
         assert not Mirror.asked
-    assert fetch.fetch(fetch.known("tiny-f2"), yes=True).is_file()
+    assert fetch.fetch(find_downloadable("tiny-f2"), yes=True).is_file()
 
 
 def test_no_room_is_said_before_anything_is_asked(
-    record: registry.Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    record: WeightsRecord, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(UserError, match=r"takes 6\.13 MB while it is converted, but .* has 10 B left"):
@@ -306,16 +308,16 @@ def test_a_clip_and_a_perceptual_network_are_kept_as_they_are(
         ("RN50/openai", "clip", tmp_path / "clip" / "RN50--openai.safetensors"),
         ("lpips", "perceptual", tmp_path / "lpips.ckpt"),
     ):
-        record = registry.Record(name, kind, urls=(at("good"),), sha256=SHA, bytes=len(BODY))
+        record = WeightsRecord(name, kind, urls=(at("good"),), sha256=SHA, bytes=len(BODY))
         assert fetch.fetch(record) == place == record.place
         assert place.read_bytes() == BODY
 
 
 def test_the_starters_have_nothing_to_fetch() -> None:
     told: list[str] = []
-    assert fetch.fetch(fetch.known("starter"), say=told.append).exists() and "is here already" in told[0]
+    assert fetch.fetch(find_downloadable("starter"), say=told.append).exists() and "is here already" in told[0]
     with pytest.raises(UserError, match=r"weights\.txt has no 'vqgan-imagenet-f16-1634'; did you mean"):
-        fetch.known("vqgan-imagenet-f16-1634")
+        find_downloadable("vqgan-imagenet-f16-1634")
 
 
 def test_a_fetched_clip_is_what_open_clip_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +334,7 @@ def test_a_fetched_clip_is_what_open_clip_loads(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "Tiny", {"noise": published})
     torch.manual_seed(0)
     saved = open_clip.create_model("Tiny")
-    place = registry.Record("Tiny/noise", "clip").place
+    place = WeightsRecord("Tiny/noise", "clip").place
     place.parent.mkdir()
     save_file(saved.state_dict(), place)
     clip = files.load_open_clip("Tiny/noise")

@@ -12,6 +12,7 @@ from vqtools.models.gpt import GPT, GPTConfig
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.settings import UserError
 from vqtools.weights import files
+from vqtools.weights.files import SCALE_SUFFIX, quantize_int8, read_clip_folder, read_transformer, read_vqgan
 
 TINY = VQGANConfig(
     channels=8, channel_mult=(1, 2), res_blocks=1, attn_resolutions=(), resolution=16, z_channels=8, embed_dim=4,
@@ -30,7 +31,7 @@ def written(tmp_path: Path) -> tuple[VQGAN, Path]:
 
 def test_a_model_survives_the_round_trip(written: tuple[VQGAN, Path]) -> None:
     model, path = written
-    again = files.load_vqgan(path)
+    again = read_vqgan(path)
     assert again.config == TINY
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in again.state_dict().items())
     assert files.read_header(path)["about"] == {"note": "a test"}
@@ -39,7 +40,7 @@ def test_a_model_survives_the_round_trip(written: tuple[VQGAN, Path]) -> None:
 
 def test_another_kind_of_model_is_named(written: tuple[VQGAN, Path]) -> None:
     with pytest.raises(UserError, match="holds a vqgan; expected a transformer"):
-        files.load_transformer(written[1])
+        read_transformer(written[1])
 
 
 def test_missing_and_left_over_tensors_are_named(tmp_path: Path, written: tuple[VQGAN, Path]) -> None:
@@ -48,7 +49,7 @@ def test_missing_and_left_over_tensors_are_named(tmp_path: Path, written: tuple[
     tensors["surprise"] = torch.zeros(1)
     files.save_model(tmp_path / "odd.safetensors", "vqgan", TINY.to_dict(), tensors)
     with pytest.raises(UserError, match=r"quant_conv\.bias.*surprise"):
-        files.load_vqgan(tmp_path / "odd.safetensors")
+        read_vqgan(tmp_path / "odd.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"\xff" * 64, (1 << 62).to_bytes(8, "little") + b"{}"])
@@ -56,20 +57,20 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes) 
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(UserError, match="no model of vqtools"):
-        files.load_vqgan(path)
+        read_vqgan(path)
 
 
 def test_a_foreign_header_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors", metadata={"vqtools": json.dumps([1])})
     with pytest.raises(UserError, match="header"):
-        files.load_vqgan(tmp_path / "other.safetensors")
+        read_vqgan(tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="is not there"):
-        files.load_vqgan(tmp_path / "none.safetensors")
+        read_vqgan(tmp_path / "none.safetensors")
 
 
 def test_a_folder_that_is_no_clip_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"open_clip_config\.json is missing"):
-        files.load_clip_folder(tmp_path)
+        read_clip_folder(tmp_path)
 
 
 def test_unknown_public_clips_say_the_tags_that_there_are() -> None:
@@ -97,8 +98,8 @@ def test_matrices_come_back_from_int8_to_within_a_step_of_their_row(tmp_path: Pa
     rows = torch.logspace(-6, 1, 32)[:, None]
     model.tok_emb.weight.data.mul_(rows)  # every row has its own scale
     path = tmp_path / "small.safetensors"
-    files.save_model(path, "transformer", model.config.to_dict(), files.compact(model.state_dict()))
-    again = files.load_transformer(path).state_dict()
+    files.save_model(path, "transformer", model.config.to_dict(), quantize_int8(model.state_dict()))
+    again = read_transformer(path).state_dict()
     for name, tensor in model.state_dict().items():
         step = tensor.abs().amax(-1, keepdim=True) / 254 if tensor.ndim == 2 else tensor.abs() / 2048 + 1e-7
         assert ((again[name] - tensor).abs() <= step * 1.001).all(), name
@@ -106,8 +107,8 @@ def test_matrices_come_back_from_int8_to_within_a_step_of_their_row(tmp_path: Pa
 
 def test_a_scale_that_fits_no_matrix_is_an_error(tmp_path: Path) -> None:
     config = GPTConfig(vocab_size=32, block_size=8, layers=1, heads=2, width=16, grid=2)
-    tensors = files.compact(GPT(config).state_dict())
-    tensors["head.weight" + files.SCALE] = torch.tensor(1.0)
+    tensors = quantize_int8(GPT(config).state_dict())
+    tensors["head.weight" + SCALE_SUFFIX] = torch.tensor(1.0)
     files.save_model(tmp_path / "odd.safetensors", "transformer", config.to_dict(), tensors)
     with pytest.raises(UserError, match="does not fit its own description"):
-        files.load_transformer(tmp_path / "odd.safetensors")
+        read_transformer(tmp_path / "odd.safetensors")

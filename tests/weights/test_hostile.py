@@ -16,13 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqtools.settings import UserError
-from vqtools.weights import convert, pickles
+from vqtools.weights import convert
+from vqtools.weights.convert import paths_by_name
+from vqtools.weights.pickles import read_tensors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def converted(source: Path, folder: Path) -> convert.Conversion:
-    return convert.convert(source, convert.named(folder, "it"))
+    return convert.convert(source, paths_by_name(folder, "it"))
 
 
 def with_yaml(folder: Path, text: str) -> Path:
@@ -72,7 +74,7 @@ def test_names_that_only_look_like_a_trainers_are_refused(tmp_path: Path) -> Non
 
 def test_other_code_never_sees_the_stand_ins() -> None:
     before = set(torch.serialization.get_safe_globals())
-    pickles.read(GOLDEN / "taming_vqmodel.ckpt")
+    read_tensors(GOLDEN / "taming_vqmodel.ckpt")
     assert set(torch.serialization.get_safe_globals()) == before
 
 
@@ -101,7 +103,7 @@ def test_broken_and_foreign_files_say_what_they_are(tmp_path: Path) -> None:
     torch.save({"decoder.weight": torch.zeros(1)}, tmp_path / "kl.pt")
     refused(tmp_path / "kl.pt", "no codebook")
     with pytest.raises(UserError, match="is not there"):
-        pickles.read(tmp_path / "none.ckpt")
+        read_tensors(tmp_path / "none.ckpt")
 
 
 @given(st.integers(0, 10**6), st.binary(min_size=1, max_size=40))
@@ -111,7 +113,7 @@ def test_a_damaged_checkpoint_gives_tensors_or_an_error_but_never_a_crash(positi
     broken = SMALL.with_name("broken.ckpt")
     broken.write_bytes(whole[:position] + noise + whole[position + len(noise) :])
     with contextlib.suppress(UserError):
-        assert all(isinstance(value, torch.Tensor) for value in pickles.read(broken).values())
+        assert all(isinstance(value, torch.Tensor) for value in read_tensors(broken).values())
 
 
 @pytest.fixture(scope="module", autouse=True)

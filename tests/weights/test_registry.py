@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vqtools.settings import UserError
-from vqtools.weights import registry
+from vqtools.weights.registry import all_records, find_record, format_bytes, parse_list, url_suffix
 
 HERE = Path("somewhere")
 GOOD = """# a remark
@@ -32,7 +32,7 @@ path: clips/mine
 
 
 def test_records_are_read() -> None:
-    first, second = registry.parse(GOOD, HERE)
+    first, second = parse_list(GOOD, HERE)
     assert first.urls == ("https://a.example/x.ckpt", "https://b.example/x.ckpt")
     assert (first.bytes, first.licence, first.trained_on, first.file) == (12, "MIT: really", "flowers", None)
     assert first.config_sha256 == first.sha256
@@ -60,20 +60,20 @@ def test_records_are_read() -> None:
 )
 def test_errors_name_the_line(text: str, says: str) -> None:
     with pytest.raises(UserError) as caught:
-        registry.parse(text, HERE)
+        parse_list(text, HERE)
     assert says in str(caught.value)
 
 
 def test_the_shipped_list_has_the_starters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
-    assert {(one.kind, one.name) for one in registry.records()} >= {
+    assert {(one.kind, one.name) for one in all_records()} >= {
         *((kind, "starter") for kind in ("vqgan", "clip", "transformer")), ("transformer", "starter-large"),
     }  # fmt: skip
 
 
 def test_every_public_network_is_verified_or_asks_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
-    public = [one for one in registry.records() if one.urls]
+    public = [one for one in all_records() if one.urls]
     for one in public:
         assert one.trained_on and one.source, one.name
         assert (one.licence and one.sha256) or one.unverified, one.name
@@ -81,12 +81,16 @@ def test_every_public_network_is_verified_or_asks_first(monkeypatch: pytest.Monk
         assert not one.place.exists() and one.place.is_relative_to(tmp_path)
         if one.kind == "transformer":
             assert one.config_urls, one.name  # its heads stand nowhere else
-    assert {one.name for one in public if not one.doubt} >= {
+    assert {one.name for one in public if not one.unverified_reason} >= {
         "vqgan-imagenet-f16-16384", "vqgan-imagenet-f16-1024", "vqgan-coco-first-stage", "vqgan-gumbel-f8-8192",
         "llamagen-vq-ds16-c2i", "amused-256-vqvae", "sflckr-transformer", "faceshq-transformer",
         "ViT-B-32-quickgelu/openai", "vgg16-imagenet",
     }  # fmt: skip
-    assert {one.name for one in public if one.doubt} >= {"vqgan-wikiart-f16-16384", "ldm-vq-f4", "coco-transformer"}
+    assert {one.name for one in public if one.unverified_reason} >= {
+        "vqgan-wikiart-f16-16384",
+        "ldm-vq-f4",
+        "coco-transformer",
+    }
     assert len({one.place for one in public}) == len(public)
 
 
@@ -94,7 +98,7 @@ def test_the_clips_are_open_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     import open_clip
 
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
-    clips = [one for one in registry.records() if one.kind == "clip" and one.urls]
+    clips = [one for one in all_records() if one.kind == "clip" and one.urls]
     assert len(clips) >= 7
     for one in clips:
         architecture, _, tag = one.name.partition("/")
@@ -105,8 +109,8 @@ def test_the_clips_are_open_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_what_asks_before_use(tmp_path: Path) -> None:
     def doubt(*lines: str) -> str:
-        (one,) = registry.parse("\n".join(("name: a", "kind: vqgan", *lines)), tmp_path)
-        return one.doubt
+        (one,) = parse_list("\n".join(("name: a", "kind: vqgan", *lines)), tmp_path)
+        return one.unverified_reason
 
     assert doubt("path: a.safetensors") == "" == doubt("url: https://a.example", f"sha256: {'0' * 64}")
     assert doubt("url: https://a.example") == "no hash tells whether the file is the right one"
@@ -123,11 +127,11 @@ def test_what_asks_before_use(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_the_suffix_of_an_address(url: str, expected: str) -> None:
-    assert registry.suffix(url) == expected
+    assert url_suffix(url) == expected
 
 
 def test_amounts_are_said_as_people_say_them() -> None:
-    assert [registry.amount(n) for n in (None, 0, 7289, 957_954_257, 980_092_370, 4_263_525_412)] == [
+    assert [format_bytes(n) for n in (None, 0, 7289, 957_954_257, 980_092_370, 4_263_525_412)] == [
         "?", "0 B", "7.29 kB", "958 MB", "980 MB", "4.26 GB",
     ]  # fmt: skip
 
@@ -155,9 +159,9 @@ def test_own_models_are_listed_without_torch(monkeypatch: pytest.MonkeyPatch, tm
 def test_people_add_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
     (tmp_path / "weights.txt").write_text(GOOD, encoding="utf-8")
-    assert registry.find("clip", "my-clip").file == tmp_path / "clips" / "mine"
+    assert find_record("clip", "my-clip").file == tmp_path / "clips" / "mine"
     with pytest.raises(UserError, match="there is no vqgan named 'my-vqgn'; did you mean 'my-vqgan'"):
-        registry.find("vqgan", "my-vqgn")
+        find_record("vqgan", "my-vqgn")
     (tmp_path / "weights.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="UTF-8"):
-        registry.records()
+        all_records()

@@ -18,24 +18,25 @@ import torch
 from torch import Tensor
 
 from vqtools import media
-from vqtools.animation.camera import Outpaint
-from vqtools.animation.depth import See
-from vqtools.animation.project import FILM, Project
+from vqtools.animation.camera import Outpainter
+from vqtools.animation.depth import DepthEstimator
+from vqtools.animation.project import VIDEO_FRAMES_FOLDER, Project
 from vqtools.animation.settings import AnimateSettings
-from vqtools.animation.track import Moment, Track
-from vqtools.animation.ways import CameraWay, FilmWay, Way
+from vqtools.animation.track import FrameParameters, Timeline
+from vqtools.animation.ways import CameraWarper, FrameWarper, OpticalFlowWarper
+from vqtools.media import resize_and_crop
 from vqtools.painting.painter import Painter
 from vqtools.settings import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_ENDLESS = 100_000  # iterations: no frame is a painting's last quarter, in which steps are smaller
-_LONGEST_LOOP = 24  # frames over which the end runs into the beginning
-_EASED = 0.15  # share of the first frame in a loop's last one: the step over the seam is smaller for it
+_UNBOUNDED_ITERATIONS = 100_000  # iterations: no frame is a painting's last quarter, in which steps are smaller
+_MAX_LOOP_OVERLAP = 24  # frames over which the end runs into the beginning
+_LOOP_SEAM_BLEND = 0.15  # share of the first frame in a loop's last one: the step over the seam is smaller for it
 
 
-class FirstPicture(Protocol):
+class GuidedPictureJob(Protocol):
     """The job that paints the first picture. It has a painter once there is something to guide."""
 
     painter: Painter | None
@@ -55,7 +56,7 @@ class FirstPicture(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-class Frame(NamedTuple):
+class PlannedFrame(NamedTuple):
     """One step's work: the painted frame, and how many carried ones come before it (``cadence``)."""
 
     number: int  # in order of making; a loop makes some before the first that is kept
@@ -74,29 +75,29 @@ class Animator:
     def __init__(
         self,
         settings: AnimateSettings,
-        first: FirstPicture,
+        first: GuidedPictureJob,
         project: Project,
         *,
         seed: int,
-        track: Track | None = None,
-        outpaint: Outpaint | None = None,
-        see: See | None = None,
+        track: Timeline | None = None,
+        outpaint: Outpainter | None = None,
+        see: DepthEstimator | None = None,
     ) -> None:
-        self.seed, self.first, self.project, self.outpaint, self.see = seed, first, project, outpaint, see
+        self.seed, self.first, self.project, self.outpaint, self.depth_estimator = seed, first, project, outpaint, see
         self._settings = settings
-        self.track = track or Track(settings, seed)
-        self.track.check(settings.size)
-        self.way = self._way()
-        self.lead = min(settings.frames // 3, _LONGEST_LOOP) if settings.loop else 0
+        self.timeline = track or Timeline(settings, seed)
+        self.timeline.check(settings.size)
+        self.warper = self._create_warper()
+        self.loop_overlap = min(settings.frames // 3, _MAX_LOOP_OVERLAP) if settings.loop else 0
         self.made = 0  # frames, those before the first that is kept included
         self.last: Tensor | None = None  # the newest painted frame (H, W, 3) of uint8, as it was saved
-        self.colours: Tensor | None = None  # the first frame's mean and spread (2, 3) in LAB
+        self.reference_colours: Tensor | None = None  # the first frame's mean and spread (2, 3) in LAB
         self.noise: Tensor | None = None  # (1, 3, H, W)
         self.plan = list(self._plan())
         self._first_total = first.total
         if state := project.load_state():
             self.load_state_dict(state)
-        project.trim_log(max(0, self.made - self.lead))
+        project.trim_log(max(0, self.made - self.loop_overlap))
 
     @property
     def settings(self) -> AnimateSettings:
@@ -107,10 +108,10 @@ class Animator:
         """Take other settings from the next frame on; the number of frames and the size stay."""
         fixed = {"size": self._settings.size, "frames": self._settings.frames, "loop": self._settings.loop}
         settings = settings.model_copy(update=fixed)
-        track = Track(settings, self.seed, self.track.sound)
+        track = Timeline(settings, self.seed, self.timeline.sound)
         track.check(settings.size)
-        self._settings, self.track = settings, track
-        self.way = self._way()
+        self._settings, self.timeline = settings, track
+        self.warper = self._create_warper()
         self.plan = list(self._plan())
 
     def rewind(self, frames: int) -> int:
@@ -135,26 +136,26 @@ class Animator:
         self.project.record["settings"] = self.settings.model_dump(mode="json")
         self.project.save()
 
-    def _way(self) -> Way:
-        s, track = self.settings, self.track
+    def _create_warper(self) -> FrameWarper:
+        s, track = self.settings, self.timeline
         if s.video:
-            return FilmWay(self.project.folder / FILM, s.anchor)
+            return OpticalFlowWarper(self.project.folder / VIDEO_FRAMES_FOLDER, s.anchor)
         border: Any = "wrap" if s.seamless else "reflect" if s.border == "outpaint" else s.border
-        return CameraWay(lambda time: track(time).motion, s.size, border, self.outpaint, self.see)
+        return CameraWarper(lambda time: track(time).motion, s.size, border, self.outpaint, self.depth_estimator)
 
-    def _plan(self) -> Iterator[Frame]:
+    def _plan(self) -> Iterator[PlannedFrame]:
         """The steps: the first frame is the first picture, then every nth is painted, and the last."""
-        count, cadence = self.settings.frames + self.lead, self.settings.cadence
+        count, cadence = self.settings.frames + self.loop_overlap, self.settings.cadence
         previous = -1
         while previous < count - 1:
             number = 0 if previous < 0 else min(previous + cadence, count - 1)
-            iterations = self.track(self._time(number)).iterations if number else 0
-            yield Frame(number, number - previous - 1, iterations)
+            iterations = self.timeline(self._curve_frame(number)).iterations if number else 0
+            yield PlannedFrame(number, number - previous - 1, iterations)
             previous = number
 
-    def _time(self, number: int) -> int:
+    def _curve_frame(self, number: int) -> int:
         """The frame as curves count it: those made before the first that is kept are the end of the round before."""
-        return (number - self.lead) % self.settings.frames
+        return (number - self.loop_overlap) % self.settings.frames
 
     @property
     def position(self) -> int:
@@ -170,7 +171,7 @@ class Animator:
     @property
     def done(self) -> int:
         """Frames that are kept so far."""
-        return max(0, self.made - self.lead)
+        return max(0, self.made - self.loop_overlap)
 
     def step(self) -> dict[str, float]:
         """A step of the first picture, or a whole frame, written to the folder with its state."""
@@ -187,18 +188,18 @@ class Animator:
             self.project.log(self.done - 1, {**row, "seconds": time.monotonic() - started})
         return {"frame": float(self.done)}
 
-    def _paint(self, frame: Frame) -> tuple[dict[str, float], Tensor]:
+    def _paint(self, frame: PlannedFrame) -> tuple[dict[str, float], Tensor]:
         """The frame's picture, and the last step's scalars."""
         painter = self._painter()
         if not frame.number:
             picture = self._first_frame(painter)
-            self.colours = _colours(picture)
+            self.reference_colours = lab_statistics(picture)
             return {}, picture
-        time = self._time(frame.number)
-        times = self._times(frame.number - frame.between - 1, frame.number)
-        moved = self._moved(frame, self.track(time), times)
+        time = self._curve_frame(frame.number)
+        times = self._curve_frames(frame.number - frame.between - 1, frame.number)
+        moved = self._moved(frame, self.timeline(time), times)
         self._begin(painter, moved, times)
-        painter.settings = self._painter_settings(painter, self.track.prompt(time))
+        painter.settings = self._painter_settings(painter, self.timeline.prompt(time))
         if self.settings.seed_behavior != "run":
             extra = time if self.settings.seed_behavior == "iter" else 0
             painter.generator.manual_seed((self.seed + extra) % 2**63)
@@ -210,7 +211,7 @@ class Animator:
 
     def _first_frame(self, painter: Painter) -> Tensor:
         picture = painter.image()[None]
-        if (film := self.way.anchor(0)) is None:
+        if (film := self.warper.anchor(0)) is None:
             return picture
         # as near to the film as the frames after it will be: the look must not change in the first second
         return torch.lerp(picture, film, self.settings.anchor)
@@ -224,29 +225,29 @@ class Animator:
         return painter.settings.model_copy(
             update={
                 **{name: getattr(s, name) for name in type(painter.settings).model_fields if name != "seed"},
-                "prompt": prompt, "iterations": _ENDLESS, "learning_rate": s.frame_learning_rate,
+                "prompt": prompt, "iterations": _UNBOUNDED_ITERATIONS, "learning_rate": s.frame_learning_rate,
             }
         )  # fmt: skip
 
-    def _times(self, begin: int, end: int) -> list[int]:
+    def _curve_frames(self, begin: int, end: int) -> list[int]:
         """The frames on the way from one to another, as curves count them, the last included."""
-        return [self._time(number) for number in range(begin + 1, end + 1)]
+        return [self._curve_frame(number) for number in range(begin + 1, end + 1)]
 
-    def _moved(self, frame: Frame, moment: Moment, times: list[int]) -> Tensor:
+    def _moved(self, frame: PlannedFrame, moment: FrameParameters, times: list[int]) -> Tensor:
         """Where the frame's painting begins: the last one moved; its colours, noise and edges seen to."""
         settings, device = self.settings, self._painter().machine.device
-        if (path := self.track.pictures.get(times[-1])) is not None:
-            return media.to_tensor(media.fit(media.load_picture(path), settings.size)).to(device)
+        if (path := self.timeline.pictures.get(times[-1])) is not None:
+            return media.to_tensor(resize_and_crop(media.load_picture(path), settings.size)).to(device)
         assert self.last is not None
-        moved = self.way.picture(_as_image(self.last).to(device), times)
-        if settings.color_coherence == "LAB" and self.colours is not None:
-            moved = match_colours(moved, self.colours.to(device))
+        moved = self.warper.picture(_uint8_to_tensor(self.last).to(device), times)
+        if settings.color_coherence == "LAB" and self.reference_colours is not None:
+            moved = match_colours(moved, self.reference_colours.to(device))
         if moment.antiblur:
             # what stays is sharpened again with the next frame: more than this would grow without end
             most = 0.8 / settings.hold - 1 if settings.hold else math.inf
             moved = sharpen(moved, max(0.0, min(moment.antiblur, most)), settings.seamless)
         if self.noise is not None:
-            self.noise = self.way.noise(self.noise, times)
+            self.noise = self.warper.noise(self.noise, times)
         if moment.noise:
             moved = (moved + moment.noise * self._world_noise().to(device)).clamp(-1, 1)
         return moved
@@ -262,12 +263,12 @@ class Animator:
     def _begin(self, painter: Painter, moved: Tensor, times: list[int]) -> None:
         """Hand the painter the moved picture's latents; Adam's memory moves along."""
         before = painter.state_dict()
-        state = self.way.state(before, times, painter.vqgan.f)
+        state = self.warper.state(before, times, painter.vqgan.f)
         if not self.settings.carry:
             state["adam"] = {}
-        fresh = times[-1] in self.track.pictures
+        fresh = times[-1] in self.timeline.pictures
         latents = state["latents"] if self.settings.moves == "latents" and not fresh else self._latents(painter, moved)
-        anchor = self.way.anchor(times[-1]) if self.settings.init_weight else None
+        anchor = self.warper.anchor(times[-1]) if self.settings.init_weight else None
         start = latents if anchor is None else self._latents(painter, anchor.to(moved))
         # far from the painter's first steps, in which the average is short, and from its limit
         position = min(before["position"], 1000)
@@ -278,54 +279,56 @@ class Animator:
         f, vqgan = painter.vqgan.f, painter.vqgan
         margin = 4 if self.settings.seamless else 0  # cells
         if margin:
-            rows, columns = (_around(side, margin * f).to(image.device) for side in image.shape[-2:])
+            rows, columns = (_wrapped_indices(side, margin * f).to(image.device) for side in image.shape[-2:])
             image = image[:, :, rows][:, :, :, columns]
         with painter.machine.autocast():
             codes = vqgan.encode(image)
             inner = codes[:, margin : codes.shape[1] - margin, margin : codes.shape[2] - margin]
-            return vqgan.latents_of(inner).float().cpu()
+            return vqgan.codes_to_latents(inner).float().cpu()
 
-    def _keep(self, frame: Frame, picture: Tensor) -> None:
+    def _keep(self, frame: PlannedFrame, picture: Tensor) -> None:
         """Write the frame and those between it and the one before."""
-        now = _as_pixels(picture)
+        now = _tensor_to_uint8(picture)
         before = self.last
         for step in range(1, frame.between + 1):
             number = frame.number - frame.between - 1 + step
             assert before is not None
-            self._save(number, self._between(before, now, number, frame))
+            self._save(number, self._interpolated_frame(before, now, number, frame))
         self._save(frame.number, now)
         self.last = now
 
-    def _between(self, before: Tensor, after: Tensor, number: int, frame: Frame) -> Tensor:
+    def _interpolated_frame(self, before: Tensor, after: Tensor, number: int, frame: PlannedFrame) -> Tensor:
         """A frame that is not painted: both its neighbours carried to it, and blended."""
         begin = frame.number - frame.between - 1
-        times = self._times(begin, frame.number)
-        return _as_pixels(self.way.between(_as_image(before), _as_image(after), times, number - begin))
+        times = self._curve_frames(begin, frame.number)
+        return _tensor_to_uint8(
+            self.warper.between(_uint8_to_tensor(before), _uint8_to_tensor(after), times, number - begin)
+        )
 
     def _save(self, number: int, pixels: Tensor) -> None:
-        kept = number - self.lead
-        about: dict[str, Any] = {"shown": self.track.prompt(self._time(number))}
+        kept = number - self.loop_overlap
+        about: dict[str, Any] = {"shown": self.timeline.prompt(self._curve_frame(number))}
         if not self.settings.video:
-            about["motion"] = self.track(self._time(number)).motion._asdict()
+            about["motion"] = self.timeline(self._curve_frame(number)).motion._asdict()
         if kept < 0:
-            self.project.save_frame(number, _as_picture(pixels), about, "lead")
+            self.project.save_frame(number, _uint8_to_pil(pixels), about, "lead")
             return
-        tail = kept - (self.settings.frames - self.lead)
-        if self.lead and tail >= 0:  # the end turns into what led to the beginning
+        tail = kept - (self.settings.frames - self.loop_overlap)
+        if self.loop_overlap and tail >= 0:  # the end turns into what led to the beginning
             lead = media.load_picture(self.project.folder / "lead" / f"frame-{tail:05d}.png")
-            share = (tail + 1) / (self.lead + 1)
-            mixed = torch.lerp(_as_image(pixels), media.to_tensor(lead), share * share * (3 - 2 * share))
-            pixels = _as_pixels(mixed)
+            share = (tail + 1) / (self.loop_overlap + 1)
+            mixed = torch.lerp(_uint8_to_tensor(pixels), media.to_tensor(lead), share * share * (3 - 2 * share))
+            pixels = _tensor_to_uint8(mixed)
         if self.settings.clarity:
-            pixels = _as_pixels(sharpen(_as_image(pixels), self.settings.clarity, self.settings.seamless))
-        if self.lead and kept == self.settings.frames - 1:
+            pixels = _tensor_to_uint8(sharpen(_uint8_to_tensor(pixels), self.settings.clarity, self.settings.seamless))
+        if self.loop_overlap and kept == self.settings.frames - 1:
             first = media.load_picture(self.project.frames / "frame-00000.png")
-            pixels = _as_pixels(torch.lerp(_as_image(pixels), media.to_tensor(first), _EASED))
-        self.project.save_frame(kept, _as_picture(pixels), about)
+            pixels = _tensor_to_uint8(torch.lerp(_uint8_to_tensor(pixels), media.to_tensor(first), _LOOP_SEAM_BLEND))
+        self.project.save_frame(kept, _uint8_to_pil(pixels), about)
 
     def preview(self) -> Image:
         """The newest frame, or the first picture as it stands."""
-        return self.first.preview() if self.last is None else _as_picture(self.last)
+        return self.first.preview() if self.last is None else _uint8_to_pil(self.last)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next frames depend on, beside settings, networks, and a loop's frames in the folder."""
@@ -335,7 +338,7 @@ class Animator:
             "made": self.made,
             "painter": self._painter().state_dict(),
             "last": self.last,
-            "colours": self.colours,
+            "colours": self.reference_colours,
             "noise": self.noise,
         }
 
@@ -344,37 +347,37 @@ class Animator:
         self.made = int(state["made"])
         if not self.made:
             self.first.load_state_dict(state["first"])
-            self.last = self.colours = self.noise = None
+            self.last = self.reference_colours = self.noise = None
             return
         self.first.load_state_dict({"sampler": None, "painter": state["painter"]})
-        self.last, self.colours, self.noise = state["last"], state["colours"], state["noise"]
+        self.last, self.reference_colours, self.noise = state["last"], state["colours"], state["noise"]
 
 
-def _as_pixels(image: Tensor) -> Tensor:
+def _tensor_to_uint8(image: Tensor) -> Tensor:
     """(1, 3, H, W) in [-1, 1] -> (H, W, 3) of uint8, as a PNG holds it."""
     return image[0].add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu()
 
 
-def _as_image(pixels: Tensor) -> Tensor:
+def _uint8_to_tensor(pixels: Tensor) -> Tensor:
     return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-def _as_picture(pixels: Tensor) -> Image:
+def _uint8_to_pil(pixels: Tensor) -> Image:
     from PIL import Image
 
     return Image.fromarray(pixels.numpy())
 
 
-def _lab(image: Tensor) -> Tensor:
+def _rgb_to_lab(image: Tensor) -> Tensor:
     from kornia.color import rgb_to_lab
 
     out: Tensor = rgb_to_lab(image.add(1).div(2).clamp(0, 1))
     return out
 
 
-def _colours(image: Tensor) -> Tensor:
+def lab_statistics(image: Tensor) -> Tensor:
     """Mean and spread (2, 3) of a picture's pixels in LAB."""
-    lab = _lab(image).flatten(2)[0]
+    lab = _rgb_to_lab(image).flatten(2)[0]
     return torch.stack([lab.mean(1), lab.std(1)])
 
 
@@ -382,10 +385,10 @@ def match_colours(image: Tensor, colours: Tensor) -> Tensor:
     """A picture with the mean and spread (2, 3) in LAB of another: Reinhard et al. 2001, as Deforum's LAB."""
     from kornia.color import lab_to_rgb
 
-    own = _colours(image)
+    own = lab_statistics(image)
     # a plain picture has no spread that could be stretched
     gain = (colours[1] / own[1].clamp(min=1e-3)).clamp(max=4).view(1, 3, 1, 1)
-    lab = (_lab(image) - own[0].view(1, 3, 1, 1)) * gain + colours[0].view(1, 3, 1, 1)
+    lab = (_rgb_to_lab(image) - own[0].view(1, 3, 1, 1)) * gain + colours[0].view(1, 3, 1, 1)
     out: Tensor = lab_to_rgb(lab).clamp(0, 1).mul(2).sub(1)
     return out
 
@@ -399,6 +402,6 @@ def sharpen(image: Tensor, amount: float, closed: bool = False) -> Tensor:
     return out
 
 
-def _around(side: int, margin: int) -> Tensor:
+def _wrapped_indices(side: int, margin: int) -> Tensor:
     """Indices of a row that goes on at both ends where it began."""
     return torch.arange(-margin, side + margin) % side

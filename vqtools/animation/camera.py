@@ -22,11 +22,16 @@ from torch import Tensor
 from vqtools.settings import UserError
 
 Border = Literal["reflect", "replicate", "wrap", "zeros"]
-Outpaint = Callable[[Tensor, Tensor], Tensor]
+Outpainter = Callable[[Tensor, Tensor], Tensor]
 """A picture (1, 3, H, W) in [-1, 1] and the mask (1, 1, H, W) of what is unknown -> the picture, filled."""
 
-_NEAREST = 0.05  # of the camera's distance: what comes closer is behind the lens, or nearly
-PADDING: dict[str, str] = {"reflect": "reflection", "replicate": "border", "zeros": "zeros", "wrap": "border"}
+_MIN_CAMERA_DISTANCE = 0.05  # of the camera's distance: what comes closer is behind the lens, or nearly
+GRID_SAMPLE_PADDING: dict[str, str] = {
+    "reflect": "reflection",
+    "replicate": "border",
+    "zeros": "zeros",
+    "wrap": "border",
+}
 
 
 class Motion(NamedTuple):
@@ -57,7 +62,7 @@ def homography(motion: Motion, width: int, height: int) -> Tensor:
         raise UserError(f"fov {m.fov:g}: must be 1 to 170 degrees")
     x, y = m.centre_x * width, m.centre_y * height
     cosine, sine = (m.zoom * part(math.radians(m.angle)) for part in (math.cos, math.sin))
-    turn = _about(x, y, [[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
+    turn = _about_point(x, y, [[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
     shift = _matrix([[1, 0, m.translation_x], [0, 1, m.translation_y], [0, 0, 1]])
     flat: Tensor = turn @ shift
     if not any((m.translation_z, m.rotation_3d_x, m.rotation_3d_y, m.rotation_3d_z)):
@@ -68,7 +73,7 @@ def homography(motion: Motion, width: int, height: int) -> Tensor:
     pose[2, 2] -= m.translation_z / 200  # the picture's plane stands at distance 1
     whole: Tensor = lens @ pose @ torch.linalg.inv(lens) @ flat
     corners = _matrix([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]])
-    if not bool(((whole @ corners)[2] > _NEAREST).all()):
+    if not bool(((whole @ corners)[2] > _MIN_CAMERA_DISTANCE).all()):
         raise UserError(
             f"translation_z {m.translation_z:g} with rotations {m.rotation_3d_x:g}, {m.rotation_3d_y:g},"
             f" {m.rotation_3d_z:g} takes the camera through the picture; 200 is all the way to it"
@@ -80,7 +85,7 @@ def _matrix(rows: list[list[float]]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def _about(x: float, y: float, rows: list[list[float]]) -> Tensor:
+def _about_point(x: float, y: float, rows: list[list[float]]) -> Tensor:
     there, back = (_matrix([[1, 0, s * x], [0, 1, s * y], [0, 0, 1]]) for s in (-1, 1))
     out: Tensor = back @ _matrix(rows) @ there
     return out
@@ -99,7 +104,7 @@ def _rotation(x: float, y: float, z: float) -> Tensor:
     return (turns[0] @ turns[1] @ turns[2]).T.contiguous()
 
 
-def scaled(matrix: Tensor, factor: float) -> Tensor:
+def rescale_homography(matrix: Tensor, factor: float) -> Tensor:
     """The same motion of a picture ``factor`` times as large: 1/f for a grid of codes."""
     size = torch.diag(torch.tensor([factor, factor, 1.0], dtype=torch.float64))
     out: Tensor = size @ matrix @ torch.linalg.inv(size)
@@ -126,32 +131,38 @@ def warp(
     with torch.autocast(image.device.type, enabled=False):  # bf16 warps are silently off by tenths
         image = image.float()
         if mode != "nearest":
-            image = _soften(image, _scale(matrix, width, height), border)
-        points = sources(matrix, *seen)
+            image = _antialias(image, _local_scale(matrix, width, height), border)
+        points = source_points(matrix, *seen)
         if border == "wrap":
             margin = 2  # of a bicubic kernel, which must not end at the seam
-            image = _wrapped(image, margin)
+            image = _pad_circular(image, margin)
             points = points.remainder(torch.tensor([width, height], dtype=points.dtype)) + margin
         sides = torch.tensor([image.shape[3], image.shape[2]], dtype=points.dtype)
         grid = (2 * points / sides - 1).to(image.device, torch.float32)
         return F.grid_sample(
-            image, grid.expand(len(image), -1, -1, -1), mode=mode, padding_mode=PADDING[border], align_corners=False
+            image,
+            grid.expand(len(image), -1, -1, -1),
+            mode=mode,
+            padding_mode=GRID_SAMPLE_PADDING[border],
+            align_corners=False,
         )
 
 
-def unknown(matrix: Tensor, height: int, width: int) -> Tensor:
+def uncovered_mask(matrix: Tensor, height: int, width: int) -> Tensor:
     """The mask (1, 1, H, W) of pixels that the last picture does not show."""
-    points = sources(matrix, height, width)
+    points = source_points(matrix, height, width)
     sides = torch.tensor([width, height], dtype=points.dtype)
     return ((points < 0) | (points > sides)).any(-1)[:, None]
 
 
-def move(image: Tensor, matrix: Tensor, *, border: Border = "reflect", outpaint: Outpaint | None = None) -> Tensor:
+def warp_and_outpaint(
+    image: Tensor, matrix: Tensor, *, border: Border = "reflect", outpaint: Outpainter | None = None
+) -> Tensor:
     """The next frame's beginning: a picture (1, 3, H, W) in [-1, 1] moved, what comes in at the sides filled."""
     moved = warp(image, matrix, border=border).clamp(-1, 1)
     if outpaint is None:
         return moved
-    mask = unknown(matrix, *image.shape[-2:]).to(image.device)
+    mask = uncovered_mask(matrix, *image.shape[-2:]).to(image.device)
     return outpaint(moved, mask) if bool(mask.any()) else moved
 
 
@@ -160,7 +171,7 @@ def warp_state(state: Mapping[str, Any], matrix: Tensor, f: int, border: Border 
 
     A second moment goes through a kernel without negative lobes: it stays positive.
     """
-    cells = scaled(matrix, 1 / f)
+    cells = rescale_homography(matrix, 1 / f)
     moved = {name: warp(state[name], cells, border=border) for name in ("latents", "average", "start")}
     adam = {
         name: warp(value, cells, border=border, mode="bicubic" if name == "exp_avg" else "bilinear")
@@ -171,7 +182,7 @@ def warp_state(state: Mapping[str, Any], matrix: Tensor, f: int, border: Border 
     return {**state, **moved, "adam": adam}
 
 
-def sources(matrix: Tensor, height: int, width: int) -> Tensor:
+def source_points(matrix: Tensor, height: int, width: int) -> Tensor:
     """Where each pixel's centre of what is seen comes from: (1, height, width, 2) as x, y, in float64."""
     y, x = torch.meshgrid(
         torch.arange(height, dtype=torch.float64) + 0.5, torch.arange(width, dtype=torch.float64) + 0.5, indexing="ij"
@@ -181,7 +192,7 @@ def sources(matrix: Tensor, height: int, width: int) -> Tensor:
     return (points[..., :2] / points[..., 2:].clamp(min=1e-6)).unsqueeze(0)
 
 
-def _scale(matrix: Tensor, width: int, height: int) -> float:
+def _local_scale(matrix: Tensor, width: int, height: int) -> float:
     """How much the picture's middle grows, along each side."""
     x, y = width / 2, height / 2
     u, v, w = (float(matrix[i] @ torch.tensor([x, y, 1.0], dtype=matrix.dtype)) for i in range(3))
@@ -190,7 +201,7 @@ def _scale(matrix: Tensor, width: int, height: int) -> float:
     return math.sqrt(abs(jacobian[0][0] * jacobian[1][1] - jacobian[0][1] * jacobian[1][0]))
 
 
-def _soften(image: Tensor, scale: float, border: Border) -> Tensor:
+def _antialias(image: Tensor, scale: float, border: Border) -> Tensor:
     """A Gaussian that takes away what ``scale`` below 1 cannot show; nothing for shrinking that no eye sees."""
     sigma = 0.5 * math.sqrt(max(0.0, scale**-2 - 1))
     if sigma < 0.25:
@@ -205,7 +216,7 @@ def _soften(image: Tensor, scale: float, border: Border) -> Tensor:
     return out
 
 
-def _wrapped(image: Tensor, margin: int) -> Tensor:
+def _pad_circular(image: Tensor, margin: int) -> Tensor:
     for side in (2, 3):  # by hand: circular padding is refused where the margin is more than the picture
         at = torch.arange(-margin, image.shape[side] + margin, device=image.device) % image.shape[side]
         image = image.index_select(side, at)

@@ -17,12 +17,13 @@ from typing import IO, NamedTuple
 from PIL import Image
 
 from vqtools import media
+from vqtools.media import resize_and_crop
 from vqtools.settings import UserError
 
-_MOST = 1_000_000  # frames
+_MAX_FRAMES = 1_000_000  # frames
 
 
-class Clip(NamedTuple):
+class VideoInfo(NamedTuple):
     """A film's facts: ``size`` as it is shown, ``sound`` whether it has any."""
 
     path: Path
@@ -33,46 +34,48 @@ class Clip(NamedTuple):
 
     def count(self, fps: float) -> int:
         """Frames that it has at a rate."""
-        return max(1, min(_MOST, math.floor(self.seconds * fps + 1e-3)))
+        return max(1, min(_MAX_FRAMES, math.floor(self.seconds * fps + 1e-3)))
 
 
-def look(path: str | Path) -> Clip:
+def probe_video(path: str | Path) -> VideoInfo:
     """A film's facts; UserError where there is none to be read."""
     path = Path(path)
-    with _decoder(path, ["-frames:v", "1"]) as (process, log):
+    with _open_decoder(path, ["-frames:v", "1"]) as (process, log):
         assert process.stdout is not None
         process.stdout.read()
-        said = _said(log)
+        said = _read_log(log)
     came, went = said.partition("Output #0")[::2]
     length = re.search(r"Duration: (\d+):(\d+):(\d+(?:\.\d+)?)", came)
     rate = re.search(r"Video:.*?([\d.]+) (?:fps|tbr)", came)
     size = re.search(r"Video:.*?, (\d+)x(\d+)", went)
     if size is None or rate is None:
-        raise UserError(f"film {str(path)!r} cannot be read ({_reason(said)}); mp4, webm, mov and gif can")
+        raise UserError(f"film {str(path)!r} cannot be read ({_last_log_line(said)}); mp4, webm, mov and gif can")
     parts = length.groups() if length else (0, 0, 0)
     seconds = sum(float(part) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
     if not (seconds > 0 and float(rate[1]) > 0):
         raise UserError(f"film {str(path)!r} does not say how long it is; save it again as mp4")
-    return Clip(path, (int(size[1]), int(size[2])), float(rate[1]), seconds, "Audio:" in came)
+    return VideoInfo(path, (int(size[1]), int(size[2])), float(rate[1]), seconds, "Audio:" in came)
 
 
-def frames(path: str | Path, fps: float, most: int) -> Iterator[Image.Image]:
+def read_frames(path: str | Path, fps: float, most: int) -> Iterator[Image.Image]:
     """A film's first frames at a rate, each whole; fewer where it ends before."""
-    clip = look(path)
+    clip = probe_video(path)
     length = clip.size[0] * clip.size[1] * 3
-    with _decoder(clip.path, ["-frames:v", str(most)], f"fps={fps:.6f}:round=near") as (process, log):
+    with _open_decoder(clip.path, ["-frames:v", str(most)], f"fps={fps:.6f}:round=near") as (process, log):
         assert process.stdout is not None
         for number in range(most):
             data = process.stdout.read(length)
             if len(data) < length:
                 if not number:
-                    raise UserError(f"film {str(path)!r} cannot be read ({_reason(_said(log))})")
+                    raise UserError(f"film {str(path)!r} cannot be read ({_last_log_line(_read_log(log))})")
                 return
             yield Image.frombytes("RGB", clip.size, data)
 
 
 @contextlib.contextmanager
-def _decoder(path: Path, wanted: list[str], filters: str = "") -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+def _open_decoder(
+    path: Path, wanted: list[str], filters: str = ""
+) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """ffmpeg, which writes RGB as it is to be seen (upright, pixels square), and what it says meanwhile."""
     import imageio_ffmpeg
 
@@ -94,28 +97,30 @@ def _decoder(path: Path, wanted: list[str], filters: str = "") -> Iterator[tuple
             process.wait()
 
 
-def _said(log: IO[bytes]) -> str:
+def _read_log(log: IO[bytes]) -> str:
     log.seek(0)
     return log.read().decode("utf-8", "replace")
 
 
-def _reason(said: str) -> str:
+def _last_log_line(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return (lines[-1] if lines else "nothing")[-100:]
 
 
-def spread(path: str | Path, folder: Path, *, fps: float, most: int, size: tuple[int, int]) -> int:
+def extract_frames(path: str | Path, folder: Path, *, fps: float, most: int, size: tuple[int, int]) -> int:
     """Lay a film's frames into a folder as PNGs of one size, cut to its shape; returns how many there are.
 
     Those that are there stay as they are: whenever this was cut short, it goes on.
     """
-    from vqtools.animation import video
+    from vqtools.animation.video import FRAME_PATTERN
 
     count = 0
-    for number, picture in enumerate(frames(path, fps, most)):
-        target = folder / video.PATTERN.format(number)
+    for number, picture in enumerate(read_frames(path, fps, most)):
+        target = folder / FRAME_PATTERN.format(number)
         if not target.is_file():
-            media.save_png(target, media.fit(picture, size), {"film": Path(path).name, "frame": number}, overwrite=True)
+            media.save_png(
+                target, resize_and_crop(picture, size), {"film": Path(path).name, "frame": number}, overwrite=True
+            )
         count = number + 1
     if not count:
         raise UserError(f"film {str(path)!r} holds no frame that can be read")

@@ -18,16 +18,16 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from vqtools import media
-from vqtools.animation import video
 from vqtools.animation.animator import Animator
-from vqtools.animation.camera import Motion, homography, sources, warp
-from vqtools.animation.octaves import OctaveZoom, view
+from vqtools.animation.camera import Motion, homography, source_points, warp
+from vqtools.animation.octaves import OctaveZoom, render_level
 from vqtools.animation.settings import AnimateSettings
-from vqtools.animation.track import Track
+from vqtools.animation.track import Timeline
+from vqtools.animation.video import FRAME_PATTERN, WrittenVideo, write_video
 from vqtools.painting.painter import Painter
 
-_VIDEO_SHARE = 0.15  # of the frames' bytes
-_ENCODE_SECONDS = 1.5e-7  # a pixel, of the video
+_VIDEO_SIZE_FRACTION = 0.15  # of the frames' bytes
+_ENCODE_SECONDS_PER_PIXEL = 1.5e-7  # a pixel, of the video
 
 
 class Estimate(NamedTuple):
@@ -44,56 +44,58 @@ class Estimate(NamedTuple):
         return f"{self.frames} frame{'s' * (self.frames != 1)}, about {span}, {max(1, round(self.bytes / 1e6))} MB"
 
 
-def forecast(job: Animator | OctaveZoom, painter: Painter) -> Estimate:
+def estimate_remaining(job: Animator | OctaveZoom, painter: Painter) -> Estimate:
     """What a job will take from where it stands. ``painter`` is a trial of the same settings and networks.
 
     The job's next step is a real one where it draws drafts: they take as long as one of them, times their number.
     """
     size, pixels = job.settings.size, math.prod(job.settings.size)
-    guided = _seconds(painter.step, 3)
+    guided = _median_seconds(painter.step, 3)
     picture = painter.image()[None]
-    save, stored = _saving(picture)
-    work = _left(job)
+    save, stored = _measure_png(picture)
+    work = _count_remaining(job)
     drafted = 0.0
     if work.rows:
         started = time.perf_counter()
         job.step()
         drafted = (time.perf_counter() - started) * work.rows
     turn = homography(Motion(zoom=1.01, angle=1), *size)
-    between = _seconds(lambda: warp(picture, turn), 2)
+    between = _median_seconds(lambda: warp(picture, turn), 2)
     if isinstance(job, OctaveZoom):
-        frame = _seconds(lambda: view([picture, picture], 0.5), 2) + save
+        frame = _median_seconds(lambda: render_level([picture, picture], 0.5), 2) + save
         seconds = work.frames * frame
     else:
-        redraw = _seconds(lambda: painter.vqgan.encode(picture.to(painter.machine.device)), 2)
-        shown = _seconds(painter.image, 2)
+        redraw = _median_seconds(lambda: painter.vqgan.encode(picture.to(painter.machine.device)), 2)
+        shown = _median_seconds(painter.image, 2)
         seconds = work.painted * (redraw + shown + between) + (work.frames - work.painted) * 2 * between
         seconds += work.frames * save
-    seconds += drafted + work.iterations * guided + job.settings.frames * pixels * _ENCODE_SECONDS
+    seconds += drafted + work.iterations * guided + job.settings.frames * pixels * _ENCODE_SECONDS_PER_PIXEL
     states = 0 if isinstance(job, OctaveZoom) else min(work.painted, 60 + work.painted // 30) * _state_bytes(painter)
-    return Estimate(seconds, job.settings.frames, round(job.settings.frames * stored * (1 + _VIDEO_SHARE) + states))
+    return Estimate(
+        seconds, job.settings.frames, round(job.settings.frames * stored * (1 + _VIDEO_SIZE_FRACTION) + states)
+    )
 
 
-class _Work(NamedTuple):
+class _RemainingWork(NamedTuple):
     rows: int  # of drafts
     iterations: int
     painted: int  # frames that are painted
     frames: int  # frames in all
 
 
-def _left(job: Animator | OctaveZoom) -> _Work:
+def _count_remaining(job: Animator | OctaveZoom) -> _RemainingWork:
     iterations = job.settings.iterations
     if isinstance(job, OctaveZoom):
         pictures = job.count - len(job.pictures)
-        return _Work(pictures * max(0, job.steps - iterations) if pictures else 0, pictures * iterations, 0,
+        return _RemainingWork(pictures * max(0, job.steps - iterations) if pictures else 0, pictures * iterations, 0,
                      job.settings.frames - job.frames)  # fmt: skip
     frames = [frame for frame in job.plan if frame.number >= job.made]
     rows = max(0, job.first.total - iterations) if not job.made and job.first.position == 0 else 0
     steps = sum(frame.iterations for frame in frames) + (0 if job.made else iterations)
-    return _Work(rows, steps, len(frames), sum(1 + frame.between for frame in frames))
+    return _RemainingWork(rows, steps, len(frames), sum(1 + frame.between for frame in frames))
 
 
-def _seconds(work: Callable[[], object], times: int) -> float:
+def _median_seconds(work: Callable[[], object], times: int) -> float:
     with torch.no_grad():
         work()  # the first also pays for what is set up once
         spent = []
@@ -104,7 +106,7 @@ def _seconds(work: Callable[[], object], times: int) -> float:
     return sorted(spent)[len(spent) // 2]
 
 
-def _saving(picture: Tensor) -> tuple[float, int]:
+def _measure_png(picture: Tensor) -> tuple[float, int]:
     """Seconds and bytes of a frame's PNG."""
     image, buffer = media.to_picture(picture), io.BytesIO()
     started = time.perf_counter()
@@ -116,23 +118,23 @@ def _state_bytes(painter: Painter) -> int:
     return 5 * painter.z.numel() * 4 + 3 * math.prod(painter.settings.size) + 10_000
 
 
-def dry_run(settings: AnimateSettings, seed: int = 0) -> Iterator[Image.Image]:
+def render_test_card(settings: AnimateSettings, seed: int = 0) -> Iterator[Image.Image]:
     """The motion on a test card, frame by frame: a grid that is as fine at every zoom. No network is needed."""
-    track = Track(settings, seed)
+    track = Timeline(settings, seed)
     track.check(settings.size)
     width, height = settings.size
     way = torch.eye(3, dtype=torch.float64)
     for frame in range(settings.frames):
         if frame:
             way = homography(track(frame).motion, width, height) @ way
-        picture = media.to_picture(card(way, width, height))
+        picture = media.to_picture(draw_test_card(way, width, height))
         ImageDraw.Draw(picture).text((4, 3), f"{frame}  {track.prompt(frame)[:60]}", fill=(0, 0, 0))
         yield picture
 
 
-def card(way: Tensor, width: int, height: int) -> Tensor:
+def draw_test_card(way: Tensor, width: int, height: int) -> Tensor:
     """A grid (1, 3, H, W) in [-1, 1] as it is seen after a motion: its lines come and go by doublings of the zoom."""
-    points = sources(way, height, width)[0]
+    points = source_points(way, height, width)[0]
     away = points - torch.tensor([width / 2, height / 2], dtype=points.dtype)
     middle = points[height // 2, width // 2 - 1 : width // 2 + 1]
     pixel = float((middle[1] - middle[0]).norm()) or 1e-12  # of the card, in this frame
@@ -147,11 +149,11 @@ def card(way: Tensor, width: int, height: int) -> Tensor:
     return (0.35 * hues + 0.9 * light - 0.45).clamp(-1, 1).float()[None]
 
 
-def film_test_card(settings: AnimateSettings, target: Path) -> video.Made:
+def write_test_card_video(settings: AnimateSettings, target: Path) -> WrittenVideo:
     """The dry run as a video at ``target``."""
     with tempfile.TemporaryDirectory() as scratch:
         paths = [
-            media.save_png(Path(scratch) / video.PATTERN.format(number), picture, {})
-            for number, picture in enumerate(dry_run(settings, settings.seed or 0))
+            media.save_png(Path(scratch) / FRAME_PATTERN.format(number), picture, {})
+            for number, picture in enumerate(render_test_card(settings, settings.seed or 0))
         ]
-        return video.write(paths, target, fps=settings.fps, sides=settings.odd_sides, audio=settings.audio or None)
+        return write_video(paths, target, fps=settings.fps, sides=settings.odd_sides, audio=settings.audio or None)

@@ -22,14 +22,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, NamedTuple, NoReturn
 
-from vqtools.settings import UserError, near, shorten
+from vqtools.settings import UserError, did_you_mean, shorten
 
 Interpolation = Literal["linear", "smooth", "step"]
 
-VARIABLES = ("t", "max_f", "s", "pi", "e")
-LONGEST = 100_000  # characters of a schedule
-_DEEPEST = 64  # brackets within brackets, or operators on top of each other
-_LARGEST = 1e15
+FORMULA_VARIABLES = ("t", "max_f", "s", "pi", "e")
+MAX_SCHEDULE_LENGTH = 100_000  # characters of a schedule
+_MAX_DEPTH = 64  # brackets within brackets, or operators on top of each other
+MAX_VALUE = 1e15
 
 
 class CurveError(UserError):
@@ -71,14 +71,14 @@ FUNCTIONS: dict[str, tuple[int, int, Callable[..., float]]] = {  # least and mos
     "saw": (1, 1, _saw), "pulse": (2, 2, _pulse),
 }  # fmt: skip
 
-_BINARY: dict[str, Callable[[float, float], float]] = {
+_BINARY_OPERATORS: dict[str, Callable[[float, float], float]] = {
     "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "/": lambda a, b: a / b,
     "%": lambda a, b: a % b, "**": math.pow,
     "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
     "==": lambda a, b: a == b, "!=": lambda a, b: a != b,
     "&": lambda a, b: bool(a) and bool(b), "|": lambda a, b: bool(a) or bool(b),
 }  # fmt: skip
-_UNARY: dict[str, Callable[[float], float]] = {"-": lambda a: -a, "+": lambda a: a, "~": lambda a: not a}
+_UNARY_OPERATORS: dict[str, Callable[[float], float]] = {"-": lambda a: -a, "+": lambda a: a, "~": lambda a: not a}
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 
 
@@ -104,7 +104,7 @@ class Node:
     @property
     def number(self) -> bool:
         """A plain number with or without a sign: what Deforum interpolates between."""
-        signed = self.function in (_UNARY["-"], _UNARY["+"]) and self.arguments[0].number
+        signed = self.function in (_UNARY_OPERATORS["-"], _UNARY_OPERATORS["+"]) and self.arguments[0].number
         return signed or (self.function is None and not self.name)
 
 
@@ -114,14 +114,14 @@ class _Token(NamedTuple):
     at: int
 
 
-_TOKENS = re.compile(
+_TOKEN_PATTERN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<quoted>\"[^\"]*\"|'[^']*')"
     r"|(?P<sign>\*\*|<=|>=|==|!=|[-+*/%<>&|~(),:]))",
     re.ASCII,
 )
 
 
-class _Parser:
+class ScheduleParser:
     def __init__(self, text: str, names: Iterable[str], shift: int = 0, whole: str | None = None) -> None:
         self.text, self.names, self.shift, self.whole = text, tuple(names), shift, text if whole is None else whole
         self.tokens, self.next, self.open = self._split(), 0, 0
@@ -129,7 +129,7 @@ class _Parser:
     def _split(self) -> list[_Token]:
         tokens, at, end = [], 0, len(self.text.rstrip())
         while at < end:
-            match = _TOKENS.match(self.text, at)
+            match = _TOKEN_PATTERN.match(self.text, at)
             if match is None:
                 start = at + len(self.text[at:]) - len(self.text[at:].lstrip())
                 odd = self.text[start]
@@ -161,24 +161,24 @@ class _Parser:
 
     def make(self, function: Callable[..., float], *arguments: Node) -> Node:
         depth = 1 + max(argument.depth for argument in arguments)
-        if depth > _DEEPEST * 4:
-            self.fail(f"more than {_DEEPEST * 4} operations on top of each other; use a shorter formula")
+        if depth > _MAX_DEPTH * 4:
+            self.fail(f"more than {_MAX_DEPTH * 4} operations on top of each other; use a shorter formula")
         return Node(function=function, arguments=arguments, depth=depth)
 
     def formula(self) -> Node:
         self.open += 1
-        if self.open > _DEEPEST:
-            self.fail(f"more than {_DEEPEST} brackets within brackets; use a shorter formula")
+        if self.open > _MAX_DEPTH:
+            self.fail(f"more than {_MAX_DEPTH} brackets within brackets; use a shorter formula")
         node = self.comparison()
         while self.peek("&", "|"):
-            node = self.make(_BINARY[self.take().kind], node, self.comparison())
+            node = self.make(_BINARY_OPERATORS[self.take().kind], node, self.comparison())
         self.open -= 1
         return node
 
     def comparison(self) -> Node:
         node = self.sum()
         if self.peek(*_COMPARISONS):
-            node = self.make(_BINARY[self.take().kind], node, self.sum())
+            node = self.make(_BINARY_OPERATORS[self.take().kind], node, self.sum())
             if self.peek(*_COMPARISONS):
                 self.fail("two comparisons in a row; write (0 < t) & (t < 9)")
         return node
@@ -186,13 +186,13 @@ class _Parser:
     def sum(self) -> Node:
         node = self.product()
         while self.peek("+", "-"):
-            node = self.make(_BINARY[self.take().kind], node, self.product())
+            node = self.make(_BINARY_OPERATORS[self.take().kind], node, self.product())
         return node
 
     def product(self) -> Node:
         node = self.signed()
         while self.peek("*", "/", "%"):
-            node = self.make(_BINARY[self.take().kind], node, self.signed())
+            node = self.make(_BINARY_OPERATORS[self.take().kind], node, self.signed())
         return node
 
     def signed(self) -> Node:
@@ -201,7 +201,7 @@ class _Parser:
             signs.append(self.take().kind)
         node = self.power()
         for sign in reversed(signs):
-            node = self.make(_UNARY[sign], node)
+            node = self.make(_UNARY_OPERATORS[sign], node)
         return node
 
     def power(self) -> Node:
@@ -209,9 +209,9 @@ class _Parser:
         if self.peek("**"):
             self.take()
             self.open += 1  # a**b**c… goes as deep as brackets do
-            if self.open > _DEEPEST:
-                self.fail(f"more than {_DEEPEST} powers of powers; use a shorter formula")
-            node = self.make(_BINARY["**"], node, self.signed())
+            if self.open > _MAX_DEPTH:
+                self.fail(f"more than {_MAX_DEPTH} powers of powers; use a shorter formula")
+            node = self.make(_BINARY_OPERATORS["**"], node, self.signed())
             self.open -= 1
         return node
 
@@ -219,8 +219,8 @@ class _Parser:
         if self.peek("number"):
             token = self.take()
             value = float(token.text)
-            if value > _LARGEST:
-                self.fail(f"{shorten(token.text)} is larger than {_LARGEST:g}", token.at)
+            if value > MAX_VALUE:
+                self.fail(f"{shorten(token.text)} is larger than {MAX_VALUE:g}", token.at)
             return Node(value)
         if self.peek("("):
             self.take()
@@ -233,13 +233,13 @@ class _Parser:
         if name.text == "pi" or name.text == "e":
             return Node(math.pi if name.text == "pi" else math.e)
         if name.text not in self.names:
-            way_out = "; a function wants brackets" if name.text in FUNCTIONS else near(name.text, self.names)
+            way_out = "; a function wants brackets" if name.text in FUNCTIONS else did_you_mean(name.text, self.names)
             self.fail(f"no variable is called {shorten(name.text)}{way_out}", name.at)
         return Node(name=name.text)
 
     def call(self, name: _Token) -> Node:
         if name.text not in FUNCTIONS:
-            self.fail(f"no function is called {shorten(name.text)}{near(name.text, FUNCTIONS)}", name.at)
+            self.fail(f"no function is called {shorten(name.text)}{did_you_mean(name.text, FUNCTIONS)}", name.at)
         least, most, function = FUNCTIONS[name.text]
         self.take()
         arguments = [self.formula()]
@@ -257,7 +257,7 @@ class _Parser:
         if not self.peek("quoted"):
             return self.formula()
         token = self.take()
-        inner = _Parser(token.text[1:-1], self.names, self.shift + token.at + 1, self.whole)
+        inner = ScheduleParser(token.text[1:-1], self.names, self.shift + token.at + 1, self.whole)
         node = inner.formula()
         inner.expect("", "the end of the frame")
         return node
@@ -297,11 +297,13 @@ class Curve:
     @classmethod
     def parse(cls, text: str, *, interpolation: Interpolation = "linear", variables: Iterable[str] = ()) -> Curve:
         """Read a schedule; ``variables`` are names beside t, max_f, s, pi and e. CurveError points at what is wrong."""
-        if len(text) > LONGEST:
-            raise CurveError(f"a schedule of {len(text)} characters; at most {LONGEST} are read", text[:80], 1)
+        if len(text) > MAX_SCHEDULE_LENGTH:
+            raise CurveError(
+                f"a schedule of {len(text)} characters; at most {MAX_SCHEDULE_LENGTH} are read", text[:80], 1
+            )
         if not text.strip():
             raise CurveError("an empty schedule; write a number, or keys as in 0:(1), 60:(1.05)", text, 1)
-        parser = _Parser(text, (*VARIABLES[:3], *variables))
+        parser = ScheduleParser(text, (*FORMULA_VARIABLES[:3], *variables))
         keys = tuple(parser.schedule())
         if interpolation not in ("linear", "smooth", "step"):
             raise UserError(f"interpolation {shorten(interpolation)}: must be linear, smooth or step")
@@ -317,7 +319,7 @@ class Curve:
     def __call__(self, t: float, last: int, seed: int = 0, **variables: float) -> float:
         """The value at frame t of 0 … last. CurveError where a formula has no finite value."""
         known = {"t": t, "max_f": float(last), "s": float(seed), **variables}
-        keys = self.placed(last, seed)
+        keys = self.sorted_keys(last, seed)
         index = max((i for i, key in enumerate(keys) if key[0] <= t), default=0)
         frame, node, at = keys[index]
         if not node.number or t <= frame or index == len(keys) - 1 or self.interpolation == "step":
@@ -327,9 +329,13 @@ class Curve:
             (float(f), self._value(n, known | {"t": float(f)}, f, a)) for f, n, a in keys[max(index - 1, 0) : index + 3]
         ]
         here = index - max(index - 1, 0)
-        return _linear(around, here, t) if self.interpolation == "linear" else _smooth(around, here, t)
+        return (
+            _interpolate_linear(around, here, t)
+            if self.interpolation == "linear"
+            else _interpolate_smooth(around, here, t)
+        )
 
-    def placed(self, last: int, seed: int = 0) -> list[tuple[int, Node, int]]:
+    def sorted_keys(self, last: int, seed: int = 0) -> list[tuple[int, Node, int]]:
         """The keys by frame: (frame, value, where it stands). The later of two on one frame counts."""
         known = {"max_f": float(last), "s": float(seed)}
         placed = {}
@@ -348,17 +354,17 @@ class Curve:
             value = node(variables)
         except (ArithmeticError, ValueError, TypeError):
             value = math.nan
-        if not abs(value) <= _LARGEST:
-            raise CurveError(f"the formula has no value below {_LARGEST:g} on frame {t:g}", self.text, at + 1)
+        if not abs(value) <= MAX_VALUE:
+            raise CurveError(f"the formula has no value below {MAX_VALUE:g} on frame {t:g}", self.text, at + 1)
         return value
 
 
-def _linear(points: list[tuple[float, float]], here: int, t: float) -> float:
+def _interpolate_linear(points: list[tuple[float, float]], here: int, t: float) -> float:
     (x0, y0), (x1, y1) = points[here], points[here + 1]
     return y0 + (y1 - y0) * (t - x0) / (x1 - x0)
 
 
-def _smooth(points: list[tuple[float, float]], here: int, t: float) -> float:
+def _interpolate_smooth(points: list[tuple[float, float]], here: int, t: float) -> float:
     """Fritsch and Carlson's monotone cubic, with harmonic means as slopes, flat at both ends."""
     slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(points)]
 

@@ -20,18 +20,24 @@ from typing import Any
 from PIL.Image import Image
 
 from vqtools import jobs, media
-from vqtools.animation import clips, video
+from vqtools.animation.clips import probe_video
 from vqtools.animation.settings import AnimateSettings
-from vqtools.atomic import alone, write_text
+from vqtools.animation.video import FRAME_PATTERN, WrittenVideo, list_frames, write_video
+from vqtools.atomic import try_lock, write_text
 from vqtools.settings import UserError
 
-_KEPT, _EVERY = 60, 30  # states of the last frames are kept, and now and then one before
-_LOCK = ".lock"
-FILM = "film"  # where in the folder the frames of a film of one's own lie
-_NOTHING = {"settings.json", _LOCK, FILM}  # what a folder holds in which nothing was made yet
+_KEPT = 60
+_EVERY = 30  # states of the last frames are kept, and now and then one before
+_LOCK_FILE = ".lock"
+VIDEO_FRAMES_FOLDER = "film"  # where in the folder the frames of a film of one's own lie
+_NAMES_IN_EMPTY_PROJECT = {
+    "settings.json",
+    _LOCK_FILE,
+    VIDEO_FRAMES_FOLDER,
+}  # what a folder holds in which nothing was made yet
 
 
-class Taken(UserError):
+class ProjectLockedError(UserError):
     """Another run makes frames in the folder."""
 
 
@@ -50,16 +56,16 @@ class Project:
     @classmethod
     def create(cls, folder: str | Path, record: Mapping[str, Any]) -> Project:
         """A new folder; one that is taken gets -2, -3, …"""
-        project = cls.planned(folder, record)
+        project = cls.create_lazily(folder, record)
         project.begin()
         return project
 
     @classmethod
-    def planned(cls, folder: str | Path, record: Mapping[str, Any]) -> Project:
-        """The same, not made before :meth:`begin`: until then nothing is written."""
+    def create_lazily(cls, folder: str | Path, record: Mapping[str, Any]) -> Project:
+        """The same, not made before :meth:`begin_run`: until then nothing is written."""
         wanted = Path(folder)
         media.check_writable(wanted.parent)
-        project = cls(next(path for path in _names(wanted) if not path.exists()), record)
+        project = cls(next(path for path in _candidate_paths(wanted) if not path.exists()), record)
         project._wanted, project._there = wanted, False
         return project
 
@@ -67,7 +73,7 @@ class Project:
         """Make the folder, if it is only planned."""
         if self._there or self._wanted is None:
             return
-        for path in _names(self._wanted):
+        for path in _candidate_paths(self._wanted):
             with contextlib.suppress(FileExistsError):
                 path.mkdir(parents=True)
                 break
@@ -78,7 +84,7 @@ class Project:
         """Whether nothing was made yet in a folder of ours, which is then taken away, and planned again."""
         if self._wanted is None:
             return False
-        if self._there and {path.name for path in self.folder.iterdir()} <= _NOTHING:
+        if self._there and {path.name for path in self.folder.iterdir()} <= _NAMES_IN_EMPTY_PROJECT:
             shutil.rmtree(self.folder)
             self._there = False
         return not self._there
@@ -90,9 +96,9 @@ class Project:
         if self._held:
             yield
             return
-        with alone(self.folder / _LOCK) as ours:
+        with try_lock(self.folder / _LOCK_FILE) as ours:
             if not ours:
-                raise Taken(
+                raise ProjectLockedError(
                     f"folder {str(self.folder)!r} is in the hands of another run; stop that one, or wait for its end,"
                     " and say this again"
                 )
@@ -125,12 +131,12 @@ class Project:
         write_text(self.folder / "settings.json", text + "\n")
 
     @property
-    def heard_from(self) -> int:
+    def audio_offset(self) -> int:
         """The frame of the sound at which this animation begins: 0, but for a scene that was made apart."""
         told = self.record.get("heard_from", 0)
         return told if type(told) is int and 0 <= told <= 1_000_000 else 0
 
-    def check_room(self, wanted: int) -> None:
+    def check_free_space(self, wanted: int) -> None:
         """UserError where the disk has less room than that many bytes."""
         place = self.folder.absolute()
         free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
@@ -141,7 +147,7 @@ class Project:
             )
 
     def save_frame(self, number: int, picture: Image, about: Mapping[str, Any], folder: str = "frames") -> Path:
-        path = self.folder / folder / video.PATTERN.format(number)
+        path = self.folder / folder / FRAME_PATTERN.format(number)
         return media.save_png(path, picture, {**self.record, **about, "frame": number}, overwrite=True)
 
     def save_state(self, position: int, state: Mapping[str, Any]) -> None:
@@ -196,18 +202,18 @@ class Project:
             write_text(path, head + "".join(kept))
 
 
-def _names(wanted: Path) -> Iterator[Path]:
+def _candidate_paths(wanted: Path) -> Iterator[Path]:
     yield wanted
     for number in itertools.count(2):
         yield wanted.with_name(f"{wanted.name}-{number}")
 
 
-def film(project: Project, settings: AnimateSettings) -> video.Made:
+def export_animation_video(project: Project, settings: AnimateSettings) -> WrittenVideo:
     """The video of the frames that are there, named after the folder; also of a run that was stopped."""
     path = project.folder / f"{project.folder.resolve().name}.{settings.format}"
-    own = settings.video if settings.video and not settings.audio and clips.look(settings.video).sound else ""
-    return video.write(
-        video.frames_in(project.frames), path, fps=settings.fps, out_fps=settings.out_fps, between=settings.between,
+    own = settings.video if settings.video and not settings.audio and probe_video(settings.video).sound else ""
+    return write_video(
+        list_frames(project.frames), path, fps=settings.fps, out_fps=settings.out_fps, between=settings.between,
         sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or own or None,
-        audio_from=project.heard_from / settings.fps, closed=settings.loop,
+        audio_from=project.audio_offset / settings.fps, closed=settings.loop,
     )  # fmt: skip

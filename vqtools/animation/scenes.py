@@ -18,52 +18,51 @@ from pathlib import Path
 from typing import Any
 
 from vqtools.animation.keyframes import Curve, CurveError
-from vqtools.painting import prompts
-from vqtools.painting.prompts import Prompt
+from vqtools.painting.prompts import Prompt, format_prompts, parse_prompts
 from vqtools.settings import UserError, shorten
 
-_LONGEST = 1_000_000  # characters of a lyrics file
-_HERE = "{}"
+MAX_TEXT_LENGTH = 1_000_000  # characters of a lyrics file
+_PLACEHOLDER = "{}"
 
 
 @dataclass(frozen=True)
-class Scenes:
+class PromptSchedule:
     """Call it with a frame: the prompt, as a Painter reads it.
 
     keyed: (frame, prompts) in order; the first also counts before its frame. fade: frames over which one turns into the
     next, from its frame on. weighted: texts whose weights are curves. cycle: the scenes by number, for an octave each.
     """
 
-    keyed: tuple[tuple[int, tuple[Prompt, ...]], ...] = ()
+    keyed_prompts: tuple[tuple[int, tuple[Prompt, ...]], ...] = ()
     weighted: tuple[tuple[Prompt, Callable[[int], float]], ...] = ()
     fade: int = 0
-    cycle: tuple[str, ...] = ()
+    scene_prompts: tuple[str, ...] = ()
 
     def __call__(self, frame: int) -> str:
         if self.weighted:
             parts = [replace(prompt, weight=prompt.weight * weight(frame)) for prompt, weight in self.weighted]
         else:
-            parts = self._faded(frame)
+            parts = self._crossfaded(frame)
         # a weight of nothing is dropped, unless nothing else is left
         heard = [part for part in parts if abs(part.weight) > 1e-6] or parts[:1]
-        return prompts.format(heard)
+        return format_prompts(heard)
 
-    def _faded(self, frame: int) -> list[Prompt]:
-        index = max((i for i, (begin, _) in enumerate(self.keyed) if begin <= frame), default=0)
-        begin, now = self.keyed[index]
+    def _crossfaded(self, frame: int) -> list[Prompt]:
+        index = max((i for i, (begin, _) in enumerate(self.keyed_prompts) if begin <= frame), default=0)
+        begin, now = self.keyed_prompts[index]
         share = (frame - begin + 1) / (self.fade + 1)
-        if index == 0 or share >= 1 or self.keyed[index - 1][1] == now:
+        if index == 0 or share >= 1 or self.keyed_prompts[index - 1][1] == now:
             return list(now)
         share = share * share * (3 - 2 * share)
         parts: dict[tuple[str, float], float] = {}
-        for part, scenes in ((1 - share, self.keyed[index - 1][1]), (share, now)):
+        for part, scenes in ((1 - share, self.keyed_prompts[index - 1][1]), (share, now)):
             for prompt in scenes:
                 name = (prompt.text, prompt.stop)
                 parts[name] = parts.get(name, 0.0) + part * prompt.weight
         return [Prompt(text, weight, stop) for (text, stop), weight in parts.items()]
 
 
-def scenes(
+def parse_prompt_schedule(
     prompt: str,
     prompts_at: str = "",
     *,
@@ -73,7 +72,7 @@ def scenes(
     scene_frames: int = 0,
     seed: int = 0,
     sound: Callable[[int], Mapping[str, float]] | None = None,
-) -> Scenes:
+) -> PromptSchedule:
     r"""Read the prompt (with ``^`` between scenes, ``\^`` for the sign itself) and what is shown by time.
 
     A prompt with ``{}`` is what every text by time is put into; without, it holds until the first of them. Scenes are
@@ -85,38 +84,39 @@ def scenes(
     if not prompts_at.strip():
         each = scene_frames or max(1, -(-frames // len(parts)))
         count = max(len(parts), -(-frames // each)) if scene_frames else len(parts)
-        keyed = [(k * each, tuple(prompts.parse(parts[k % len(parts)]))) for k in range(count)]
-        return Scenes(tuple(keyed), fade=fade, cycle=tuple(parts))
+        keyed = [(k * each, tuple(parse_prompts(parts[k % len(parts)]))) for k in range(count)]
+        return PromptSchedule(tuple(keyed), fade=fade, scene_prompts=tuple(parts))
     if len(parts) > 1:
         raise UserError("scenes with ^ and prompts_at at once: one of them says what is shown when")
-    around = parts[0] if _HERE in parts[0] else _HERE
+    around = parts[0] if _PLACEHOLDER in parts[0] else _PLACEHOLDER
     if Path(prompts_at.strip()).suffix.lower() in (".lrc", ".srt"):
         entries: list[tuple[str, Any]] = [
-            (str(round(seconds * fps)), prompts.format([Prompt(text)])) for seconds, text in lyrics(prompts_at.strip())
+            (str(round(seconds * fps)), format_prompts([Prompt(text)]))
+            for seconds, text in read_lyrics(prompts_at.strip())
         ]
     else:
-        entries = mapping(prompts_at)
+        entries = parse_mapping(prompts_at)
     names = tuple(sound(0)) if sound is not None else ()
-    weighted = _weights(entries, around, frames - 1, seed, names, sound)
+    weighted = _parse_weight_curves(entries, around, frames - 1, seed, names, sound)
     if weighted:
-        return Scenes(weighted=tuple(weighted))
+        return PromptSchedule(weighted=tuple(weighted))
     found: dict[int, tuple[Prompt, ...]] = {}
     for key, text in entries:
-        found[_frame(key, frames - 1, seed)] = tuple(prompts.parse(around.replace(_HERE, str(text))))
-    if around == _HERE and parts[0] and min(found) > 0:
-        found[0] = tuple(prompts.parse(parts[0]))
-    return Scenes(tuple(sorted(found.items())), fade=fade)
+        found[_parse_frame(key, frames - 1, seed)] = tuple(parse_prompts(around.replace(_PLACEHOLDER, str(text))))
+    if around == _PLACEHOLDER and parts[0] and min(found) > 0:
+        found[0] = tuple(parse_prompts(parts[0]))
+    return PromptSchedule(tuple(sorted(found.items())), fade=fade)
 
 
-def mapping(text: str) -> list[tuple[str, Any]]:
+def parse_mapping(text: str) -> list[tuple[str, Any]]:
     """Keys with their values in order: JSON, Python's dictionaries, and the notebooks' notation without braces.
 
-    A value is a text, a list of the same form, or :class:`_Bracketed` text. CurveError points at what is wrong.
+    A value is a text, a list of the same form, or :class:`BracketedText` text. CurveError points at what is wrong.
     """
-    return _Reader(text).mapping(end="")
+    return _MappingParser(text).mapping(end="")
 
 
-def _frame(key: str, last: int, seed: int) -> int:
+def _parse_frame(key: str, last: int, seed: int) -> int:
     value = Curve.parse(key)(0, last, seed)
     if abs(value) > 1e9:
         raise UserError(f"frame {key} in prompts_at: must be a whole number below a thousand million")
@@ -131,7 +131,7 @@ def _is_frame(key: str) -> bool:
     return True
 
 
-def _weights(
+def _parse_weight_curves(
     entries: list[tuple[str, Any]],
     around: str,
     last: int,
@@ -142,13 +142,13 @@ def _weights(
     """Texts with their curves, or nothing where the entries are texts by frame."""
     curves: dict[Prompt, str] = {}
     for key, value in entries:
-        if isinstance(value, _Bracketed):  # the older form: at this frame these texts weigh so much
-            _frame(key, last, seed)
-            for prompt in prompts.parse(value):
+        if isinstance(value, BracketedText):  # the older form: at this frame these texts weigh so much
+            _parse_frame(key, last, seed)
+            for prompt in parse_prompts(value):
                 text = replace(prompt, weight=1.0)
                 curves[text] = (curves[text] + ", " if text in curves else "") + f"{key}:({prompt.weight!r})"
         elif isinstance(value, list) or not _is_frame(key):
-            for prompt in prompts.parse(key):
+            for prompt in parse_prompts(key):
                 keys = value if not isinstance(value, list) else ", ".join(f"{k}:({v})" for k, v in value)
                 curves[prompt] = str(keys)
     if curves and any(type(value) is str and _is_frame(key) for key, value in entries):
@@ -158,21 +158,21 @@ def _weights(
         return lambda frame: curve(frame, last, seed, **(sound(frame) if sound is not None else {}))
 
     return [
-        (replace(prompt, text=around.replace(_HERE, prompt.text)), weight(Curve.parse(text, variables=names)))
+        (replace(prompt, text=around.replace(_PLACEHOLDER, prompt.text)), weight(Curve.parse(text, variables=names)))
         for prompt, text in curves.items()
     ]
 
 
-class _Bracketed(str):
+class BracketedText(str):
     """A value that stood in round brackets."""
 
 
-class _Reader:
+class _MappingParser:
     """JSON, Python's dictionaries and the notebooks' notation without outer braces, all read as one."""
 
     def __init__(self, text: str) -> None:
-        if len(text) > _LONGEST:
-            raise UserError(f"prompts_at of {len(text)} characters; at most {_LONGEST} are read")
+        if len(text) > MAX_TEXT_LENGTH:
+            raise UserError(f"prompts_at of {len(text)} characters; at most {MAX_TEXT_LENGTH} are read")
         self.text, self.at = text, 0
 
     def fail(self, message: str) -> CurveError:
@@ -224,7 +224,7 @@ class _Reader:
                 depth += {"(": 1, ")": -1}.get(self.text[self.at], 0)
                 self.at += 1
                 if not depth:
-                    return _Bracketed(self.text[begin + 1 : self.at - 1])
+                    return BracketedText(self.text[begin + 1 : self.at - 1])
             raise self.fail("expected a closing bracket")
         return self.word(",}" if deep else ",")
 
@@ -247,15 +247,15 @@ class _Reader:
         return word
 
 
-def lyrics(path: str | Path) -> list[tuple[float, str]]:
+def read_lyrics(path: str | Path) -> list[tuple[float, str]]:
     """(seconds, line) of an .lrc or .srt file, in order; empty lines leave the one before standing."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"lyrics {str(path)!r} are not there")
-    if path.stat().st_size > _LONGEST:
-        raise UserError(f"lyrics {str(path)!r} are larger than {_LONGEST} characters")
+    if path.stat().st_size > MAX_TEXT_LENGTH:
+        raise UserError(f"lyrics {str(path)!r} are larger than {MAX_TEXT_LENGTH} characters")
     text = path.read_text("utf-8-sig", errors="replace")
-    found = _srt(text) if path.suffix.lower() == ".srt" else _lrc(text)
+    found = _parse_srt(text) if path.suffix.lower() == ".srt" else _parse_lrc(text)
     found = [(seconds, re.sub(r"<[^<>]*>", "", line).strip()) for seconds, line in found]
     found = sorted((seconds, " ".join(line.split())) for seconds, line in found if line)
     if not found:
@@ -263,7 +263,7 @@ def lyrics(path: str | Path) -> list[tuple[float, str]]:
     return found
 
 
-def _lrc(text: str) -> list[tuple[float, str]]:
+def _parse_lrc(text: str) -> list[tuple[float, str]]:
     offset = re.search(r"^\[offset:\s*([+-]?\d{1,9})\]", text, re.MULTILINE | re.IGNORECASE)
     early = int(offset[1]) / 1000 if offset else 0.0  # a positive offset shows the line sooner
     found = []
@@ -277,7 +277,7 @@ def _lrc(text: str) -> list[tuple[float, str]]:
     return found
 
 
-def _srt(text: str) -> list[tuple[float, str]]:
+def _parse_srt(text: str) -> list[tuple[float, str]]:
     stamp = re.compile(r"^\s*(\d{1,3}):(\d{2}):(\d{2})[,.](\d{1,3})\s*-->.*$", re.MULTILINE)
     marks = list(stamp.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]

@@ -10,16 +10,16 @@ from typing import Any, Literal, Self
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from vqtools.animation.keyframes import Curve
-from vqtools.animation.sound import VARIABLES
-from vqtools.painting.prompts import parse
+from vqtools.animation.sound import AUDIO_VARIABLES
+from vqtools.painting.prompts import parse_prompts
 from vqtools.painting.settings import PaintSettings
 from vqtools.settings import UserError, option, quick_requested
 
-STILL = {
+IDENTITY_MOTION = {
     "zoom": "1", "angle": "0", "translation_x": "0", "translation_y": "0", "translation_z": "0",
     "rotation_3d_x": "0", "rotation_3d_y": "0", "rotation_3d_z": "0",
 }  # fmt: skip
-MOTIONS: dict[str, dict[str, str]] = {
+MOTION_PRESETS: dict[str, dict[str, str]] = {
     "none": {},
     "zoom in": {"zoom": "1.02"},
     "zoom out": {"zoom": "0.98"},
@@ -31,13 +31,17 @@ MOTIONS: dict[str, dict[str, str]] = {
     "breathe": {"zoom": "1+0.012*sin(2*pi*t/48)"},
     "tunnel": {"zoom": "1.035", "angle": "1.5*sin(2*pi*t/60)", "rotation_3d_x": "0.3*cos(2*pi*t/40)"},
 }
-SIDES = ("w", "h")  # variables beside Deforum's: the picture's width and height in pixels
-CURVES = (*STILL, "fov", "centre_x", "centre_y", "iterations_per_frame", "noise_schedule", "antiblur")
+SIZE_VARIABLES = ("w", "h")  # variables beside Deforum's: the picture's width and height in pixels
+CURVE_FIELDS = (*IDENTITY_MOTION, "fov", "centre_x", "centre_y", "iterations_per_frame", "noise_schedule", "antiblur")
 
-OCTAVES_STEERED = ("prompt", "prompts_at", "crossfade")  # on another path of an octave zoom: its frames' levels stay
+OCTAVE_ZOOM_LIVE_FIELDS = (
+    "prompt",
+    "prompts_at",
+    "crossfade",
+)  # on another path of an octave zoom: its frames' levels stay
 
 
-def _curve(default: str, *, help: str, unit: str = "", group: str = "motion") -> Any:
+def _curve_option(default: str, *, help: str, unit: str = "", group: str = "motion") -> Any:
     return option(default, help=help, unit=unit, group=group, widget="curve")
 
 
@@ -67,7 +71,7 @@ class AnimateSettings(PaintSettings):
         group="your film", ge=0, le=1,
     )  # fmt: skip
     audio: str = option("", help="a sound file: curves may use its variables, the video gets its sound", group="sound")
-    iterations_per_frame: str = _curve("10", help="steps of guidance on each painted frame", group="basic")
+    iterations_per_frame: str = _curve_option("10", help="steps of guidance on each painted frame", group="basic")
     prompts_at: str = option(
         "",
         help='texts by frame {"0": "a forest", "120": "a city"}, weights \'apple\': {10: 1, 20: 0}, or an .lrc or .srt',
@@ -78,17 +82,17 @@ class AnimateSettings(PaintSettings):
         0, help="frames a scene of ^, over and over; 0 shares the frames evenly", group="prompts by time", ge=0
     )
     init_images_at: str = option("", help='pictures that come in at a frame: {"60": "b.png"}', group="prompts by time")
-    zoom: str = _curve("1.02", help="size of the last frame in the next; above 1 goes in")
-    angle: str = _curve("0", help="turn, counter-clockwise", unit="degrees a frame")
-    translation_x: str = _curve("0", help="shift to the right", unit="pixels a frame")
-    translation_y: str = _curve("0", help="shift down", unit="pixels a frame")
-    translation_z: str = _curve("0", help="way towards the picture", unit="1/200 of the distance")
-    rotation_3d_x: str = _curve("0", help="the camera tilts up", unit="degrees a frame")
-    rotation_3d_y: str = _curve("0", help="the camera turns right", unit="degrees a frame")
-    rotation_3d_z: str = _curve("0", help="the picture turns counter-clockwise", unit="degrees a frame")
-    fov: str = _curve("40", help="angle of view", unit="degrees")
-    centre_x: str = _curve("0.5", help="what zoom and angle turn about", unit="share of the width")
-    centre_y: str = _curve("0.5", help="what zoom and angle turn about", unit="share of the height")
+    zoom: str = _curve_option("1.02", help="size of the last frame in the next; above 1 goes in")
+    angle: str = _curve_option("0", help="turn, counter-clockwise", unit="degrees a frame")
+    translation_x: str = _curve_option("0", help="shift to the right", unit="pixels a frame")
+    translation_y: str = _curve_option("0", help="shift down", unit="pixels a frame")
+    translation_z: str = _curve_option("0", help="way towards the picture", unit="1/200 of the distance")
+    rotation_3d_x: str = _curve_option("0", help="the camera tilts up", unit="degrees a frame")
+    rotation_3d_y: str = _curve_option("0", help="the camera turns right", unit="degrees a frame")
+    rotation_3d_z: str = _curve_option("0", help="the picture turns counter-clockwise", unit="degrees a frame")
+    fov: str = _curve_option("40", help="angle of view", unit="degrees")
+    centre_x: str = _curve_option("0.5", help="what zoom and angle turn about", unit="share of the width")
+    centre_y: str = _curve_option("0.5", help="what zoom and angle turn about", unit="share of the height")
     interpolation: Literal["linear", "smooth", "step"] = option(
         "linear", help="between the numbers of a curve", group="motion"
     )
@@ -128,8 +132,12 @@ class AnimateSettings(PaintSettings):
     color_coherence: Literal["none", "LAB"] = option(
         "none", help="LAB gives each frame the first one's colours", group="steadiness"
     )
-    noise_schedule: str = _curve("0", help="noise that moves with the world, 1 is full contrast", group="steadiness")
-    antiblur: str = _curve("0.7", help="unsharp masking of what moves on, against drift to blur", group="steadiness")
+    noise_schedule: str = _curve_option(
+        "0", help="noise that moves with the world, 1 is full contrast", group="steadiness"
+    )
+    antiblur: str = _curve_option(
+        "0.7", help="unsharp masking of what moves on, against drift to blur", group="steadiness"
+    )
     clarity: float = option(
         0.6, help="unsharp masking of what is shown; it does not add up over frames", group="steadiness", ge=0, le=3
     )
@@ -148,34 +156,38 @@ class AnimateSettings(PaintSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_from_motion(cls, values: Any) -> Any:
+    def _apply_motion_preset(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
         chosen = values.get("motion")
-        filled = {**STILL, **MOTIONS[chosen]} if isinstance(chosen, str) and chosen in MOTIONS else {}
+        filled = (
+            {**IDENTITY_MOTION, **MOTION_PRESETS[chosen]}
+            if isinstance(chosen, str) and chosen in MOTION_PRESETS
+            else {}
+        )
         return {**filled, **values}
 
-    @field_validator(*CURVES, mode="before")
+    @field_validator(*CURVE_FIELDS, mode="before")
     @classmethod
-    def _numbers_are_curves(cls, value: Any) -> Any:
+    def _stringify_numbers(cls, value: Any) -> Any:
         return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
-    @field_validator(*CURVES)
+    @field_validator(*CURVE_FIELDS)
     @classmethod
-    def _curves_can_be_read(cls, value: str, info: ValidationInfo) -> str:
-        Curve.parse(value, variables=(*SIDES, *VARIABLES) if info.data.get("audio") else SIDES)
+    def _validate_curves(cls, value: str, info: ValidationInfo) -> str:
+        Curve.parse(value, variables=(*SIZE_VARIABLES, *AUDIO_VARIABLES) if info.data.get("audio") else SIZE_VARIABLES)
         return value
 
     @field_validator("prompt")
     @classmethod
-    def _scenes_can_be_read(cls, value: str) -> str:
+    def _validate_prompt(cls, value: str) -> str:
         for scene in value.split("^"):
             if scene.strip():
-                parse(scene)
+                parse_prompts(scene)
         return value
 
     @model_validator(mode="after")
-    def _rates_fit(self) -> Self:
+    def _validate_combinations(self) -> Self:
         if (self.between != "none") != (self.out_fps is not None):
             raise UserError("out_fps and between belong together, as in --out-fps 30 --between flow")
         if self.out_fps is not None and self.out_fps <= self.fps:

@@ -13,8 +13,8 @@ from typing import Any
 
 from vqtools.settings import UserError
 
-BANDS = {"low": (20.0, 250.0), "mid": (250.0, 2000.0), "high": (2000.0, 10_000.0)}  # Hz
-VARIABLES = {
+FREQUENCY_BANDS = {"low": (20.0, 250.0), "mid": (250.0, 2000.0), "high": (2000.0, 10_000.0)}  # Hz
+AUDIO_VARIABLES = {
     "onset": "how strongly something begins, 0 to 1",
     "low": "loudness below 250 Hz, 0 to 1",
     "mid": "loudness from 250 to 2,000 Hz, 0 to 1",
@@ -23,12 +23,12 @@ VARIABLES = {
     "beat": "0 on a beat, rising to 1 just before the next",
     "tempo": "beats a minute",
 }
-_RATE = 22_050
-_HOP = 512  # samples: 23 ms
-_LONGEST = 3600.0  # seconds that are read
+_SAMPLE_RATE = 22_050
+_HOP_LENGTH = 512  # samples: 23 ms
+_MAX_SECONDS = 3600.0  # seconds that are read
 
 
-class Sound:
+class AudioFeatures:
     """One number a frame for each of VARIABLES, from the beginning of a file to its end and silence after.
 
     begin: the frame of the file at which frame 0 stands.
@@ -50,7 +50,7 @@ class Sound:
         return {name: values[frame] if inside else silence.get(name, 0.0) for name, values in self.curves.items()}
 
 
-def listen(path: str | Path, fps: float) -> Sound:
+def analyse_audio(path: str | Path, fps: float) -> AudioFeatures:
     """The curves of a sound file (wav, mp3, flac, ogg …), one value a frame at ``fps``.
 
     Loudness and onsets are the most within a frame, so that none is missed, scaled by the file's 99th percentile.
@@ -58,31 +58,31 @@ def listen(path: str | Path, fps: float) -> Sound:
     """
     import numpy as np
 
-    librosa = _librosa()
-    samples = _read(librosa, Path(path))
-    spectrum = np.abs(librosa.stft(samples, n_fft=2048, hop_length=_HOP))  # (frequencies, hops)
-    frequencies = librosa.fft_frequencies(sr=_RATE, n_fft=2048)
+    librosa = _import_librosa()
+    samples = _load_samples(librosa, Path(path))
+    spectrum = np.abs(librosa.stft(samples, n_fft=2048, hop_length=_HOP_LENGTH))  # (frequencies, hops)
+    frequencies = librosa.fft_frequencies(sr=_SAMPLE_RATE, n_fft=2048)
     tracks = {
         name: np.sqrt((spectrum[(frequencies >= low) & (frequencies < high)] ** 2).sum(0))
-        for name, (low, high) in BANDS.items()
+        for name, (low, high) in FREQUENCY_BANDS.items()
     }
     tracks["volume"] = np.sqrt((spectrum**2).sum(0))
-    onsets = librosa.onset.onset_strength(y=samples, sr=_RATE, hop_length=_HOP)
+    onsets = librosa.onset.onset_strength(y=samples, sr=_SAMPLE_RATE, hop_length=_HOP_LENGTH)
     tracks["onset"] = onsets
-    count = max(1, round(len(samples) / _RATE * fps))
-    curves = {name: _a_frame(_unit(track), fps, count) for name, track in tracks.items()}
-    tempo, beats = librosa.beat.beat_track(onset_envelope=onsets, sr=_RATE, hop_length=_HOP)
-    curves["beat"] = _phase(librosa.frames_to_time(beats, sr=_RATE, hop_length=_HOP), fps, count)
+    count = max(1, round(len(samples) / _SAMPLE_RATE * fps))
+    curves = {name: _max_per_frame(_normalise(track), fps, count) for name, track in tracks.items()}
+    tempo, beats = librosa.beat.beat_track(onset_envelope=onsets, sr=_SAMPLE_RATE, hop_length=_HOP_LENGTH)
+    curves["beat"] = _beat_phase(librosa.frames_to_time(beats, sr=_SAMPLE_RATE, hop_length=_HOP_LENGTH), fps, count)
     curves["tempo"] = np.full(count, float(np.atleast_1d(tempo)[0]))
-    return Sound(curves, fps)
+    return AudioFeatures(curves, fps)
 
 
-def after(sound: Sound, frames: int) -> Sound:
+def offset_audio(sound: AudioFeatures, frames: int) -> AudioFeatures:
     """The same sound, heard from so many frames later on: for a scene that does not begin with it."""
-    return Sound(sound.curves, sound.fps, sound.begin + frames)
+    return AudioFeatures(sound.curves, sound.fps, sound.begin + frames)
 
 
-def _librosa() -> Any:
+def _import_librosa() -> Any:
     try:
         import librosa
     except ImportError:
@@ -90,7 +90,7 @@ def _librosa() -> Any:
     return librosa
 
 
-def _read(librosa: Any, path: Path) -> Any:
+def _load_samples(librosa: Any, path: Path) -> Any:
     import numpy as np
 
     if not path.is_file():
@@ -98,7 +98,7 @@ def _read(librosa: Any, path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # librosa's, about its second way to open a file
-            samples, _ = librosa.load(path, sr=_RATE, mono=True, duration=_LONGEST)
+            samples, _ = librosa.load(path, sr=_SAMPLE_RATE, mono=True, duration=_MAX_SECONDS)
     except Exception as error:  # every backend has its own kinds
         reason = " ".join((str(error) or type(error).__name__).split())[:80]
         raise UserError(f"audio {str(path)!r} cannot be read ({reason}); wav, mp3, flac and ogg can") from None
@@ -107,7 +107,7 @@ def _read(librosa: Any, path: Path) -> Any:
     return samples
 
 
-def _unit(track: Any) -> Any:
+def _normalise(track: Any) -> Any:
     """Scaled to 0 … 1 by the 99th percentile: one bang must not hush the rest. Silence stays silent."""
     import numpy as np
 
@@ -115,16 +115,16 @@ def _unit(track: Any) -> Any:
     return np.clip(track / top, 0, 1) if top > 1e-6 else np.zeros_like(track)
 
 
-def _a_frame(track: Any, fps: float, count: int) -> Any:
+def _max_per_frame(track: Any, fps: float, count: int) -> Any:
     import numpy as np
 
-    edges = np.arange(count + 1) / fps * _RATE / _HOP
+    edges = np.arange(count + 1) / fps * _SAMPLE_RATE / _HOP_LENGTH
     first = np.minimum(edges[:-1].astype(int), len(track) - 1)
     last = np.minimum(np.maximum(np.ceil(edges[1:]).astype(int), first + 1), len(track))
     return np.array([track[a:b].max() for a, b in zip(first, last, strict=True)])
 
 
-def _phase(beats: Any, fps: float, count: int) -> Any:
+def _beat_phase(beats: Any, fps: float, count: int) -> Any:
     """How far each frame is from the beat before to the next; the first and the last gap are carried on outside."""
     import numpy as np
 
@@ -139,12 +139,14 @@ def _phase(beats: Any, fps: float, count: int) -> Any:
     return np.clip((times - marks[index]) / (marks[index + 1] - marks[index]), 0, 1 - 1e-9)
 
 
-def picture(path: str | Path, sound: Sound, names: tuple[str, ...] = ("onset", "low", "mid", "high", "beat")) -> Any:
+def plot_audio(
+    path: str | Path, sound: AudioFeatures, names: tuple[str, ...] = ("onset", "low", "mid", "high", "beat")
+) -> Any:
     """The waveform with the curves under it, as a PIL image: what a formula will see, frame by frame."""
     import numpy as np
     from PIL import Image, ImageDraw
 
-    samples = _read(_librosa(), Path(path))
+    samples = _load_samples(_import_librosa(), Path(path))
     width, row = 960, 60
     image = Image.new("RGB", (width, row * (1 + len(names))), "white")
     pen = ImageDraw.Draw(image)

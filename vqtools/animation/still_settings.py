@@ -13,7 +13,7 @@ from vqtools.animation.keyframes import Curve
 from vqtools.settings import Settings, Size, network_option, option
 
 
-class FilmSettings(Settings):
+class VideoSettings(Settings):
     """What every film has: its size and length."""
 
     size: Size = option((384, 384), help="width and height of the film", unit="pixels", short=("s",), ge=2, le=8192)
@@ -24,7 +24,7 @@ class FilmSettings(Settings):
     crf: int = option(17, help="the video's quality: less is better and larger", group="video", ge=0, le=50)
 
 
-class MorphSettings(FilmSettings):
+class MorphSettings(VideoSettings):
     size: Size = option(
         (256, 256), help="width and height, multiples of the VQGAN's f", unit="pixels", short=("s",), ge=2, le=8192
     )
@@ -36,7 +36,7 @@ class MorphSettings(FilmSettings):
     )
 
 
-class FlySettings(FilmSettings):
+class FlySettings(VideoSettings):
     zoom: str = option("4**(t/max_f)", help="1 sees all that fits, 4 a quarter of it; t is the frame, max_f the last")
     x: str = option("0.5", help="what is in the middle, from the left", unit="share of the width")
     y: str = option("0.5", help="what is in the middle, from the top", unit="share of the height")
@@ -44,11 +44,11 @@ class FlySettings(FilmSettings):
 
     @field_validator("zoom", "x", "y", mode="before")
     @classmethod
-    def _numbers_are_curves(cls, value: Any) -> Any:
+    def _stringify_numbers(cls, value: Any) -> Any:
         return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
     @field_validator("zoom", "x", "y")
     @classmethod
-    def _curves_can_be_read(cls, value: str) -> str:
+    def _validate_curves(cls, value: str) -> str:
         Curve.parse(value)
         return value

@@ -18,12 +18,13 @@ from vqtools import media
 from vqtools.animation.keyframes import Curve
 from vqtools.animation.project import Project
 from vqtools.animation.still_settings import FlySettings, MorphSettings
-from vqtools.animation.video import PATTERN
+from vqtools.animation.video import FRAME_PATTERN
+from vqtools.media import resize_and_crop
 from vqtools.models.vqgan import VQGAN
 from vqtools.settings import UserError
 
 
-class Frames:
+class FrameRenderer:
     """Frames by number as a job; those that the folder holds are not made again."""
 
     def __init__(self, settings: Any, project: Project, frame: Callable[[int], Image.Image]) -> None:
@@ -32,7 +33,7 @@ class Frames:
         self._skip()
 
     def _path(self, number: int) -> Path:
-        return self.project.frames / PATTERN.format(number)
+        return self.project.frames / FRAME_PATTERN.format(number)
 
     def _skip(self) -> None:
         while self.position < self.total and self._path(self.position).is_file():
@@ -71,14 +72,14 @@ class Morph:
             raise UserError("one picture turns into nothing; name two or more")
         self.vqgan, self.settings = vqgan, settings
         self.device = next(vqgan.parameters()).device
-        self.stops = [self._latents(media.fit(one, settings.size)) for one in pictures]
+        self.stops = [self._latents(resize_and_crop(one, settings.size)) for one in pictures]
         if settings.loop:
             self.stops.append(self.stops[0])
 
     @torch.no_grad()
     def _latents(self, picture: Image.Image) -> Tensor:
         # of its codes: between them the decoder is at home, beside the codebook it is not
-        return self.vqgan.latents_of(self.vqgan.encode(media.to_tensor(picture).to(self.device)))
+        return self.vqgan.codes_to_latents(self.vqgan.encode(media.to_tensor(picture).to(self.device)))
 
     def place(self, frame: int) -> tuple[int, float]:
         """The stop behind a frame, and how far it is to the next, 0 to 1: slow at the stops, which are held."""
@@ -94,7 +95,7 @@ class Morph:
         leg, share = self.place(frame)
         latents = torch.lerp(self.stops[leg], self.stops[leg + 1], share)
         if self.settings.whole_codes:
-            latents = self.vqgan.latents_of(self.vqgan.quantize(latents).codes)
+            latents = self.vqgan.codes_to_latents(self.vqgan.quantize(latents).codes)
         return media.to_picture(self.vqgan.decode_latents(latents).clamp(-1, 1))
 
 
@@ -107,9 +108,9 @@ class Flight:
             Curve.parse(getattr(settings, name), interpolation=settings.interpolation) for name in ("x", "y", "zoom")
         ]
         for frame in range(0, settings.frames, -(-settings.frames // 2000)):
-            self.box(frame)
+            self.crop_box(frame)
 
-    def box(self, frame: int) -> tuple[float, float, float, float]:
+    def crop_box(self, frame: int) -> tuple[float, float, float, float]:
         """What is seen at a frame, in the picture's pixels: left, top, right, bottom; never beyond its edges."""
         x, y, zoom = (curve(frame, self.last) for curve in self.curves)
         if zoom < 1:
@@ -124,4 +125,4 @@ class Flight:
         return left, top, left + seen_w, top + seen_h
 
     def __call__(self, frame: int) -> Image.Image:
-        return self.picture.resize(self.settings.size, Image.Resampling.LANCZOS, box=self.box(frame))
+        return self.picture.resize(self.settings.size, Image.Resampling.LANCZOS, box=self.crop_box(frame))

@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 from vqtools.animation.camera import Motion, homography
 from vqtools.animation.keyframes import Curve
-from vqtools.animation.scenes import Scenes, mapping, scenes
-from vqtools.animation.settings import CURVES, SIDES, AnimateSettings
-from vqtools.animation.sound import VARIABLES, Sound, listen
+from vqtools.animation.scenes import PromptSchedule, parse_mapping, parse_prompt_schedule
+from vqtools.animation.settings import CURVE_FIELDS, SIZE_VARIABLES, AnimateSettings
+from vqtools.animation.sound import AUDIO_VARIABLES, AudioFeatures, analyse_audio
 from vqtools.settings import UserError, shorten
 
-_MOST_ITERATIONS = 10_000
-_CHECKED = 2_000  # frames at which the motion is tried before the start
+_MAX_ITERATIONS = 10_000
+_MAX_CHECKED_FRAMES = 2_000  # frames at which the motion is tried before the start
 
 
-class Moment(NamedTuple):
+class FrameParameters(NamedTuple):
     """One frame's numbers. ``motion`` leads from the frame before to it."""
 
     motion: Motion
@@ -28,30 +28,30 @@ class Moment(NamedTuple):
     antiblur: float
 
 
-class Track:
+class Timeline:
     """The settings' curves, called with a frame. ``sound`` is heard from the settings' file where there is one."""
 
-    def __init__(self, settings: AnimateSettings, seed: int, sound: Sound | None = None) -> None:
+    def __init__(self, settings: AnimateSettings, seed: int, sound: AudioFeatures | None = None) -> None:
         self.last, self.seed = settings.frames - 1, seed
-        self.sides = dict(zip(SIDES, map(float, settings.size), strict=True))
-        self.sound = listen(settings.audio, settings.fps) if settings.audio and sound is None else sound
-        names = (*SIDES, *VARIABLES) if self.sound is not None else SIDES
+        self.sides = dict(zip(SIZE_VARIABLES, map(float, settings.size), strict=True))
+        self.sound = analyse_audio(settings.audio, settings.fps) if settings.audio and sound is None else sound
+        names = (*SIZE_VARIABLES, *AUDIO_VARIABLES) if self.sound is not None else SIZE_VARIABLES
         self.curves = {
             name: Curve.parse(getattr(settings, name), interpolation=settings.interpolation, variables=names)
-            for name in CURVES
+            for name in CURVE_FIELDS
         }
-        self.scenes: Scenes = scenes(
+        self.scenes: PromptSchedule = parse_prompt_schedule(
             settings.prompt, settings.prompts_at, frames=settings.frames, fps=settings.fps, fade=settings.crossfade,
             scene_frames=settings.scene_frames, seed=seed, sound=self.sound,
         )  # fmt: skip
-        self.pictures = _pictures(settings.init_images_at, self.last, seed)
+        self.pictures = _parse_init_images(settings.init_images_at, self.last, seed)
 
-    def __call__(self, frame: int) -> Moment:
+    def __call__(self, frame: int) -> FrameParameters:
         heard = self.sound(frame) if self.sound is not None else {}
         value = {name: curve(frame, self.last, self.seed, **self.sides, **heard) for name, curve in self.curves.items()}
-        return Moment(
+        return FrameParameters(
             Motion(*(value[name] for name in Motion._fields)),
-            min(_MOST_ITERATIONS, max(0, round(value["iterations_per_frame"]))),
+            min(_MAX_ITERATIONS, max(0, round(value["iterations_per_frame"]))),
             max(0.0, value["noise_schedule"]),
             max(0.0, value["antiblur"]),
         )
@@ -61,7 +61,7 @@ class Track:
 
     def check(self, size: tuple[int, int]) -> None:
         """UserError for the first frame whose numbers, motion or prompt make no picture."""
-        for frame in range(0, self.last + 1, -(-(self.last + 1) // _CHECKED)):
+        for frame in range(0, self.last + 1, -(-(self.last + 1) // _MAX_CHECKED_FRAMES)):
             try:
                 homography(self(frame).motion, *size)
                 self.scenes(frame)
@@ -69,11 +69,11 @@ class Track:
                 raise type(error)(f"frame {frame}: {error}") if type(error) is UserError else error from None
 
 
-def _pictures(text: str, last: int, seed: int) -> dict[int, Path]:
+def _parse_init_images(text: str, last: int, seed: int) -> dict[int, Path]:
     if not text.strip():
         return {}
     found = {}
-    for key, value in mapping(text):
+    for key, value in parse_mapping(text):
         if not isinstance(value, str) or not Path(value).is_file():
             raise UserError(f"init_images_at {shorten(value)}: the picture is not there")
         found[round(Curve.parse(key)(0, last, seed))] = Path(value)

@@ -22,21 +22,21 @@ from vqtools.settings import UserError, shorten
 if TYPE_CHECKING:
     from IPython.display import Video
 
-Between = Literal["none", "blend", "flow"]
-Sides = Literal["pad", "crop"]
+FrameInterpolation = Literal["none", "blend", "flow"]
+OddSideMode = Literal["pad", "crop"]
 
-PATTERN = "frame-{:05d}.png"
-_NAME = re.compile(r"frame-(\d{5,})\.png")
-FORMATS: dict[str, list[str]] = {
+FRAME_PATTERN = "frame-{:05d}.png"
+_FRAME_NAME = re.compile(r"frame-(\d{5,})\.png")
+VIDEO_FORMATS: dict[str, list[str]] = {
     ".mp4": ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "medium", "-movflags", "+faststart"],
     ".webm": ["-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-b:v", "0", "-row-mt", "1", "-cpu-used", "4"],
     ".gif": [],
 }
-_AUDIO = {".mp4": ["-c:a", "aac", "-b:a", "192k"], ".webm": ["-c:a", "libopus", "-b:a", "128k"]}
-_CRF_MORE = {".webm": 13}  # VP9 counts otherwise: about the same look
+_AUDIO_CODECS = {".mp4": ["-c:a", "aac", "-b:a", "192k"], ".webm": ["-c:a", "libopus", "-b:a", "128k"]}
+_CRF_OFFSETS = {".webm": 13}  # VP9 counts otherwise: about the same look
 
 
-class Made(NamedTuple):
+class WrittenVideo(NamedTuple):
     """What was written. ``size`` is the video's, ``added`` the columns and rows that padding or cropping changed."""
 
     path: Path
@@ -45,35 +45,35 @@ class Made(NamedTuple):
     added: tuple[int, int]
 
 
-def frames_in(folder: str | Path) -> list[Path]:
+def list_frames(folder: str | Path) -> list[Path]:
     """The frames of a folder in order; UserError where there are none, or a number is missing between two."""
     folder = Path(folder)
-    found = {int(match[1]): path for path in folder.glob("frame-*.png") if (match := _NAME.fullmatch(path.name))}
+    found = {int(match[1]): path for path in folder.glob("frame-*.png") if (match := _FRAME_NAME.fullmatch(path.name))}
     if not found:
-        raise UserError(f"folder {str(folder)!r} holds no frames; expected {PATTERN.format(0)} and so on")
+        raise UserError(f"folder {str(folder)!r} holds no frames; expected {FRAME_PATTERN.format(0)} and so on")
     numbers = sorted(found)
     if missing := sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(
-            f"{PATTERN.format(missing[0])}{more} is missing in {str(folder)!r}; make it again with --resume"
+            f"{FRAME_PATTERN.format(missing[0])}{more} is missing in {str(folder)!r}; make it again with --resume"
         )
     return [found[number] for number in numbers]
 
 
-def write(
+def write_video(
     frames: Sequence[Path],
     path: str | Path,
     *,
     fps: float = 12.0,
     out_fps: float | None = None,
-    between: Between = "none",
-    sides: Sides = "pad",
+    between: FrameInterpolation = "none",
+    sides: OddSideMode = "pad",
     crf: int = 17,
     audio: str | Path | None = None,
     audio_from: float = 0.0,
     loops: int = 0,
     closed: bool = False,
-) -> Made:
+) -> WrittenVideo:
     """Make a video of pictures of one size; the ending of ``path`` says which kind. Whole or not at all.
 
     fps: frames a second. out_fps: with more of them between, by ``between``: blended, or moved along the optical flow.
@@ -83,7 +83,7 @@ def write(
     """
     path = Path(path)
     kind = path.suffix.lower()
-    _check(frames, kind, fps, out_fps, between, audio)
+    _check_options(frames, kind, fps, out_fps, between, audio)
     width, height = load_picture(frames[0]).size
     even = kind != ".gif"
     step = 1 if sides == "pad" else -1
@@ -95,33 +95,33 @@ def write(
     temporary = path.with_name(f".{uuid.uuid4().hex}{kind}")
     path.parent.mkdir(parents=True, exist_ok=True)
     arguments = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", f"{rate:.6g}", "-i", "-"]
-    if audio is not None and kind in _AUDIO:
+    if audio is not None and kind in _AUDIO_CODECS:
         arguments += ["-ss", f"{audio_from:.6f}"] if audio_from else []
-        arguments += ["-i", str(audio), "-map", "0:v", "-map", "1:a:0", *_AUDIO[kind]]
-    arguments += [*_filters(kind), *FORMATS[kind]]
+        arguments += ["-i", str(audio), "-map", "0:v", "-map", "1:a:0", *_AUDIO_CODECS[kind]]
+    arguments += [*_colour_filters(kind), *VIDEO_FORMATS[kind]]
     if kind != ".gif":
-        arguments += ["-crf", str(min(63, crf + _CRF_MORE.get(kind, 0)))]
+        arguments += ["-crf", str(min(63, crf + _CRF_OFFSETS.get(kind, 0)))]
     else:
         arguments += ["-loop", str(loops)]
     try:
-        pictures = _pictures(frames, (width, height))
+        pictures = _load_frames(frames, (width, height))
         if rate != fps:
-            pictures = _filled(pictures, len(frames), rate / fps, between, closed)
+            pictures = _resample_frames(pictures, len(frames), rate / fps, between, closed)
         ends = ["-t", f"{len(frames) / fps:.6f}", str(temporary)]
-        _encode([*arguments, *ends], (_even(picture, added) for picture in pictures))
+        _encode([*arguments, *ends], (_pad_or_crop(picture, added) for picture in pictures))
         if not temporary.is_file() or not temporary.stat().st_size:
             raise UserError(f"ffmpeg left {path.name} empty; the frames are kept in {str(frames[0].parent)!r}")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return Made(path, len(frames), size, added)
+    return WrittenVideo(path, len(frames), size, added)
 
 
-def _check(
+def _check_options(
     frames: Sequence[Path], kind: str, fps: float, out_fps: float | None, between: str, audio: str | Path | None
 ) -> None:
-    if kind not in FORMATS:
-        raise UserError(f"video ending {kind!r}: must be one of {', '.join(FORMATS)}")
+    if kind not in VIDEO_FORMATS:
+        raise UserError(f"video ending {kind!r}: must be one of {', '.join(VIDEO_FORMATS)}")
     if not frames:
         raise UserError("no frames, no video; make some first")
     if not 0.1 <= fps <= 240:
@@ -134,7 +134,7 @@ def _check(
         raise UserError(f"audio {str(audio)!r} is not there")
 
 
-def _filters(kind: str) -> list[str]:
+def _colour_filters(kind: str) -> list[str]:
     if kind == ".gif":
         steps = "split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=sierra2_4a"
         return ["-filter_complex", steps]
@@ -142,7 +142,7 @@ def _filters(kind: str) -> list[str]:
     return ["-vf", "scale=out_color_matrix=bt709:out_range=tv,setparams=color_primaries=bt709:color_trc=bt709"]
 
 
-def _pictures(frames: Sequence[Path], size: tuple[int, int]) -> Iterator[Any]:
+def _load_frames(frames: Sequence[Path], size: tuple[int, int]) -> Iterator[Any]:
     """Each frame as an array (H, W, 3), one at a time."""
     import numpy as np
 
@@ -156,7 +156,9 @@ def _pictures(frames: Sequence[Path], size: tuple[int, int]) -> Iterator[Any]:
         yield np.asarray(picture)
 
 
-def _filled(pictures: Iterator[Any], count: int, more: float, between: Between, closed: bool) -> Iterator[Any]:
+def _resample_frames(
+    pictures: Iterator[Any], count: int, more: float, between: FrameInterpolation, closed: bool
+) -> Iterator[Any]:
     """``more`` times as many pictures: those that are there, and between them what they are blended or moved to.
 
     The last one is held, or runs into the first where the film is closed.
@@ -173,26 +175,26 @@ def _filled(pictures: Iterator[Any], count: int, more: float, between: Between, 
             yield before
             continue
         if between == "flow" and ways is None:
-            ways = _flows(before, target)
-        yield _between(before, target, min(1.0, time - index), ways)
+            ways = _flow_both_ways(before, target)
+        yield _blend_or_warp(before, target, min(1.0, time - index), ways)
 
 
-def _flows(before: Any, after: Any) -> Any:
-    from vqtools.animation import flow
+def _flow_both_ways(before: Any, after: Any) -> Any:
+    from vqtools.animation.flow import estimate_flow
 
     a, b = _tensor(before), _tensor(after)
-    return flow.flow(a, b), flow.flow(b, a)
+    return estimate_flow(a, b), estimate_flow(b, a)
 
 
-def _between(before: Any, after: Any, share: float, ways: Any) -> Any:
+def _blend_or_warp(before: Any, after: Any, share: float, ways: Any) -> Any:
     import numpy as np
 
     if ways is None:
         mixed = before.astype(np.float32) * (1 - share) + after.astype(np.float32) * share
         return mixed.round().astype(np.uint8)
-    from vqtools.animation import flow
+    from vqtools.animation.flow import interpolate_by_flow
 
-    image = flow.between(_tensor(before), _tensor(after), share, ways)
+    image = interpolate_by_flow(_tensor(before), _tensor(after), share, ways)
     pixels: Any = image[0].permute(1, 2, 0).add(1).mul(127.5).round().byte().numpy()
     return pixels
 
@@ -203,7 +205,7 @@ def _tensor(pixels: Any) -> Any:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-def _even(pixels: Any, added: tuple[int, int]) -> bytes:
+def _pad_or_crop(pixels: Any, added: tuple[int, int]) -> bytes:
     """A picture's RGB, an odd side padded with its own edge, or cropped."""
     import numpy as np
 
@@ -243,7 +245,7 @@ def _last_lines(log: IO[bytes], count: int = 3) -> str:
     return " / ".join(lines[-count:])[-400:] or "nothing"
 
 
-def cell(path: str | Path, width: int | None = None) -> Video:
+def video_widget(path: str | Path, width: int | None = None) -> Video:
     """The video as a notebook's cell shows it, inside the page: it plays in the browser, also in Colab."""
     from IPython.display import Video
 

@@ -18,13 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqtools import media
-from vqtools.animation import depth, flow
-from vqtools.animation.camera import Border, Motion, Outpaint, homography, move, warp, warp_state
-from vqtools.animation.video import PATTERN
+from vqtools.animation.camera import Border, Motion, Outpainter, homography, warp, warp_and_outpaint, warp_state
+from vqtools.animation.depth import DepthEstimator, warp_by_depth
+from vqtools.animation.flow import estimate_flow, flow_confidence, warp_by_flow
+from vqtools.animation.video import FRAME_PATTERN
 from vqtools.settings import UserError
 
 
-class Way(Protocol):
+class FrameWarper(Protocol):
     """Carries what there is to the next frame."""
 
     def picture(self, image: Tensor, times: Sequence[int]) -> Tensor:
@@ -46,7 +47,7 @@ class Way(Protocol):
         ...
 
 
-class CameraWay:
+class CameraWarper:
     """The camera's motion; ``motion`` says it for a frame. outpaint: fills what comes in at the sides.
 
     see: how far things are, so that what is near moves more; noise and Adam's memory still move as on a plane.
@@ -57,12 +58,12 @@ class CameraWay:
         motion: Callable[[int], Motion],
         size: tuple[int, int],
         border: Border,
-        outpaint: Outpaint | None = None,
-        see: depth.See | None = None,
+        outpaint: Outpainter | None = None,
+        see: DepthEstimator | None = None,
     ) -> None:
-        self.motion, self.size, self.border, self.outpaint, self.see = motion, size, border, outpaint, see
+        self.motion, self.size, self.border, self.outpaint, self.depth_estimator = motion, size, border, outpaint, see
 
-    def matrix(self, times: Sequence[int]) -> Tensor:
+    def combined_homography(self, times: Sequence[int]) -> Tensor:
         """The whole motion as one homography."""
         whole = torch.eye(3, dtype=torch.float64)
         for time in times:
@@ -70,29 +71,29 @@ class CameraWay:
         return whole
 
     def picture(self, image: Tensor, times: Sequence[int]) -> Tensor:
-        if self.see is not None:
+        if self.depth_estimator is not None:
             for time in times:
-                image = depth.warp(image, self.motion(time), self.see(image), self.border).clamp(-1, 1)
+                image = warp_by_depth(image, self.motion(time), self.depth_estimator(image), self.border).clamp(-1, 1)
             return image
-        return move(image, self.matrix(times), border=self.border, outpaint=self.outpaint)
+        return warp_and_outpaint(image, self.combined_homography(times), border=self.border, outpaint=self.outpaint)
 
     def noise(self, noise: Tensor, times: Sequence[int]) -> Tensor:
         # nearest: any mean of its neighbours would be weaker noise
-        return warp(noise, self.matrix(times), border="wrap", mode="nearest")
+        return warp(noise, self.combined_homography(times), border="wrap", mode="nearest")
 
     def state(self, state: Mapping[str, Any], times: Sequence[int], f: int) -> dict[str, Any]:
-        return warp_state(state, self.matrix(times), f, self.border)
+        return warp_state(state, self.combined_homography(times), f, self.border)
 
     def anchor(self, time: int) -> Tensor | None:
         return None
 
     def between(self, before: Tensor, after: Tensor, times: Sequence[int], passed: int) -> Tensor:
-        there = warp(before, self.matrix(times[:passed]), border=self.border)
-        back = warp(after, torch.linalg.inv(self.matrix(times[passed:])), border=self.border)
+        there = warp(before, self.combined_homography(times[:passed]), border=self.border)
+        back = warp(after, torch.linalg.inv(self.combined_homography(times[passed:])), border=self.border)
         return torch.lerp(there, back, passed / len(times))
 
 
-class FilmWay:
+class OpticalFlowWarper:
     """What moved in a film whose frames lie in a folder: the last painted frame follows it.
 
     Where the flow is not to be trusted, because something was hidden or is new, the film's own frame stands in.
@@ -105,7 +106,7 @@ class FilmWay:
         self._flows = lru_cache(maxsize=2)(self._find)
 
     def _read(self, time: int) -> Tensor:
-        path = self.folder / PATTERN.format(time)
+        path = self.folder / FRAME_PATTERN.format(time)
         if not path.is_file():
             raise UserError(f"{path.name} of the film is missing in {str(self.folder)!r}; begin a new folder")
         return media.to_tensor(media.load_picture(path))
@@ -113,13 +114,13 @@ class FilmWay:
     def _find(self, before: int, now: int) -> tuple[Tensor, Tensor, Tensor]:
         """For the later frame: the flow home, the flow here, and how far both are to be trusted."""
         first, second = self._load(before), self._load(now)
-        home, here = flow.flow(second, first), flow.flow(first, second)
-        return home, here, flow.trust(home, here, second, first)
+        home, here = estimate_flow(second, first), estimate_flow(first, second)
+        return home, here, flow_confidence(home, here, second, first)
 
     def picture(self, image: Tensor, times: Sequence[int]) -> Tensor:
         home, _, sure = self._flows(times[0] - 1, times[-1])
         film = self._load(times[-1]).to(image.device)
-        carried = flow.carry(image, home).clamp(-1, 1)
+        carried = warp_by_flow(image, home).clamp(-1, 1)
         return torch.lerp(film, carried, (1 - self.share) * sure.to(image.device))
 
     def noise(self, noise: Tensor, times: Sequence[int]) -> Tensor:
@@ -131,7 +132,7 @@ class FilmWay:
         known = F.avg_pool2d(sure, f)
 
         def moved(value: Any) -> Any:
-            return flow.carry(value, cells) if isinstance(value, Tensor) and value.dim() == 4 else value
+            return warp_by_flow(value, cells) if isinstance(value, Tensor) and value.dim() == 4 else value
 
         memory = {name: moved(value) for name, value in state["adam"].items()}
         for name, value in memory.items():
@@ -145,6 +146,6 @@ class FilmWay:
     def between(self, before: Tensor, after: Tensor, times: Sequence[int], passed: int) -> Tensor:
         begin, here, end = times[0] - 1, times[passed - 1], times[-1]
         film = self._load(here)
-        there = flow.carry(before, flow.flow(film, self._load(begin)))
-        back = flow.carry(after, flow.flow(film, self._load(end)))
+        there = warp_by_flow(before, estimate_flow(film, self._load(begin)))
+        back = warp_by_flow(after, estimate_flow(film, self._load(end)))
         return torch.lerp(there, back, passed / len(times)).clamp(-1, 1)

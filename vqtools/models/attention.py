@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_PLAIN = 2**25  # numbers in the matrix of weights, up to which it may be kept for the way back: 64 MB
+_MAX_PLAIN_NUMEL = 2**25  # numbers in the matrix of weights, up to which it may be kept for the way back: 64 MB
 
 
 def attend(
@@ -22,7 +22,7 @@ def attend(
     """
     tangled = q.requires_grad or k.requires_grad or v.requires_grad
     plain = q.device.type == "cpu" and q.dtype != torch.float32 and tangled and torch.is_grad_enabled()
-    if not plain or q.shape[:-1].numel() * k.shape[-2] > _PLAIN:
+    if not plain or q.shape[:-1].numel() * k.shape[-2] > _MAX_PLAIN_NUMEL:
         return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
     weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if causal:
@@ -54,16 +54,16 @@ class SelfAttention(nn.Module):
         return self.out_proj(attend(q, k, v, attn_mask).transpose(1, 2).reshape(b, n, width)), None
 
 
-def straighten(tower: nn.Module) -> None:
+def replace_self_attention(tower: nn.Module) -> None:
     """Put :class:`SelfAttention` for torch's attention in every block of an open_clip picture tower, in place."""
     for block in tower.modules():
         found = getattr(block, "attn", None)
         looks_at_itself = hasattr(block, "ln_1") and not hasattr(block, "ln_1_kv")  # open_clip's ResidualAttentionBlock
-        if type(found) is nn.MultiheadAttention and looks_at_itself and _plain(found):
+        if type(found) is nn.MultiheadAttention and looks_at_itself and _is_replaceable(found):
             block.attn = SelfAttention(found)
 
 
-def _plain(found: nn.MultiheadAttention) -> bool:
+def _is_replaceable(found: nn.MultiheadAttention) -> bool:
     """Whether it has nothing that :class:`SelfAttention` lacks."""
     ours = found.in_proj_weight is not None and found.in_proj_bias is not None and found.bias_k is None
     return found.batch_first and ours and not found.add_zero_attn and not found.dropout

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vqtools.models.attention import straighten
+from vqtools.models.attention import replace_self_attention
 
 
 class CLIP(nn.Module):
@@ -34,7 +34,7 @@ class CLIP(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.tokenizer, self.name, self.size = model.eval().requires_grad_(False), tokenizer, name, size
-        straighten(getattr(model, "visual", model))
+        replace_self_attention(getattr(model, "visual", model))
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.eval()
@@ -54,7 +54,7 @@ class CLIP(nn.Module):
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)  # type: ignore[operator]
 
     @property
-    def reads_words(self) -> bool:
+    def supports_word_embeddings(self) -> bool:
         """Whether :meth:`embed_words` can tell the words of a text from what stands around them."""
         return hasattr(getattr(self.model, "text", self.model), "eos_id")
 

@@ -19,98 +19,100 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtools.models.vqgan import VQGAN, Level, ResnetBlock, Upsample
+from vqtools.models.vqgan import VQGAN, ResnetBlock, ResolutionLevel, Upsample
 
-WHOLE = 2**24  # numbers in a map up to which a level runs as it stands
-STRIP = 2**23  # numbers in a strip of a map, about
+MAX_WHOLE_NUMEL = 2**24  # numbers in a map up to which a level runs as it stands
+STRIP_NUMEL = 2**23  # numbers in a strip of a map, about
 
-Rows = Callable[[int, int], Tensor]  # (first, last) -> those rows (1, c, last - first, W) in fp32, zeros outside
+RowReader = Callable[[int, int], Tensor]  # (first, last) -> those rows (1, c, last - first, W) in fp32, zeros outside
 
 
 @torch.no_grad()
-def decode_large(vqgan: VQGAN, latents: Tensor) -> Tensor:
+def decode_in_strips(vqgan: VQGAN, latents: Tensor) -> Tensor:
     """Quantised latents (1, c, h, w) -> image (1, 3, H, W), as ``vqgan.decode_latents`` makes it; no gradient.
 
     A 4096 x 4096 picture of an f16 model of the public size takes below 10 GB, where plain decoding takes 75.
     """
-    image = _decode(vqgan, latents, torch.float16)
+    image = _decode_strips(vqgan, latents, torch.float16)
     # a network whose activations leave fp16's range: seen in none, and right all the same
-    return image if image.isfinite().all() else _decode(vqgan, latents, torch.float32)
+    return image if image.isfinite().all() else _decode_strips(vqgan, latents, torch.float32)
 
 
-def decode(vqgan: VQGAN, codes: Tensor) -> Tensor:
+def decode_any_size(vqgan: VQGAN, codes: Tensor) -> Tensor:
     """Codes (1, h, w) -> image (1, 3, H, W): in one pass up to 1024 x 1024 pixels, in strips from there on."""
-    latents = vqgan.latents_of(codes)
+    latents = vqgan.codes_to_latents(codes)
     large = codes[0].numel() * vqgan.f**2 > 1024**2
-    return decode_large(vqgan, latents) if large else vqgan.decode_latents(latents)
+    return decode_in_strips(vqgan, latents) if large else vqgan.decode_latents(latents)
 
 
-def _decode(vqgan: VQGAN, latents: Tensor, storage: torch.dtype) -> Tensor:
+def _decode_strips(vqgan: VQGAN, latents: Tensor, storage: torch.dtype) -> Tensor:
     decoder = vqgan.decoder
     x = decoder.mid(decoder.conv_in(vqgan.post_quant_conv(latents)))
-    levels = cast(list[Level], list(reversed(decoder.up)))
-    while levels and (len(levels[0].attn) or _size(levels[0], x) <= WHOLE):
+    levels = cast(list[ResolutionLevel], list(reversed(decoder.up)))
+    while levels and (len(levels[0].attn) or _largest_map_numel(levels[0], x) <= MAX_WHOLE_NUMEL):
         x = levels.pop(0)(x)
     plane = x[0].to(storage)
     del x
     for level in levels:
         for block in level.block:
-            plane = residual(cast(ResnetBlock, block), plane)
+            plane = resnet_block_in_strips(cast(ResnetBlock, block), plane)
         if hasattr(level, "upsample"):
-            plane = enlarge(cast(Upsample, level.upsample).conv, plane)
-    image = convolve(decoder.conv_out, normalised(decoder.norm_out, plane), plane, plane.new_empty(0).float())
+            plane = upsample_in_strips(cast(Upsample, level.upsample).conv, plane)
+    image = conv3x3_in_strips(
+        decoder.conv_out, group_norm_rows(decoder.norm_out, plane), plane, plane.new_empty(0).float()
+    )
     return F.pixel_shuffle(image[None], decoder.patch) if decoder.patch > 1 else image[None]
 
 
-def _size(level: Level, x: Tensor) -> int:
+def _largest_map_numel(level: ResolutionLevel, x: Tensor) -> int:
     """Numbers in the largest map that a level makes of x."""
     factor = 4 if hasattr(level, "upsample") else 1
     last = cast(ResnetBlock, level.block[-1])
     return max(x.numel(), factor * last.conv2.out_channels * x.shape[2] * x.shape[3])
 
 
-def strips(plane: Tensor, step: int = 2) -> Iterator[tuple[int, int]]:
+def strip_bounds(plane: Tensor, step: int = 2) -> Iterator[tuple[int, int]]:
     """(first, last) of strips of rows that cover a map, about ``STRIP`` numbers each, their length even."""
-    rows = max(step, STRIP // (plane.shape[0] * plane.shape[2]) // step * step)
+    rows = max(step, STRIP_NUMEL // (plane.shape[0] * plane.shape[2]) // step * step)
     return ((first, min(first + rows, plane.shape[1])) for first in range(0, plane.shape[1], rows))
 
 
-def rows_of(plane: Tensor, first: int, last: int, change: Callable[[Tensor], Tensor]) -> Tensor:
+def padded_rows(plane: Tensor, first: int, last: int, change: Callable[[Tensor], Tensor]) -> Tensor:
     """Changed rows of a map, with zeros where they lie outside: a convolution's padding comes after its activation."""
     inside = change(plane[None, :, max(first, 0) : min(last, plane.shape[1])].float())
     return F.pad(inside, (0, 0, max(-first, 0), max(last - plane.shape[1], 0)))
 
 
-def normalised(norm: nn.GroupNorm, plane: Tensor) -> Rows:
+def group_norm_rows(norm: nn.GroupNorm, plane: Tensor) -> RowReader:
     """Rows of a map after a group norm with the statistics of the whole map, and after the activation."""
     total = plane.new_zeros(2, norm.num_groups, dtype=torch.float64)
-    for first, last in strips(plane):
+    for first, last in strip_bounds(plane):
         groups = plane[:, first:last].double().reshape(norm.num_groups, -1)
         total += torch.stack([groups.sum(1), groups.square().sum(1)])
     mean, square = total / (plane.numel() // norm.num_groups)
     scale = (square - mean.square() + norm.eps).rsqrt().repeat_interleave(plane.shape[0] // norm.num_groups)
     shift = -mean.repeat_interleave(plane.shape[0] // norm.num_groups) * scale
     weight, bias = norm.weight * scale.float(), norm.weight * shift.float() + norm.bias
-    return lambda first, last: rows_of(
+    return lambda first, last: padded_rows(
         plane, first, last, lambda x: F.silu(x * weight[:, None, None] + bias[:, None, None])
     )
 
 
-def convolve(conv: nn.Conv2d, rows: Rows, like: Tensor, out: Tensor) -> Tensor:
+def conv3x3_in_strips(conv: nn.Conv2d, rows: RowReader, like: Tensor, out: Tensor) -> Tensor:
     """A 3x3 convolution of the rows of a map ``like`` so high and wide; ``out`` gives type and place."""
     result = out.new_empty(conv.out_channels, *like.shape[1:])
-    for first, last in strips(like):
+    for first, last in strip_bounds(like):
         result[:, first:last] = F.conv2d(rows(first - 1, last + 1), conv.weight, conv.bias, padding=(0, 1))[0]
     return result
 
 
-def residual(block: ResnetBlock, plane: Tensor) -> Tensor:
+def resnet_block_in_strips(block: ResnetBlock, plane: Tensor) -> Tensor:
     """A residual block; where it keeps the width, its result takes the place of its input."""
-    inner = convolve(block.conv1, normalised(block.norm1, plane), plane, plane)
-    rows = normalised(block.norm2, inner)
+    inner = conv3x3_in_strips(block.conv1, group_norm_rows(block.norm1, plane), plane, plane)
+    rows = group_norm_rows(block.norm2, inner)
     same = not hasattr(block, "nin_shortcut")
     result = plane if same else torch.empty_like(inner)
-    for first, last in strips(plane):
+    for first, last in strip_bounds(plane):
         kept = plane[None, :, first:last].float()
         kept = kept if same else block.nin_shortcut(kept)
         made = F.conv2d(rows(first - 1, last + 1), block.conv2.weight, block.conv2.bias, padding=(0, 1))
@@ -118,13 +120,13 @@ def residual(block: ResnetBlock, plane: Tensor) -> Tensor:
     return result
 
 
-def enlarge(conv: nn.Conv2d, plane: Tensor) -> Tensor:
+def upsample_in_strips(conv: nn.Conv2d, plane: Tensor) -> Tensor:
     """Every cell doubled along both sides, then a 3x3 convolution."""
     _, height, width = plane.shape
     result = plane.new_empty(conv.out_channels, 2 * height, 2 * width)
-    for first, last in strips(result):
+    for first, last in strip_bounds(result):
         # one row more on each side than the convolution needs, since rows come in pairs
-        source = rows_of(plane, first // 2 - 1, last // 2 + 1, lambda x: x)
+        source = padded_rows(plane, first // 2 - 1, last // 2 + 1, lambda x: x)
         doubled = F.interpolate(source, scale_factor=2.0, mode="nearest")[:, :, 1:-1]
         result[:, first:last] = F.conv2d(doubled, conv.weight, conv.bias, padding=(0, 1))[0]
     return result

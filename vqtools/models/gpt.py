@@ -58,7 +58,7 @@ class GPTConfig:
     @property
     def prefix(self) -> int:
         """Tokens before the first code."""
-        return self.caption_tokens + self.prefix_codes // self.patch**2 + self.own_class
+        return self.caption_tokens + self.prefix_codes // self.patch**2 + self.has_class_embedding
 
     @property
     def caption_tokens(self) -> int:
@@ -66,12 +66,12 @@ class GPTConfig:
         return (1 if self.styles else 0) + (self.text_tokens if self.text_dim else 0) + self.words
 
     @property
-    def drawn_styles(self) -> list[int]:
+    def candidate_styles(self) -> list[int]:
         """Indices of the styles that drafts take in turn."""
         return [i for i, name in enumerate(self.styles) if name]
 
     @property
-    def own_class(self) -> bool:
+    def has_class_embedding(self) -> bool:
         """Whether classes have vectors of their own, and one for "no class" after them."""
         return self.classes > 0 and not self.prefix_codes
 
@@ -81,7 +81,7 @@ class GPTConfig:
         return self.prefix_codes > 1
 
     @property
-    def drawable(self) -> int:
+    def num_codes(self) -> int:
         """How many codes may be drawn."""
         return self.codes or self.vocab_size
 
@@ -89,7 +89,7 @@ class GPTConfig:
         return asdict(self)
 
     @classmethod
-    def filling(cls, codes: int, grid: int, patch: int = 1, **fields: Any) -> GPTConfig:
+    def for_infilling(cls, codes: int, grid: int, patch: int = 1, **fields: Any) -> GPTConfig:
         """A transformer over ``codes`` codes whose condition is the grid itself, a mask code where it is unknown.
 
         The mask code is the one after the last; the whole prefix sees both ways.
@@ -112,7 +112,7 @@ class GPTConfig:
         return cls(**plain)
 
 
-class Caption(NamedTuple):
+class CaptionEmbedding(NamedTuple):
     """A caption as the transformer reads it."""
 
     text: Tensor  # (b, text_dim) unit embedding of the whole
@@ -120,7 +120,7 @@ class Caption(NamedTuple):
     style: Tensor  # (b,) index into the config's styles, 0 for any
 
 
-class Cache:
+class KVCache:
     """Keys and values of the first tokens of a sequence, for every layer: (layers, 2, b, heads, capacity, d).
 
     Tokens beyond the capacity are read and forgotten: the next reading gives them again.
@@ -143,34 +143,34 @@ class Cache:
             return kept[0, :, :, :stop], kept[1, :, :, :stop]
         return torch.cat([kept[0, :, :, :start], key], 2), torch.cat([kept[1, :, :, :start], value], 2)
 
-    def fork(self, capacity: int) -> Cache:
+    def fork(self, capacity: int) -> KVCache:
         """A cache that begins with what this one holds; one that could keep no more shares it."""
         full = self.store[:, :, :, :, : self.length]
         if capacity <= self.length:
-            return Cache(full, self.length)
+            return KVCache(full, self.length)
         store = self.store.new_empty(*self.store.shape[:4], capacity, self.store.shape[5])
         store[:, :, :, :, : self.length] = full
-        return Cache(store, self.length)
+        return KVCache(store, self.length)
 
 
-class Reading(NamedTuple):
+class SequenceChunk(NamedTuple):
     """The next tokens of a sequence: prefix (b, p, w), then codes (b, n), after what its cache holds."""
 
     codes: Tensor
     prefix: Tensor | None = None
-    cache: Cache | None = None
+    cache: KVCache | None = None
 
 
-class Part(NamedTuple):
+class ChunkSpan(NamedTuple):
     """Where a sequence's tokens stand in a pass, and what they may see: None for all that came before."""
 
     tokens: slice
-    cache: Cache | None
+    cache: KVCache | None
     mask: Tensor | None
 
 
 @lru_cache(maxsize=8)
-def rotation(config: GPTConfig, device: torch.device) -> Tensor:
+def rotary_cos_sin(config: GPTConfig, device: torch.device) -> Tensor:
     """Cosine and sine (block, d/2, 2) by which each position's pairs of numbers are turned.
 
     A condition on the same grid turns as the codes do, a patch of it as its middle. A class's own token has zeros,
@@ -186,18 +186,18 @@ def rotation(config: GPTConfig, device: torch.device) -> Tensor:
         return torch.stack([grid.cos(), grid.sin()], 2)
 
     condition = turned(config.patch) if config.spatial else turned(1)[:0]
-    still = condition.new_tensor([0.0 if config.own_class else 1.0, 0.0])
+    still = condition.new_tensor([0.0 if config.has_class_embedding else 1.0, 0.0])
     return torch.cat([still.expand(config.prefix - len(condition), 2 * quarter, 2), condition, turned(1)])
 
 
-def turn(x: Tensor, angles: Tensor) -> Tensor:
+def apply_rotary_emb(x: Tensor, angles: Tensor) -> Tensor:
     """Turn neighbouring numbers of x (b, heads, n, d) as pairs by angles (n, d/2, 2)."""
     a, b = x[..., ::2], x[..., 1::2]
     cos, sin = angles.to(x.dtype).unbind(-1)
     return torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
 
 
-class Attention(nn.Module):
+class CausalSelfAttention(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.heads, self.dropout = config.heads, config.dropout
@@ -205,7 +205,9 @@ class Attention(nn.Module):
         self.key, self.query = nn.Linear(w, w, bias), nn.Linear(w, w, bias)
         self.value, self.proj = nn.Linear(w, w, bias), nn.Linear(w, w, bias)
 
-    def forward(self, x: Tensor, parts: Sequence[Part], layer: int, angles: Tensor | None, ends: list[int]) -> Tensor:
+    def forward(
+        self, x: Tensor, parts: Sequence[ChunkSpan], layer: int, angles: Tensor | None, ends: list[int]
+    ) -> Tensor:
         """x (b, N, w), every part attending to itself and its cache; with ``ends``, only those tokens ask."""
         asking = x[:, ends] if ends else x
         q, k, v = (
@@ -213,7 +215,7 @@ class Attention(nn.Module):
             for f, y in ((self.query, asking), (self.key, x), (self.value, x))
         )
         if angles is not None:
-            q, k = turn(q, angles[ends] if ends else angles), turn(k, angles)
+            q, k = apply_rotary_emb(q, angles[ends] if ends else angles), apply_rotary_emb(k, angles)
         out = []
         for i, part in enumerate(parts):
             query = q[:, :, i : i + 1] if ends else q[:, :, part.tokens]
@@ -240,21 +242,23 @@ class GatedMLP(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 
-def norm(config: GPTConfig) -> nn.Module:
+def build_norm(config: GPTConfig) -> nn.Module:
     return nn.RMSNorm(config.width, eps=1e-5) if config.llama else nn.LayerNorm(config.width)
 
 
 class Block(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.ln1, self.ln2 = norm(config), norm(config)
-        self.attn = Attention(config)
+        self.ln1, self.ln2 = build_norm(config), build_norm(config)
+        self.attn = CausalSelfAttention(config)
         width, hidden = config.width, config.hidden or 4 * config.width
         plain = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.mlp = GatedMLP(width, hidden) if config.llama else plain
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, parts: Sequence[Part], layer: int, angles: Tensor | None, ends: list[int]) -> Tensor:
+    def forward(
+        self, x: Tensor, parts: Sequence[ChunkSpan], layer: int, angles: Tensor | None, ends: list[int]
+    ) -> Tensor:
         y = self.drop(self.attn(self.ln1(x), parts, layer, angles, ends))
         x = (x[:, ends] if ends else x) + y
         return x + self.drop(self.mlp(self.ln2(x)))
@@ -269,10 +273,10 @@ class GPT(nn.Module):
             self.pos_emb = nn.Parameter(torch.zeros(1, config.block_size, config.width))
         self.drop = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.ln_f = norm(config)
+        self.ln_f = build_norm(config)
         if not config.tied:
             self.head = nn.Linear(config.width, config.vocab_size, bias=False)
-        if config.own_class:
+        if config.has_class_embedding:
             self.class_emb = nn.Embedding(config.classes + 1, config.width)
         if config.text_dim:
             self.text_proj = nn.Linear(config.text_dim, config.text_tokens * config.width)
@@ -283,9 +287,9 @@ class GPT(nn.Module):
             self.no_caption = nn.Parameter(torch.zeros(1, config.caption_tokens, config.width))
         if config.patch > 1:
             self.patch_proj = nn.Linear(config.patch**2 * config.width, config.width)
-        self.apply(initialise)
+        self.apply(init_weights)
 
-    def prefix(self, caption: Caption, dropped: Tensor | None = None) -> Tensor:
+    def prefix(self, caption: CaptionEmbedding, dropped: Tensor | None = None) -> Tensor:
         """A caption -> its tokens (b, c, w); where ``dropped`` (b,) is true, those of "no caption"."""
         b, c = len(caption.text), self.config
         parts = [self.style_emb(caption.style)[:, None]] if c.styles else []
@@ -297,7 +301,7 @@ class GPT(nn.Module):
             return tokens
         return torch.where(dropped[:, None, None], self.no_caption, tokens)
 
-    def prefix_of_codes(self, codes: Tensor) -> Tensor:
+    def embed_prefix_codes(self, codes: Tensor) -> Tensor:
         """A start code, a class read as a code, or another picture's codes (b, p) -> their tokens (b, p/patch², w).
 
         They stand after a caption's tokens where the transformer reads both.
@@ -309,32 +313,34 @@ class GPT(nn.Module):
             tokens = self.patch_proj(tokens.flatten(3).flatten(1, 2))
         return tokens
 
-    def prefix_of_class(self, label: Tensor) -> Tensor:
+    def embed_class(self, label: Tensor) -> Tensor:
         """Labels (b,) -> their tokens (b, 1, w); the label ``classes`` stands for "no class" where there is one."""
-        return (self.class_emb if self.config.own_class else self.tok_emb)(label)[:, None]
+        return (self.class_emb if self.config.has_class_embedding else self.tok_emb)(label)[:, None]
 
-    def cache(self, batch: int, capacity: int | None = None) -> Cache:
+    def cache(self, batch: int, capacity: int | None = None) -> KVCache:
         """An empty cache for sequences of a batch; it keeps the first ``capacity`` tokens, all by default."""
         c, like = self.config, self.tok_emb.weight
         capacity = c.block_size if capacity is None else capacity
-        return Cache(like.new_empty(c.layers, 2, batch, c.heads, capacity, c.width // c.heads))
+        return KVCache(like.new_empty(c.layers, 2, batch, c.heads, capacity, c.width // c.heads))
 
-    def forward(self, codes: Tensor, prefix: Tensor | None = None, cache: Cache | None = None, skip: int = 0) -> Tensor:
+    def forward(
+        self, codes: Tensor, prefix: Tensor | None = None, cache: KVCache | None = None, skip: int = 0
+    ) -> Tensor:
         """Logits (b, p + n - skip, v): the one at position i predicts what follows token skip + i.
 
         codes (b, n) of int64; prefix (b, p, w) from one of the ``prefix`` methods. With a cache, they go on from
         what it holds, and the prefix is given once.
         """
-        return self._pass([Reading(codes, prefix, cache)], only_ends=False, skip=skip)
+        return self._pass([SequenceChunk(codes, prefix, cache)], only_ends=False, skip=skip)
 
-    def read(self, readings: Sequence[Reading]) -> Tensor:
+    def read(self, readings: Sequence[SequenceChunk]) -> Tensor:
         """Logits (b, s, v) of what follows the last token of each of s sequences, all of them read in one pass.
 
         They may differ in length and place: only attention treats them apart.
         """
         return self._pass(readings, only_ends=True)
 
-    def _pass(self, readings: Sequence[Reading], only_ends: bool, skip: int = 0) -> Tensor:
+    def _pass(self, readings: Sequence[SequenceChunk], only_ends: bool, skip: int = 0) -> Tensor:
         tokens, places, parts, at = [], [], [], 0
         for reading in readings:
             x = self.tok_emb(reading.codes)
@@ -348,12 +354,12 @@ class GPT(nn.Module):
                 raise ValueError(f"the first {self.config.n_unmasked} tokens see each other: read them at once")
             tokens.append(x)
             places.append(torch.arange(start, stop, device=x.device))
-            parts.append(Part(slice(at, at + x.shape[1]), reading.cache, self._mask(start, stop, x.device)))
+            parts.append(ChunkSpan(slice(at, at + x.shape[1]), reading.cache, self._mask(start, stop, x.device)))
             at += x.shape[1]
         x, place = torch.cat(tokens, 1), torch.cat(places)
         if self.config.learned_positions:
             x = x + self.pos_emb[:, place]
-        angles = rotation(self.config, x.device)[place] if self.config.rotary else None
+        angles = rotary_cos_sin(self.config, x.device)[place] if self.config.rotary else None
         x = self.drop(x)
         ends = [part.tokens.stop - 1 for part in parts] if only_ends else []
         for layer, block in enumerate(self.blocks):
@@ -375,7 +381,7 @@ class GPT(nn.Module):
         return mask
 
 
-def initialise(module: nn.Module) -> None:
+def init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, 0.0, 0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
@@ -394,7 +400,7 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
 
-def packed(gpt: GPT) -> GPT:
+def pack_linear_layers(gpt: GPT) -> GPT:
     """The same transformer, ready to draw: in fp32 on a CPU its matrices lie as the processor reads them fastest.
 
     A code drawn alone takes as long as reading all weights. torch gives fp32 to MKL, which takes half as long again

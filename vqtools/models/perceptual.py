@@ -37,8 +37,10 @@ class PerceptualDistance(nn.Module):
                 target = self.features(b.float())
             pairs = zip(self.features(a.float()), target, strict=True)
             # eps inside the square root: where all features are zero the gradient would be NaN
-            return torch.stack([(unit(x) - unit(y)).square().sum(1).mean() for x, y in pairs]).mean()
+            return torch.stack(
+                [(normalise_channels(x) - normalise_channels(y)).square().sum(1).mean() for x, y in pairs]
+            ).mean()
 
 
-def unit(features: Tensor) -> Tensor:
+def normalise_channels(features: Tensor) -> Tensor:
     return features / (features.square().sum(1, keepdim=True) + 1e-10).sqrt()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 Metric = Literal["euclidean", "cosine"]
 
 
-class Quantized(NamedTuple):
+class QuantizerOutput(NamedTuple):
     """What a quantiser gives back."""
 
     latents: Tensor  # (b, c, h, w), the chosen codes' vectors; their gradient goes straight through to the input
@@ -29,7 +29,7 @@ def straight_through(vectors: Tensor, chosen: Tensor) -> Tensor:
     return vectors + (chosen - vectors).detach()
 
 
-def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
+def nearest_codes(vectors: Tensor, codebook: Tensor) -> Tensor:
     """Index (n,) of the code nearest to each of the vectors (n, c) in the codebook (k, c), by Euclidean distance."""
     # |v|² is the same for every code and left out; fp32, because near ties decide which code is drawn
     vectors, codebook = vectors.float(), codebook.float()
@@ -43,7 +43,7 @@ def kmeans(vectors: Tensor, k: int, generator: torch.Generator, iterations: int 
     order = torch.randperm(len(vectors), generator=generator)[:k].to(vectors.device)
     centres = vectors[order].clone()
     for _ in range(iterations):
-        codes = nearest(vectors, centres)
+        codes = nearest_codes(vectors, centres)
         count = torch.bincount(codes, minlength=k).unsqueeze(1)
         total = torch.zeros_like(centres).index_add_(0, codes, vectors)
         centres = torch.where(count > 0, total / count.clamp(min=1), centres)
@@ -89,7 +89,7 @@ class VectorQuantizer(nn.Module):
         weight = self.embedding.weight
         return F.normalize(weight, dim=1) if self.metric == "cosine" else weight
 
-    def latents_of(self, codes: Tensor) -> Tensor:
+    def codes_to_latents(self, codes: Tensor) -> Tensor:
         """Codes (b, h, w) -> their vectors (b, c, h, w)."""
         return F.embedding(codes, self.codebook).permute(0, 3, 1, 2).contiguous()
 
@@ -98,10 +98,10 @@ class VectorQuantizer(nn.Module):
         vectors = latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1]).float()
         return F.normalize(vectors, dim=1) if self.metric == "cosine" else vectors
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor) -> QuantizerOutput:
         b, c, h, w = latents.shape
         vectors, codebook = self.flatten(latents), self.codebook
-        codes = nearest(vectors.detach(), codebook.detach())
+        codes = nearest_codes(vectors.detach(), codebook.detach())
         chosen = F.embedding(codes, codebook)
         codebook_term = F.mse_loss(chosen, vectors.detach())
         commitment = F.mse_loss(vectors, chosen.detach())
@@ -109,9 +109,9 @@ class VectorQuantizer(nn.Module):
         if self.ema_decay is not None:  # the codebook has no gradient: only the encoder's term is left
             loss = self.beta * commitment
         out = straight_through(vectors, chosen).view(b, h, w, c).permute(0, 3, 1, 2)
-        return Quantized(out, codes.view(b, h, w), loss)
+        return QuantizerOutput(out, codes.view(b, h, w), loss)
 
-    def snap(self, latents: Tensor) -> Tensor:
+    def quantize_nearest(self, latents: Tensor) -> Tensor:
         """Latents (b, c, h, w) near codes -> the nearest codes' vectors; the gradient goes straight through."""
         # not self.forward: a quantiser that chooses otherwise in encoding still has nearest codes in painting
         return VectorQuantizer.forward(self, latents).latents
@@ -185,7 +185,7 @@ class GumbelQuantizer(VectorQuantizer):
         self.kl_weight = kl_weight
         self.proj = nn.Conv2d(dim, codebook_size, 1)
 
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor) -> QuantizerOutput:
         logits = self.proj(latents)  # (b, k, h, w)
         share = chosen = logits.softmax(1)
         if self.temperature:
@@ -195,10 +195,10 @@ class GumbelQuantizer(VectorQuantizer):
         mixed = torch.einsum("bkhw,kc->bchw", chosen, self.codebook)
         k = self.embedding.num_embeddings
         loss = self.kl_weight * (share * (share * k + 1e-10).log()).sum(1).mean()
-        return Quantized(straight_through(mixed, self.latents_of(codes)), codes, loss)
+        return QuantizerOutput(straight_through(mixed, self.codes_to_latents(codes)), codes, loss)
 
 
-def perplexity(codes: Tensor, codebook_size: int) -> tuple[float, float]:
+def codebook_usage(codes: Tensor, codebook_size: int) -> tuple[float, float]:
     """Share of the codebook in use (0 to 1) and perplexity (1 to codebook_size) of codes of any shape."""
     share = torch.bincount(codes.flatten(), minlength=codebook_size).double() / max(codes.numel(), 1)
     used = share[share > 0]

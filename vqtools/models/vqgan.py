@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vqtools.models.attention import attend
 from vqtools.models.norms import GroupNorm
-from vqtools.models.quantizers import GumbelQuantizer, Metric, Quantized, VectorQuantizer
+from vqtools.models.quantizers import GumbelQuantizer, Metric, QuantizerOutput, VectorQuantizer
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,16 @@ class VQGANConfig:
         return cls(**plain)
 
 
-def norm(channels: int, groups: int) -> nn.GroupNorm:
+def build_group_norm(channels: int, groups: int) -> nn.GroupNorm:
     return GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResnetBlock(nn.Module):
     def __init__(self, inp: int, out: int, groups: int) -> None:
         super().__init__()
-        self.norm1 = norm(inp, groups)
+        self.norm1 = build_group_norm(inp, groups)
         self.conv1 = nn.Conv2d(inp, out, 3, padding=1)
-        self.norm2 = norm(out, groups)
+        self.norm2 = build_group_norm(out, groups)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1)
         if inp != out:
             self.nin_shortcut = nn.Conv2d(inp, out, 1)
@@ -87,7 +87,7 @@ class AttnBlock(nn.Module):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.norm = norm(channels, groups)
+        self.norm = build_group_norm(channels, groups)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
         self.v = nn.Conv2d(channels, channels, 1)
@@ -120,7 +120,7 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-class Level(nn.Module):
+class ResolutionLevel(nn.Module):
     """The blocks of one resolution: ``block`` and ``attn`` in turn, then the step to the next one."""
 
     def __init__(self, widths: list[int], attention: bool, groups: int) -> None:
@@ -139,7 +139,7 @@ class Level(nn.Module):
         return x
 
 
-class Middle(nn.Module):
+class MidBlock(nn.Module):
     def __init__(self, channels: int, attention: bool, groups: int) -> None:
         super().__init__()
         self.block_1 = ResnetBlock(channels, channels, groups)
@@ -163,12 +163,12 @@ class Encoder(nn.Module):
         self.down = nn.ModuleList()
         for i, (inp, out) in enumerate(zip([c.channels, *widths], widths, strict=False)):
             attention = c.resolution // c.patch // 2**i in c.attn_resolutions
-            level = Level([inp] + [out] * c.res_blocks, attention, groups)
+            level = ResolutionLevel([inp] + [out] * c.res_blocks, attention, groups)
             if i < len(widths) - 1:
                 level.downsample = Downsample(out)
             self.down.append(level)
-        self.mid = Middle(widths[-1], c.mid_attention, groups)
-        self.norm_out = norm(widths[-1], groups)
+        self.mid = MidBlock(widths[-1], c.mid_attention, groups)
+        self.norm_out = build_group_norm(widths[-1], groups)
         self.conv_out = nn.Conv2d(widths[-1], c.z_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -184,15 +184,15 @@ class Decoder(nn.Module):
         c, groups, self.patch = config, config.norm_groups, config.patch
         widths = [c.channels * m for m in c.channel_mult]
         self.conv_in = nn.Conv2d(c.z_channels, widths[-1], 3, padding=1)
-        self.mid = Middle(widths[-1], c.mid_attention, groups)
+        self.mid = MidBlock(widths[-1], c.mid_attention, groups)
         self.up = nn.ModuleList()  # up[0] is the highest resolution and runs last, as the reference numbers them
         for i, (out, inp) in enumerate(zip(widths, [*widths[1:], widths[-1]], strict=True)):
             attention = c.resolution // c.patch // 2**i in c.attn_resolutions
-            level = Level([inp] + [out] * (c.res_blocks + 1), attention, groups)
+            level = ResolutionLevel([inp] + [out] * (c.res_blocks + 1), attention, groups)
             if i > 0:
                 level.upsample = Upsample(out)
             self.up.append(level)
-        self.norm_out = norm(widths[0], groups)
+        self.norm_out = build_group_norm(widths[0], groups)
         self.conv_out = nn.Conv2d(widths[0], c.image_channels * c.patch**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ class Decoder(nn.Module):
         return F.pixel_shuffle(x, self.patch) if self.patch > 1 else x
 
 
-def quantizer(config: VQGANConfig) -> VectorQuantizer:
+def build_quantizer(config: VQGANConfig) -> VectorQuantizer:
     """The codebook that a config describes."""
     c = config
     if c.quantizer == "gumbel":
@@ -221,7 +221,7 @@ class VQGAN(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.quantize = quantizer(config)
+        self.quantize = build_quantizer(config)
         self.quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
 
@@ -251,9 +251,9 @@ class VQGAN(nn.Module):
         """Image (b, 3, H, W) in [-1, 1] -> codes (b, h, w) of int64."""
         return self.quantize(self.encode_latents(image)).codes
 
-    def latents_of(self, codes: Tensor) -> Tensor:
+    def codes_to_latents(self, codes: Tensor) -> Tensor:
         """Codes (b, h, w) -> their vectors (b, c, h, w)."""
-        return self.quantize.latents_of(codes)
+        return self.quantize.codes_to_latents(codes)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Quantised latents (b, c, h, w) -> image (b, 3, H, W), about [-1, 1], not clamped; differentiable."""
@@ -261,9 +261,9 @@ class VQGAN(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (b, h, w) -> image (b, 3, H, W), about [-1, 1], not clamped."""
-        return self.decode_latents(self.latents_of(codes))
+        return self.decode_latents(self.codes_to_latents(codes))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Quantized]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, QuantizerOutput]:
         """Image (b, 3, H, W) -> its reconstruction, its latents before quantisation, and the quantiser's answer."""
         latents = self.encode_latents(image)
         with torch.autocast(latents.device.type, enabled=False):  # quantise in fp32: near ties decide

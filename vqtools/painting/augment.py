@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CODES = frozenset({"Ro", "Er", "Et", "Ts", "Cr", "Re"})
-_COLUMNS = 23
-_ELASTIC = 5  # side of the coarse grid of an elastic field
-_CHANCE = 0.7  # of each of them, as the tools that artists use have it; 0.5 for the two crops
+EXTRA_CODES = frozenset({"Ro", "Er", "Et", "Ts", "Cr", "Re"})
+_RANDOM_COLUMNS = 23
+_ELASTIC_GRID = 5  # side of the coarse grid of an elastic field
+_PROBABILITY = 0.7  # of each of them, as the tools that artists use have it; 0.5 for the two crops
 
 
 @dataclass(frozen=True)
-class Extra:
+class ExtraAugmentations:
     """What was drawn for n cuts beyond the usual."""
 
     move: Tensor  # (n, 3, 3), from the view's square to the square of the usual homography
@@ -29,21 +29,23 @@ class Extra:
     spline: Tensor  # (n, 5, 2) shifts of the corners and the centre
     erased: Tensor  # (n, 4) left, top, right, bottom in [-1, 1]; equal edges erase nothing
 
-    def to(self, part: slice, device: torch.device) -> Extra:
+    def to(self, part: slice, device: torch.device) -> ExtraAugmentations:
         """Some of the cuts, on a device."""
-        return Extra(*(getattr(self, name)[part].to(device) for name in ("move", "elastic", "spline", "erased")))
+        return ExtraAugmentations(
+            *(getattr(self, name)[part].to(device) for name in ("move", "elastic", "spline", "erased"))
+        )
 
 
-def draw(seeds: Tensor, codes: frozenset[str]) -> Extra | None:
+def draw_extra(seeds: Tensor, codes: frozenset[str]) -> ExtraAugmentations | None:
     """What the codes name, for n cuts with seeds (n,); None where they name nothing of these."""
-    if not codes & CODES:
+    if not codes & EXTRA_CODES:
         return None
-    n, columns = len(seeds), _COLUMNS + 2 * _ELASTIC**2
+    n, columns = len(seeds), _RANDOM_COLUMNS + 2 * _ELASTIC_GRID**2
     u = torch.empty(n, columns)
     for row, seed in zip(u, seeds.tolist(), strict=True):
         row.uniform_(generator=torch.Generator().manual_seed(seed ^ 0x5EED))
 
-    def on(code: str, column: int, chance: float = _CHANCE) -> Tensor:
+    def on(code: str, column: int, chance: float = _PROBABILITY) -> Tensor:
         return (u[:, column] < chance) & (code in codes)
 
     angle = torch.where(on("Ro", 0), math.radians(15) * (2 * u[:, 1] - 1), 0)
@@ -53,30 +55,30 @@ def draw(seeds: Tensor, codes: frozenset[str]) -> Extra | None:
     shape = torch.where(again, (math.log(4 / 3) * (2 * u[:, 8] - 1)).exp(), 1.0).sqrt()
     across, down = (area * shape).clamp(max=1), (area / shape).clamp(max=1)
     move = (
-        _scaled(closer, closer, u[:, 4], u[:, 5]) @ _scaled(across, down, u[:, 9], u[:, 10]) @ _turned(angle)
+        _crop_matrix(closer, closer, u[:, 4], u[:, 5]) @ _crop_matrix(across, down, u[:, 9], u[:, 10]) @ _rotation_matrix(angle)
     )  # fmt: skip
     bent = on("Ts", 11).view(-1, 1, 1)
     waves = on("Et", 12).view(-1, 1, 1, 1)
-    return Extra(
+    return ExtraAugmentations(
         move=move,
-        elastic=torch.where(waves, 0.12 * (2 * u[:, _COLUMNS:].view(n, 2, _ELASTIC, _ELASTIC) - 1), 0),
+        elastic=torch.where(waves, 0.12 * (2 * u[:, _RANDOM_COLUMNS:].view(n, 2, _ELASTIC_GRID, _ELASTIC_GRID) - 1), 0),
         spline=torch.where(bent, 0.2 * (2 * u[:, 13:23].view(n, 5, 2) - 1), 0),
-        erased=_boxes(on("Er", 0), *_fresh(seeds, 4).unbind(1)),
+        erased=_erased_boxes(on("Er", 0), *_draw_box_numbers(seeds, 4).unbind(1)),
     )
 
 
-def bend(points: Tensor, extra: Extra, side: int) -> Tensor:
+def warp_points(points: Tensor, extra: ExtraAugmentations, side: int) -> Tensor:
     """Homogeneous points (n, 3, side²) of the views' pixels -> where they are looked up instead."""
     n = len(points)
     field = F.interpolate(extra.elastic, size=(side, side), mode="bicubic", align_corners=True).view(n, 2, -1)
     flat = points[:, :2] + field
     if bool((extra.spline != 0).any()):
-        flat = _splined(flat, extra.spline)
+        flat = _thin_plate_spline(flat, extra.spline)
     moved = torch.bmm(extra.move, torch.cat([flat, points[:, 2:]], dim=1))
     return moved
 
 
-def erase(views: Tensor, extra: Extra) -> Tensor:
+def erase_boxes(views: Tensor, extra: ExtraAugmentations) -> Tensor:
     """Views (n, 3, side, side), black inside each one's erased box."""
     side = views.shape[-1]
     at = (2 * torch.arange(side, device=views.device) + 1) / side - 1
@@ -85,14 +87,14 @@ def erase(views: Tensor, extra: Extra) -> Tensor:
     return views.masked_fill((rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1), 0)
 
 
-def _fresh(seeds: Tensor, columns: int) -> Tensor:
+def _draw_box_numbers(seeds: Tensor, columns: int) -> Tensor:
     u = torch.empty(len(seeds), columns)
     for row, seed in zip(u, seeds.tolist(), strict=True):
         row.uniform_(generator=torch.Generator().manual_seed(seed ^ 0xE7A5E))
     return u
 
 
-def _boxes(erased: Tensor, area: Tensor, shape: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _erased_boxes(erased: Tensor, area: Tensor, shape: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """0.1 to 0.4 of the view, its sides at most 10 to 3."""
     area = (0.1 + 0.3 * area).sqrt()
     shape = (math.log(10 / 3) * (2 * shape - 1)).exp().sqrt()
@@ -102,20 +104,20 @@ def _boxes(erased: Tensor, area: Tensor, shape: Tensor, x: Tensor, y: Tensor) ->
     return torch.where(erased.unsqueeze(1), box, torch.zeros(()))
 
 
-def _scaled(across: Tensor, down: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _crop_matrix(across: Tensor, down: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """(n, 3, 3): the square onto a box of these shares of it, somewhere inside."""
     out = torch.diag_embed(torch.stack([across, down, torch.ones_like(across)], dim=1))
     out[:, 0, 2], out[:, 1, 2] = (1 - across) * (2 * x - 1), (1 - down) * (2 * y - 1)
     return out
 
 
-def _turned(angle: Tensor) -> Tensor:
+def _rotation_matrix(angle: Tensor) -> Tensor:
     out = torch.eye(3).repeat(len(angle), 1, 1)
     out[:, 0, 0], out[:, 0, 1], out[:, 1, 0], out[:, 1, 1] = angle.cos(), -angle.sin(), angle.sin(), angle.cos()
     return out
 
 
-def _splined(points: Tensor, shifts: Tensor) -> Tensor:
+def _thin_plate_spline(points: Tensor, shifts: Tensor) -> Tensor:
     """Points (n, 2, m) through the thin plate spline under which corners and centre move by (n, 5, 2)."""
     from kornia.geometry.transform import get_tps_transform, warp_points_tps
 

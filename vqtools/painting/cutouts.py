@@ -1,7 +1,7 @@
 """Cutouts: many small views of one picture, each a little different, as a CLIP gets to see them.
 
-All of a step's random numbers are drawn at once (:func:`draw`), before cuts are grouped, and from a generator that is
-handed in: how many cuts go at a time changes no view (:func:`apply`). Knows pictures and geometry; nothing about text.
+All of a step's random numbers are drawn at once (:func:`draw_cutouts`), before cuts are grouped, and from a generator that is
+handed in: how many cuts go at a time changes no view (:func:`apply_plan`). Knows pictures and geometry; nothing about text.
 
 Shapes: n cuts, side the CLIP's input in pixels, H and W the picture's sides.
 """
@@ -16,14 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqtools.painting import augment as augments
-from vqtools.painting.settings import AUGMENTATIONS, CutMethod, augment_codes
+from vqtools.painting.augment import ExtraAugmentations, draw_extra, erase_boxes, warp_points
+from vqtools.painting.settings import AUGMENTATIONS, CutMethod, parse_augment
 
-_COLUMNS = 23  # random numbers a cut: always all of them, so that switching one augmentation leaves the others alone
+_RANDOM_COLUMNS = (
+    23  # random numbers a cut: always all of them, so that switching one augmentation leaves the others alone
+)
 
 
 @dataclass(frozen=True)
-class Cuts:
+class CutoutParams:
     """What was drawn for n cuts."""
 
     side: int  # pixels along each side of a view
@@ -33,21 +35,21 @@ class Cuts:
     colour: Tensor  # (n, 3, 3), on RGB columns
     noise: Tensor  # (n,) standard deviation
     noise_seed: Tensor  # (n,) of int64
-    extra: augments.Extra | None = None  # what the rarer codes add
+    extra: ExtraAugmentations | None = None  # what the rarer codes add
     pooled: bool = False  # strong details are kept where the picture is shrunk
 
     def __len__(self) -> int:
         return len(self.homography)
 
-    def to(self, part: slice, device: torch.device) -> Cuts:
+    def to(self, part: slice, device: torch.device) -> CutoutParams:
         """Some of the cuts, on a device; the noise's seeds stay on the CPU."""
         tensors = [field.name for field in fields(self) if isinstance(getattr(self, field.name), Tensor)]
         moved = {name: getattr(self, name)[part].to(device) for name in tensors if name != "noise_seed"}
         extra = self.extra.to(part, device) if self.extra else None
-        return Cuts(side=self.side, noise_seed=self.noise_seed[part], extra=extra, pooled=self.pooled, **moved)
+        return CutoutParams(side=self.side, noise_seed=self.noise_seed[part], extra=extra, pooled=self.pooled, **moved)
 
 
-def draw(
+def draw_cutouts(
     generator: torch.Generator,
     count: int,
     height: int,
@@ -56,7 +58,7 @@ def draw(
     cut_power: float = 1.0,
     augment: str = AUGMENTATIONS,
     method: CutMethod = "random",
-) -> Cuts:
+) -> CutoutParams:
     """Draw ``count`` cuts of a picture from the (CPU) generator.
 
     A cut is a square of U^cut_power·(S−m)+m pixels, S the picture's short side and m = min(S, side), anywhere in
@@ -66,43 +68,49 @@ def draw(
     ask for the largest squares only ("whole"), for every fourth of them among details of up to half the size
     ("overview"), or for views in which shrinking mixes in each place's brightest value ("pooled").
     """
-    u = torch.rand(count, _COLUMNS, generator=generator)
+    u = torch.rand(count, _RANDOM_COLUMNS, generator=generator)
     seeds = torch.randint(2**62, (count,), generator=generator)
     size, left, top, flip, turn, angle, shift_x, shift_y, tilt, soften, softness, jitter, hue, saturation, noise = u[
         :, :15
     ].unbind(1)
-    codes = augment_codes(augment)
+    codes = parse_augment(augment)
 
     def on(code: str, chance: Tensor, probability: float) -> Tensor:
         return (chance < probability) & (code in codes)
 
     short = min(height, width)
     smallest = min(short, side)
-    size = _sizes(size.pow(cut_power), short, smallest, method)
+    size = _draw_sizes(size.pow(cut_power), short, smallest, method)
     turned = on("Af", turn, 0.8)
-    box = _matrix([[size / 2, 0, left * (width - size) + size / 2], [0, size / 2, top * (height - size) + size / 2]])
+    box = _affine_matrix(
+        [[size / 2, 0, left * (width - size) + size / 2], [0, size / 2, top * (height - size) + size / 2]]
+    )
     box = box / torch.tensor([width, height, 1.0]).unsqueeze(1)
     angle = torch.where(turned, math.radians(30) * (2 * angle - 1), 0)
     shift = [torch.where(turned, 0.2 * (2 * s - 1), 0) for s in (shift_x, shift_y)]  # of 2, the square's side
-    affine = _matrix([[angle.cos(), -angle.sin(), shift[0]], [angle.sin(), angle.cos(), shift[1]]])
-    mirror = _matrix([[torch.where(on("Hf", flip, 0.5), -1.0, 1.0), 0, 0], [0, 1, 0]])
-    perspective = _perspective(torch.where(on("Pe", tilt, 0.4)[:, None, None], 0.2 * u[:, 15:].view(count, 4, 2), 0))
+    affine = _affine_matrix([[angle.cos(), -angle.sin(), shift[0]], [angle.sin(), angle.cos(), shift[1]]])
+    mirror = _affine_matrix([[torch.where(on("Hf", flip, 0.5), -1.0, 1.0), 0, 0], [0, 1, 0]])
+    perspective = _perspective_matrix(
+        torch.where(on("Pe", tilt, 0.4)[:, None, None], 0.2 * u[:, 15:].view(count, 4, 2), 0)
+    )
     strength = torch.where(on("Ji", jitter, 0.7), 1.0, 0.0)
-    return Cuts(
+    return CutoutParams(
         side=side,
         homography=box @ affine @ perspective @ mirror,
         # the level on which a view's pixel is 1 to √2 pixels wide: there bilinear sampling passes over nothing
         level=(2 * torch.log2(size / side) + 1e-4).floor().clamp(min=0).long(),
         blur=torch.where(on("Sh", soften, 0.4), 1 - 0.3 * softness, 0),
-        colour=_colour(2 * math.pi * 0.01 * strength * (2 * hue - 1), 1 + 0.01 * strength * (2 * saturation - 1)),
+        colour=_colour_matrix(
+            2 * math.pi * 0.01 * strength * (2 * hue - 1), 1 + 0.01 * strength * (2 * saturation - 1)
+        ),
         noise=0.1 * noise * ("Gn" in codes),
         noise_seed=seeds,
-        extra=augments.draw(seeds, codes),
+        extra=draw_extra(seeds, codes),
         pooled=method == "pooled",
     )
 
 
-def _sizes(power: Tensor, short: int, smallest: int, method: CutMethod) -> Tensor:
+def _draw_sizes(power: Tensor, short: int, smallest: int, method: CutMethod) -> Tensor:
     """Sides (n,) of the cuts in pixels, from random numbers (n,) in [0, 1]."""
     if method == "whole":
         return torch.full_like(power, short)
@@ -112,7 +120,7 @@ def _sizes(power: Tensor, short: int, smallest: int, method: CutMethod) -> Tenso
     return power * (short - smallest) + smallest
 
 
-def apply(image: Tensor, cuts: Cuts, part: slice = slice(None)) -> Tensor:
+def apply_cutouts(image: Tensor, cuts: CutoutParams, part: slice = slice(None)) -> Tensor:
     """Views (n, 3, side, side) of an image (1, 3, H, W) in [0, 1], for a part of the cuts; differentiable, in fp32.
 
     They stay in [0, 1] but for noise, and a hair where hues turn. What lies outside the picture is its border.
@@ -125,24 +133,24 @@ def apply(image: Tensor, cuts: Cuts, part: slice = slice(None)) -> Tensor:
             views = torch.lerp(views, _mean3x3(views), some.blur.view(-1, 1, 1, 1) * (9 / 13))
         views = torch.bmm(some.colour, views.flatten(2)).view_as(views)
         if some.extra:
-            views = augments.erase(views, some.extra)
-        return views + _noise(some, image.device) if bool((some.noise > 0).any()) else views
+            views = erase_boxes(views, some.extra)
+        return views + _cutout_noise(some, image.device) if bool((some.noise > 0).any()) else views
 
 
-def _warp(image: Tensor, cuts: Cuts, levels: int) -> Tensor:
+def _warp(image: Tensor, cuts: CutoutParams, levels: int) -> Tensor:
     """Crop, shrink, turn, tilt and flip in a single sampling of one texture that holds the picture at several sizes.
 
     Shrinking each crop by itself with an antialiased filter and warping it after costs several passes over every
     cut. Here the picture is shrunk once a step, by half octaves; a view reads the one level on which its pixels are
     about a pixel wide. All cuts share one texture, so no gradient of the picture's size is kept for each of them.
     """
-    atlas, corners, sizes = _atlas(image, levels, cuts.pooled)
+    atlas, corners, sizes = _pyramid_atlas(image, levels, cuts.pooled)
     n, side = len(cuts), cuts.side
     centres = (2 * torch.arange(side, device=image.device) + 1) / side - 1
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     square = torch.stack([x, y, torch.ones_like(x)]).view(1, 3, -1).expand(n, -1, -1)
     if cuts.extra:
-        square = augments.bend(square, cuts.extra, side)
+        square = warp_points(square, cuts.extra, side)
     points = torch.bmm(cuts.homography, square)  # (n, 3, side²)
     points = points[:, :2] / points[:, 2:]
     corner, size = corners[cuts.level].unsqueeze(2), sizes[cuts.level].unsqueeze(2)  # (n, 2, 1): x, y in pixels
@@ -154,7 +162,7 @@ def _warp(image: Tensor, cuts: Cuts, levels: int) -> Tensor:
     return views.view(3, n, side, side).transpose(0, 1).contiguous()
 
 
-def _atlas(image: Tensor, levels: int, pooled: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _pyramid_atlas(image: Tensor, levels: int, pooled: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The picture at 2^(-k/2) of its size, k < levels, side by side; each one's corner and size (levels, 2) as x, y."""
     height, width = image.shape[-2:]
     shapes = [(max(1, round(height * 2 ** (-k / 2))), max(1, round(width * 2 ** (-k / 2)))) for k in range(levels)]
@@ -174,7 +182,7 @@ def _mean3x3(x: Tensor) -> Tensor:
     return (x[..., :-2, :] + x[..., 1:-1, :] + x[..., 2:, :]) / 9
 
 
-def _noise(cuts: Cuts, device: torch.device) -> Tensor:
+def _cutout_noise(cuts: CutoutParams, device: torch.device) -> Tensor:
     """Each cut's noise comes from its own seed: the same however cuts are grouped."""
     noise = torch.empty(len(cuts), 3, cuts.side, cuts.side, device=device)
     generator = torch.Generator(device)
@@ -183,14 +191,14 @@ def _noise(cuts: Cuts, device: torch.device) -> Tensor:
     return noise * cuts.noise.view(-1, 1, 1, 1)
 
 
-def _matrix(rows: list[list[Any]]) -> Tensor:
+def _affine_matrix(rows: list[list[Any]]) -> Tensor:
     """Matrices (n, 3, 3) from two rows of numbers or tensors (n,); the third is 0 0 1."""
     n = next(len(entry) for row in rows for entry in row if isinstance(entry, Tensor))
     entries = [torch.as_tensor(entry, dtype=torch.float32).expand(n) for row in [*rows, [0, 0, 1]] for entry in row]
     return torch.stack(entries, dim=1).view(n, 3, 3)
 
 
-def _perspective(inward: Tensor) -> Tensor:
+def _perspective_matrix(inward: Tensor) -> Tensor:
     """Homographies (n, 3, 3) under which the square's corners appear moved inward by (n, 4, 2)."""
     from kornia.geometry.transform import get_perspective_transform
 
@@ -199,7 +207,7 @@ def _perspective(inward: Tensor) -> Tensor:
     return out
 
 
-def _colour(hue: Tensor, saturation: Tensor) -> Tensor:
+def _colour_matrix(hue: Tensor, saturation: Tensor) -> Tensor:
     """Matrices (n, 3, 3): a turn by ``hue`` radians about the grey axis, and a stretch away from it; greys stay."""
     grey = torch.full((3, 3), 1 / 3)
     turn = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vqtools.device import Machine
-from vqtools.models.quantizers import nearest, straight_through
+from vqtools.models.quantizers import nearest_codes, straight_through
 from vqtools.models.vqgan import VQGAN, AttnBlock, ResnetBlock, Upsample
 
-BLOCKS = (ResnetBlock, AttnBlock, Upsample)  # what a decoder may go through twice instead of remembering
+CHECKPOINTABLE_BLOCKS = (ResnetBlock, AttnBlock, Upsample)  # what a decoder may go through twice instead of remembering
 
 
-class Drawer(Protocol):
+class Renderer(Protocol):
     """Latents to pictures."""
 
     f: int  # pixels a cell, along each side
@@ -41,7 +41,7 @@ class Drawer(Protocol):
         ...
 
 
-class CodeDrawer:
+class CodeRenderer:
     """Nearest codes, straight through, then the decoder.
 
     codes: indices (k,) of those that may be used; all without. seamless: edges that fit each other, by circular
@@ -61,7 +61,7 @@ class CodeDrawer:
         self.machine, self.f = machine, vqgan.f
         # channels last suits a GPU's half precision; on a CPU the group norms lose more by it than convolutions gain
         self.layout = torch.channels_last if machine.device.type == "cuda" else torch.contiguous_format
-        self.vqgan = _variant(vqgan, seamless, forget) if seamless or forget else vqgan
+        self.vqgan = _share_weights(vqgan, seamless, forget) if seamless or forget else vqgan
         self._draw: Any = torch.compile(self.vqgan.decode_latents) if compiled else self.vqgan.decode_latents
         book = vqgan.codebook.detach()
         self.codes = codes
@@ -79,7 +79,7 @@ class CodeDrawer:
         """Latents (1, c, h, w) -> those of the nearest codes that may be used; the gradient goes straight through."""
         b, c, h, w = latents.shape
         vectors = self.vqgan.quantize.flatten(latents)
-        chosen = F.embedding(nearest(vectors.detach(), self.codebook), self.codebook)
+        chosen = F.embedding(nearest_codes(vectors.detach(), self.codebook), self.codebook)
         return straight_through(vectors, chosen).view(b, h, w, c).permute(0, 3, 1, 2)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class CodeDrawer:
         return image.float().add(1).div(2)
 
 
-class PixelDrawer:
+class PixelRenderer:
     """No network at all: the latents are the picture. What comes of it shows what codes are good for."""
 
     f, channels = 1, 3
@@ -105,7 +105,7 @@ class PixelDrawer:
         return latents.float()
 
 
-class _Forgetful(nn.Module):
+class _CheckpointedBlock(nn.Module):
     """A block of which only the input is kept for the backward pass."""
 
     def __init__(self, block: nn.Module) -> None:
@@ -118,7 +118,7 @@ class _Forgetful(nn.Module):
         return checkpoint(self.block, x, use_reentrant=False, preserve_rng_state=False)
 
 
-def _variant(vqgan: VQGAN, seamless: bool, forget: bool) -> VQGAN:
+def _share_weights(vqgan: VQGAN, seamless: bool, forget: bool) -> VQGAN:
     """Other modules around the same weights."""
     shared: dict[int, Any] = {id(tensor): tensor for tensor in chain(vqgan.parameters(), vqgan.buffers())}
     twin = copy.deepcopy(vqgan, shared)
@@ -127,6 +127,6 @@ def _variant(vqgan: VQGAN, seamless: bool, forget: bool) -> VQGAN:
             module.padding_mode = "circular"
         if forget:
             for name, child in list(module.named_children()):
-                if isinstance(child, BLOCKS):
-                    setattr(module, name, _Forgetful(child))
+                if isinstance(child, CHECKPOINTABLE_BLOCKS):
+                    setattr(module, name, _CheckpointedBlock(child))
     return twin

@@ -11,7 +11,7 @@ from torch import Tensor
 from vqtools.painting.settings import PaintSettings, Symmetry, parse_palette
 
 
-def mirror(picture: Tensor, symmetry: Symmetry) -> Tensor:
+def apply_symmetry(picture: Tensor, symmetry: Symmetry) -> Tensor:
     """The left half's mirror image in place of the right one, the upper's in place of the lower one, or both."""
     if symmetry in ("left-right", "both"):
         left = picture[..., : (picture.shape[3] + 1) // 2]
@@ -22,7 +22,7 @@ def mirror(picture: Tensor, symmetry: Symmetry) -> Tensor:
     return picture
 
 
-def variation(picture: Tensor) -> Tensor:
+def total_variation(picture: Tensor) -> Tensor:
     """Mean squared difference of neighbouring pixels, across and down."""
     across, down = picture[..., 1:] - picture[..., :-1], picture[..., 1:, :] - picture[..., :-1, :]
     return across.square().mean() + down.square().mean()
@@ -34,7 +34,7 @@ def colourfulness(picture: Tensor) -> Tensor:
     return (away.square().mean(1) + 1e-8).sqrt().mean()  # the root's slope at 0 is infinite
 
 
-def off_palette(picture: Tensor, colours: list[tuple[int, int, int]]) -> Tensor:
+def palette_distance(picture: Tensor, colours: list[tuple[int, int, int]]) -> Tensor:
     """Mean squared distance of each pixel to the nearest of the colours (red, green, blue from 0 to 255)."""
     nearest: Tensor | None = None
     for colour in colours:  # one at a time: all at once would hold the picture as often as there are colours
@@ -44,13 +44,13 @@ def off_palette(picture: Tensor, colours: list[tuple[int, int, int]]) -> Tensor:
     return nearest.mean()
 
 
-def terms(picture: Tensor, settings: PaintSettings) -> dict[str, Tensor]:
+def compute_image_losses(picture: Tensor, settings: PaintSettings) -> dict[str, Tensor]:
     """The losses by name that the settings ask for: none in the usual case."""
     found = {}
     if settings.smoothness:
-        found["smoothness"] = settings.smoothness * variation(picture)
+        found["smoothness"] = settings.smoothness * total_variation(picture)
     if settings.saturation:
         found["saturation"] = -settings.saturation * colourfulness(picture)
     if settings.palette.strip() and settings.palette_weight:
-        found["palette"] = settings.palette_weight * off_palette(picture, parse_palette(settings.palette))
+        found["palette"] = settings.palette_weight * palette_distance(picture, parse_palette(settings.palette))
     return found

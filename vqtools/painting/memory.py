@@ -18,14 +18,14 @@ from torch.func import functional_call
 
 from vqtools.device import Machine
 from vqtools.models.vqgan import VQGAN
-from vqtools.painting.drawers import BLOCKS
+from vqtools.painting.drawers import CHECKPOINTABLE_BLOCKS
 from vqtools.painting.settings import PaintSettings
 
-_SPARE = 0.9  # of what is free; the rest is the allocator's cuttings
+_USABLE_FRACTION = 0.9  # of what is free; the rest is the allocator's cuttings
 
 
 @dataclass(frozen=True)
-class Needs:
+class MemoryNeeds:
     """Bytes, beyond the networks' own weights."""
 
     decoder: int  # kept for the decoder's way back
@@ -42,10 +42,10 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """What a run needs, and what is proposed. ``free`` is None where nobody can say."""
 
-    needs: Needs
+    needs: MemoryNeeds
     free: int | None
     cutouts: int
     group: int  # proposed: cutouts that go through a CLIP at a time
@@ -66,12 +66,12 @@ class Plan:
         return f"needs {self.peak / 2**30:.1f} GB{free}{' with ' + ' and '.join(ways) if ways else ''}{end}"
 
 
-def plan(
+def plan_memory(
     settings: PaintSettings, vqgan: VQGAN, clips: Sequence[Any], machine: Machine, free: int | None = None
-) -> Plan:
+) -> MemoryPlan:
     """Count what a run needs. free: bytes that it may have; without, what the machine has free now."""
-    free = available(machine) if free is None else free
-    needs = count(settings, vqgan, clips, machine)
+    free = available_memory(machine) if free is None else free
+    needs = count_memory(settings, vqgan, clips, machine)
     cutouts, on = settings.cutouts, settings.checkpoint == "on"
     groups = [min(settings.group or cutouts, cutouts)]
     while groups[-1] > 1:
@@ -81,15 +81,15 @@ def plan(
     if settings.checkpoint == "auto" and settings.drawer == "vqgan":
         wishes += [(group, True) for group in groups]
     wishes += [(group, on) for group in groups] if settings.checkpoint != "auto" else []
-    room = None if free is None else free * _SPARE
+    room = None if free is None else free * _USABLE_FRACTION
     for group, checkpoint in wishes:
         fits = room is None or needs.peak(group, checkpoint) <= room
         if fits:
             break
-    return Plan(needs, free, cutouts, group, checkpoint, fits)
+    return MemoryPlan(needs, free, cutouts, group, checkpoint, fits)
 
 
-def count(settings: PaintSettings, vqgan: VQGAN, clips: Sequence[Any], machine: Machine) -> Needs:
+def count_memory(settings: PaintSettings, vqgan: VQGAN, clips: Sequence[Any], machine: Machine) -> MemoryNeeds:
     """What a step of these settings keeps and works in."""
     width, height = settings.size
     rest = 6 * 3 * 4 * width * height
@@ -97,11 +97,13 @@ def count(settings: PaintSettings, vqgan: VQGAN, clips: Sequence[Any], machine: 
     if settings.drawer == "vqgan":
         dim, rows, columns = vqgan.codebook.shape[1], height // vqgan.f, width // vqgan.f
         rest += 6 * 4 * dim * rows * columns
-        walk = _kept(vqgan, vqgan.decode_latents, torch.empty(1, dim, rows, columns, device="meta"), _share(machine))
-    return Needs(*walk, view=max((_view(clip, machine) for clip in clips), default=0), rest=rest)
+        walk = _count_saved_bytes(
+            vqgan, vqgan.decode_latents, torch.empty(1, dim, rows, columns, device="meta"), _precision_factor(machine)
+        )
+    return MemoryNeeds(*walk, view=max((_cutout_bytes(clip, machine) for clip in clips), default=0), rest=rest)
 
 
-def apply(settings: PaintSettings, proposed: Plan) -> PaintSettings:
+def apply_plan(settings: PaintSettings, proposed: MemoryPlan) -> PaintSettings:
     """The settings with what the plan proposes; unchanged where they fit as they are."""
     changes: dict[str, Any] = {}
     if proposed.group < (settings.group or settings.cutouts):
@@ -111,7 +113,7 @@ def apply(settings: PaintSettings, proposed: Plan) -> PaintSettings:
     return settings.model_copy(update=changes) if changes else settings
 
 
-def less(settings: PaintSettings, position: int) -> tuple[PaintSettings, str] | None:
+def reduce_memory(settings: PaintSettings, position: int) -> tuple[PaintSettings, str] | None:
     """Settings that need less, after memory ran out, and what has changed in words; None if nothing is left to try."""
     group = min(settings.group or settings.cutouts, settings.cutouts)
     note = (
@@ -125,7 +127,7 @@ def less(settings: PaintSettings, position: int) -> tuple[PaintSettings, str] | 
     return None
 
 
-def hopeless(settings: PaintSettings, position: int) -> str:
+def out_of_memory_message(settings: PaintSettings, position: int) -> str:
     """What to say when even the least did not fit."""
     width, height = settings.size
     return (
@@ -134,7 +136,7 @@ def hopeless(settings: PaintSettings, position: int) -> str:
     )
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there was no memory: on a GPU, or on a CPU, where torch has no class for it."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
@@ -142,14 +144,14 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("can't allocate memory" in words or "out of memory" in words)
 
 
-def release(machine: Machine) -> None:
+def release_memory(machine: Machine) -> None:
     """Give back what a failed step has left."""
     if machine.device.type == "cuda":
         gc.collect()
         torch.cuda.empty_cache()
 
 
-def available(machine: Machine) -> int | None:
+def available_memory(machine: Machine) -> int | None:
     """Bytes that are free for tensors, or None."""
     if machine.device.type == "cuda":
         free, total = torch.cuda.mem_get_info(machine.device)
@@ -170,23 +172,25 @@ def available(machine: Machine) -> int | None:
         return None
 
 
-def _share(machine: Machine) -> float:
+def _precision_factor(machine: Machine) -> float:
     """Of fp32's bytes: in half precision norms stay in fp32, convolutions' inputs don't."""
     return 1.0 if machine.precision == "fp32" else 0.75
 
 
-def _view(clip: Any, machine: Machine) -> int:
+def _cutout_bytes(clip: Any, machine: Machine) -> int:
     """Bytes for one view: what the tower keeps, and the view itself as it is cut, blurred and coloured."""
     side: int = clip.size
     views = 6 * 3 * 4 * side**2
     if not isinstance(clip, nn.Module):
         return views
     images, embed = torch.empty(2, 3, side, side, device="meta"), cast(Callable[[Tensor], Tensor], clip.embed_image)
-    kept, *_ = _kept(clip, embed, images, 1.0 if machine.device.type == "cpu" else _share(machine))
+    kept, *_ = _count_saved_bytes(
+        clip, embed, images, 1.0 if machine.device.type == "cpu" else _precision_factor(machine)
+    )
     return views + kept // 2
 
 
-class _Call(nn.Module):
+class _MethodModule(nn.Module):
     """A method of a module, as a module."""
 
     def __init__(self, module: nn.Module, call: Callable[[Tensor], Tensor]) -> None:
@@ -197,7 +201,7 @@ class _Call(nn.Module):
         return self.call(x)
 
 
-class _Ledger:
+class _SavedTensorCounter:
     """What autograd keeps during one forward pass, by the block of the decoder that it is kept for."""
 
     def __init__(self, weights: set[int]) -> None:
@@ -225,16 +229,18 @@ class _Ledger:
         return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
 
 
-def _kept(module: nn.Module, call: Callable[[Tensor], Tensor], x: Tensor, share: float) -> tuple[int, int, int, int]:
-    """The first four of :class:`Needs` for one call of a module's method."""
+def _count_saved_bytes(
+    module: nn.Module, call: Callable[[Tensor], Tensor], x: Tensor, share: float
+) -> tuple[int, int, int, int]:
+    """The first four of :class:`MemoryNeeds` for one call of a module's method."""
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     empty = {f"module.{name}": value.detach().to("meta") for name, value in state.items()}
-    ledger = _Ledger({value.untyped_storage()._cdata for value in empty.values()})
-    blocks = [(name, child) for name, child in module.named_modules() if isinstance(child, BLOCKS)]
+    ledger = _SavedTensorCounter({value.untyped_storage()._cdata for value in empty.values()})
+    blocks = [(name, child) for name, child in module.named_modules() if isinstance(child, CHECKPOINTABLE_BLOCKS)]
     hooks = [hook for name, child in blocks for hook in ledger.watch(name, child)]
     try:
         with torch.autograd.graph.saved_tensors_hooks(ledger.pack, lambda tensor: tensor), torch.enable_grad():
-            functional_call(_Call(module, call), empty, (x.requires_grad_(),))
+            functional_call(_MethodModule(module, call), empty, (x.requires_grad_(),))
     finally:
         for hook in hooks:
             hook.remove()

@@ -13,14 +13,14 @@ from torch import Tensor
 from vqtools.painting.settings import Optimiser
 
 
-def make(name: Optimiser, latents: Tensor) -> torch.optim.Optimizer:
+def create_optimiser(name: Optimiser, latents: Tensor) -> torch.optim.Optimizer:
     """An optimiser of one tensor; its rate is set at each step."""
     kind: Any = getattr(torch.optim, name)
     made: torch.optim.Optimizer = kind([latents], lr=0.1, foreach=False)
     return made
 
 
-def state_of(optimiser: torch.optim.Optimizer, latents: Tensor) -> dict[str, Any]:
+def optimiser_state(optimiser: torch.optim.Optimizer, latents: Tensor) -> dict[str, Any]:
     """What it remembers, as copies on the CPU."""
     return {
         name: value.detach().to("cpu", copy=True).contiguous() if isinstance(value, Tensor) else value
@@ -29,15 +29,15 @@ def state_of(optimiser: torch.optim.Optimizer, latents: Tensor) -> dict[str, Any
 
 
 @torch.no_grad()
-def forget(optimiser: torch.optim.Optimizer, latents: Tensor, cells: Tensor) -> None:
+def reset_cells(optimiser: torch.optim.Optimizer, latents: Tensor, cells: Tensor) -> None:
     """Lose the memory of some cells (h, w), where something new begins."""
     for value in optimiser.state[latents].values():
         if isinstance(value, Tensor) and value.shape == latents.shape:
             value.masked_fill_(cells, 0)
 
 
-def restore(optimiser: torch.optim.Optimizer, latents: Tensor, state: dict[str, Any]) -> None:
-    """Go on from what :func:`state_of` gave; an empty state is a new beginning."""
+def load_optimiser_state(optimiser: torch.optim.Optimizer, latents: Tensor, state: dict[str, Any]) -> None:
+    """Go on from what :func:`optimiser_state` gave; an empty state is a new beginning."""
     if not state:
         return
     optimiser.state[latents] = {

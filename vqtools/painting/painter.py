@@ -19,21 +19,24 @@ import torch
 from torch import Tensor, nn
 
 from vqtools import media
-from vqtools.device import Machine, choose
+from vqtools.device import Machine, choose_machine
 from vqtools.models.vqgan import VQGAN
-from vqtools.painting import cutouts, look, memory, optimisers, prior, regions, targets
-from vqtools.painting.drawers import CodeDrawer, Drawer, PixelDrawer
+from vqtools.painting.cutouts import apply_cutouts, draw_cutouts
+from vqtools.painting.drawers import CodeRenderer, PixelRenderer, Renderer
 from vqtools.painting.guidance import clamp_with_grad, prompt_losses
-from vqtools.painting.prior import Likelihood
-from vqtools.painting.regions import Mask
+from vqtools.painting.look import apply_symmetry, compute_image_losses
+from vqtools.painting.memory import is_out_of_memory, out_of_memory_message, reduce_memory, release_memory
+from vqtools.painting.optimisers import create_optimiser, load_optimiser_state, optimiser_state, reset_cells
+from vqtools.painting.prior import CodeLikelihood, loss_and_gradient
+from vqtools.painting.regions import Mask, bounding_box, covered_cells
 from vqtools.painting.settings import PaintSettings
-from vqtools.painting.targets import LoadPicture, PictureJudge, Targets
+from vqtools.painting.targets import CLIPLike, LoadPicture, PromptEmbeddings, check_prompt_index, embed_prompts
 from vqtools.settings import UserError, check_size
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Painter", "PictureJudge"]
+__all__ = ["Painter", "CLIPLike"]
 
 
 class Painter:
@@ -56,30 +59,30 @@ class Painter:
         self,
         settings: PaintSettings,
         vqgan: VQGAN,
-        clips: Sequence[PictureJudge],
+        clips: Sequence[CLIPLike],
         *,
         clip_weights: Sequence[float] | None = None,
         start: Tensor | None = None,
-        likelihood: Likelihood | None = None,
+        likelihood: CodeLikelihood | None = None,
         load: LoadPicture = media.load_picture,
         machine: Machine | None = None,
     ) -> None:
         seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
         self.settings = settings.model_copy(update={"seed": seed})
-        self.machine = machine or choose(precision=None if settings.precision == "auto" else settings.precision)
+        self.machine = machine or choose_machine(precision=None if settings.precision == "auto" else settings.precision)
         device = self.machine.device
         self.layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self.vqgan = vqgan.to(device).to(memory_format=self.layout).eval().requires_grad_(False)
         self.clips = [clip.to(device) if isinstance(clip, nn.Module) else clip for clip in clips]
         weights = [1.0] * len(clips) if clip_weights is None else clip_weights
-        self.shares = [weight / sum(weights) for weight in weights]
+        self.clip_weights = [weight / sum(weights) for weight in weights]
         self.load, self.likelihood = load, likelihood
         self.notes: list[str] = []
         self.masks: dict[str, Mask] = {}
         self.generator = torch.Generator().manual_seed(seed)  # of this painting alone: nobody else draws from it
         self.position = 0
-        self._drawer: tuple[Any, Drawer] | None = None
-        self._targets: Targets | None = None
+        self._renderer: tuple[Any, Renderer] | None = None
+        self._prompt_embeddings: PromptEmbeddings | None = None
         self._begin(start)
 
     def _begin(self, start: Tensor | None) -> None:
@@ -95,28 +98,28 @@ class Painter:
         self.z.requires_grad_()
         self.start = self.z.detach().clone()
         self.average = self.z.detach().clone()
-        self._optimiser = (self.settings.optimiser, optimisers.make(self.settings.optimiser, self.z))
+        self._optimiser = (self.settings.optimiser, create_optimiser(self.settings.optimiser, self.z))
 
     @property
     def optimiser(self) -> torch.optim.Optimizer:
         """The settings' optimiser; a new one begins without a memory."""
         if self._optimiser[0] != self.settings.optimiser:
-            self._optimiser = (self.settings.optimiser, optimisers.make(self.settings.optimiser, self.z))
+            self._optimiser = (self.settings.optimiser, create_optimiser(self.settings.optimiser, self.z))
         return self._optimiser[1]
 
     @property
-    def drawer(self) -> Drawer:
+    def drawer(self) -> Renderer:
         """What makes a picture of the latents under the settings as they stand."""
         s = self.settings
         wanted = (s.drawer, s.style_image, s.seamless, s.checkpoint == "on", s.compile)
-        if self._drawer is None or self._drawer[0] != wanted:
-            self._drawer = (wanted, self._make_drawer())
-        return self._drawer[1]
+        if self._renderer is None or self._renderer[0] != wanted:
+            self._renderer = (wanted, self._make_renderer())
+        return self._renderer[1]
 
-    def _make_drawer(self) -> Drawer:
+    def _make_renderer(self) -> Renderer:
         s = self.settings
         if s.drawer == "pixels":
-            return PixelDrawer(self.machine)
+            return PixelRenderer(self.machine)
         codes = None
         if s.style_image:
             picture = self.load(s.style_image)
@@ -125,7 +128,7 @@ class Painter:
             image = media.to_tensor(picture.resize((sides[0], sides[1]))).to(self.machine.device)
             with torch.no_grad():
                 codes = torch.unique(self.vqgan.encode(image))
-        return CodeDrawer(
+        return CodeRenderer(
             self.vqgan, self.machine, codes=codes, seamless=s.seamless, forget=s.checkpoint == "on", compiled=s.compile
         )
 
@@ -144,24 +147,24 @@ class Painter:
         while True:
             try:
                 scalars, gradient = self.gradient()
-                self._check(scalars, gradient)
+                self._check_finite(scalars, gradient)
                 break
             except BaseException as error:
                 self.generator.set_state(draws)
-                smaller = memory.less(self.settings, self.position) if memory.ran_out(error) else None
+                smaller = reduce_memory(self.settings, self.position) if is_out_of_memory(error) else None
                 if smaller is None:
                     self.settings = wanted
-                    if memory.ran_out(error):
-                        raise UserError(memory.hopeless(wanted, self.position)) from None
+                    if is_out_of_memory(error):
+                        raise UserError(out_of_memory_message(wanted, self.position)) from None
                     raise
             self.settings, note = smaller
             notes.append(note)
-            memory.release(self.machine)  # not in the handler, where the error keeps the failed step's tensors alive
+            release_memory(self.machine)  # not in the handler, where the error keeps the failed step's tensors alive
         self.notes += notes
-        self._move(gradient)
+        self._update_latents(gradient)
         return scalars
 
-    def _check(self, scalars: dict[str, float], gradient: Tensor) -> None:
+    def _check_finite(self, scalars: dict[str, float], gradient: Tensor) -> None:
         if not (math.isfinite(scalars["loss"]) and bool(gradient.isfinite().all())):
             raise UserError(
                 f"the loss became {scalars['loss']:g} at step {self.position + 1}, its gradient"
@@ -179,10 +182,10 @@ class Painter:
             picture = clamp_with_grad(self._decode(self.z), 0, 1)
         # cut off after the clamp, not before: its mask looks at the gradient's sign and must see the whole sum
         losses, on_picture = self._look(picture.detach())
-        scalars = dict(zip(self.targets().names, losses.tolist(), strict=True))
+        scalars = dict(zip(self.prompt_embeddings().names, losses.tolist(), strict=True))
         with torch.enable_grad():
             seen = picture.detach().requires_grad_()
-            asked = look.terms(seen, self.settings)
+            asked = compute_image_losses(seen, self.settings)
         if asked:
             on_picture += torch.autograd.grad(sum(asked.values()), seen)[0] * self._loss_scale  # type: ignore[arg-type]
             scalars |= {name: float(value.detach()) for name, value in asked.items()}
@@ -194,7 +197,7 @@ class Painter:
             scalars["init"] = weight / 2 * float(away.square().mean())
             gradient = gradient.add(away, alpha=weight * self._loss_scale / away.numel())
         if weight := self.settings.prior:
-            surprise, pull = prior.term(self.z, self.drawer, self.likelihood, self.settings.prompt)
+            surprise, pull = loss_and_gradient(self.z, self.drawer, self.likelihood, self.settings.prompt)
             scalars["prior"] = weight * surprise
             gradient = gradient.add(pull, alpha=weight * self._loss_scale)
         return {"loss": math.fsum(scalars.values()), **scalars}, gradient / self._loss_scale
@@ -207,19 +210,19 @@ class Painter:
 
     def _look(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (p,) of each prompt on a picture (1, 3, H, W) in [0, 1], and their sum's gradient on the picture."""
-        wanted = self.targets()
+        wanted = self.prompt_embeddings()
         losses, gradient = torch.zeros_like(wanted.weights), torch.zeros_like(picture)
-        shift = self._shift(picture)
-        for clip, texts, share in zip(self.clips, wanted.embeddings, self.shares, strict=True):
-            for these, mask in self._audiences():
-                part, on_picture = self._look_through(clip, picture, shift, mask, texts, these, share)
+        shift = self._draw_seam_shift(picture)
+        for clip, texts, share in zip(self.clips, wanted.embeddings, self.clip_weights, strict=True):
+            for these, mask in self._prompts_by_mask():
+                part, on_picture = self._clip_losses_of_prompts(clip, picture, shift, mask, texts, these, share)
                 losses[these] += part
                 gradient += on_picture
         return losses, gradient
 
-    def _look_through(
+    def _clip_losses_of_prompts(
         self,
-        clip: PictureJudge,
+        clip: CLIPLike,
         picture: Tensor,
         shift: tuple[int, int],
         mask: Tensor | None,
@@ -228,10 +231,10 @@ class Painter:
         share: float,
     ) -> tuple[Tensor, Tensor]:
         """One CLIP's share of the losses of some prompts, over what a mask lets through, and the gradient of it."""
-        s, wanted = self.settings, self.targets()
-        rows, columns = regions.bounds(mask) if mask is not None else (slice(None), slice(None))
+        s, wanted = self.settings, self.prompt_embeddings()
+        rows, columns = bounding_box(mask) if mask is not None else (slice(None), slice(None))
         height, width = picture[..., rows, columns].shape[-2:]
-        cuts = cutouts.draw(
+        cuts = draw_cutouts(
             self.generator, s.cutouts, height, width, clip.size, s.cut_power, s.augment, s.cut_method
         )  # fmt: skip
         group = s.group or len(cuts)
@@ -242,7 +245,7 @@ class Painter:
                 shown = seen.roll(shift, (2, 3)) if s.seamless else seen
                 if mask is not None:  # what lies around the region is seen, but only the region is told to change
                     shown = torch.lerp(picture, shown, mask)[..., rows, columns]
-                views = cutouts.apply(shown, cuts, slice(first, first + group))
+                views = apply_cutouts(shown, cuts, slice(first, first + group))
                 with self._clip_precision():
                     embeddings = clip.embed_image(views)
                 part = (len(views) / len(cuts) * share) * prompt_losses(
@@ -253,16 +256,16 @@ class Painter:
             gradient += on_seen
         return losses, gradient
 
-    def _audiences(self) -> Iterator[tuple[list[int], Tensor | None]]:
+    def _prompts_by_mask(self) -> Iterator[tuple[list[int], Tensor | None]]:
         """Prompts that look at the same part of the picture: their indices, and its mask (H, W), None for the whole."""
-        count = len(self.targets().names)
+        count = len(self.prompt_embeddings().names)
         together: dict[Mask | None, list[int]] = {}
         for index in range(count):
             together.setdefault(self.masks.get(f"prompt {index}"), []).append(index)
         for mask, these in together.items():
-            yield these, None if mask is None else self._spread(mask)
+            yield these, None if mask is None else self._mask_in_pixels(mask)
 
-    def _shift(self, picture: Tensor) -> tuple[int, int]:
+    def _draw_seam_shift(self, picture: Tensor) -> tuple[int, int]:
         """How far a seamless picture is turned before it is cut, so that its seam is seen as everything else is."""
         # prompts with regions have their places: those must not wander
         if not self.settings.seamless or any(key != "protect" for key in self.masks):
@@ -271,7 +274,7 @@ class Painter:
         return int(drawn[0] * picture.shape[2]), int(drawn[1] * picture.shape[3])
 
     @torch.no_grad()
-    def _move(self, gradient: Tensor) -> None:
+    def _update_latents(self, gradient: Tensor) -> None:
         s = self.settings
         last_quarter = self.position >= 0.75 * s.iterations
         self.optimiser.param_groups[0]["lr"] = s.learning_rate / (10 if last_quarter else 1)
@@ -281,7 +284,7 @@ class Painter:
         self.z.grad = None
         self.z.clamp_(self.drawer.low, self.drawer.high)
         if before is not None:  # a moving average in the optimiser would go on even without a gradient
-            self.z.copy_(torch.where(self._cells(self.masks["protect"]), before, self.z))
+            self.z.copy_(torch.where(self._mask_in_latents(self.masks["protect"]), before, self.z))
         # a memory of at most a tenth of the steps so far: else a short run would show the mean of all its way
         decay = min(s.ema, (1 + self.position) / (10 + self.position))
         self.average.lerp_(self.z, 1 - decay)
@@ -289,42 +292,42 @@ class Painter:
 
     def set_region(self, index: int, mask: Any) -> None:
         """Let a prompt, by its index from 0, count only inside a mask (see :meth:`Mask.of`); None lifts it."""
-        targets.check_region(self.settings.prompt, index)
-        self._set(f"prompt {index}", mask)
+        check_prompt_index(self.settings.prompt, index)
+        self._set_mask(f"prompt {index}", mask)
 
     @torch.no_grad()
     def protect(self, mask: Any) -> None:
         """From now on leave alone what a mask covers; None lifts it."""
-        self._set("protect", mask)
+        self._set_mask("protect", mask)
         if mask is not None:  # what is shown stays, not what was next
-            self.z.copy_(torch.where(self._cells(self.masks["protect"]), self.average, self.z))
+            self.z.copy_(torch.where(self._mask_in_latents(self.masks["protect"]), self.average, self.z))
 
     @torch.no_grad()
     def repaint(self, mask: Any, fresh: bool = True) -> None:
         """Go on inside a mask alone, from random codes or from what is there (``fresh=False``)."""
         area = mask if isinstance(mask, Mask) else Mask.of(mask, self.settings.size)
         if fresh:
-            drawn, cells = self.drawer.random(*self.grid, self.generator), self._cells(area)
+            drawn, cells = self.drawer.random(*self.grid, self.generator), self._mask_in_latents(area)
             for latents in (self.z, self.average, self.start):
                 latents.copy_(torch.where(cells, drawn, latents))
-            optimisers.forget(self.optimiser, self.z, cells)
+            reset_cells(self.optimiser, self.z, cells)
         self.protect(area.complement())
 
-    def _set(self, key: str, mask: Any) -> None:
+    def _set_mask(self, key: str, mask: Any) -> None:
         if mask is None:
             self.masks.pop(key, None)
         else:
             self.masks[key] = mask if isinstance(mask, Mask) else Mask.of(mask, self.settings.size)
 
     def _mask(self, key: str) -> Tensor:
-        return self._spread(self.masks[key])
+        return self._mask_in_pixels(self.masks[key])
 
-    def _spread(self, mask: Mask) -> Tensor:
+    def _mask_in_pixels(self, mask: Mask) -> Tensor:
         width, height = self.settings.size
         return mask.on(height, width).to(self.machine.device)
 
-    def _cells(self, mask: Mask) -> Tensor:
-        return regions.cells(self._spread(mask), *self.grid)
+    def _mask_in_latents(self, mask: Mask) -> Tensor:
+        return covered_cells(self._mask_in_pixels(mask), *self.grid)
 
     @torch.no_grad()
     def image(self) -> Tensor:
@@ -349,7 +352,7 @@ class Painter:
             "start": _stored(self.start),
             "average": _stored(self.average),
             "optimiser": self._optimiser[0],
-            "adam": optimisers.state_of(self._optimiser[1], self.z),
+            "adam": optimiser_state(self._optimiser[1], self.z),
             "generator": self.generator.get_state(),
             "masks": {key: mask.png.hex() for key, mask in self.masks.items()},
         }
@@ -366,25 +369,25 @@ class Painter:
         self.z.copy_(state["latents"])
         self.start.copy_(state["start"])
         self.average.copy_(state["average"])
-        self._optimiser = (state["optimiser"], optimisers.make(state["optimiser"], self.z))
-        optimisers.restore(self._optimiser[1], self.z, state["adam"])
+        self._optimiser = (state["optimiser"], create_optimiser(state["optimiser"], self.z))
+        load_optimiser_state(self._optimiser[1], self.z, state["adam"])
         self.generator.set_state(state["generator"])
         self.masks = {key: Mask.read(bytes.fromhex(png)) for key, png in state["masks"].items()}
 
-    def targets(self) -> Targets:
+    def prompt_embeddings(self) -> PromptEmbeddings:
         """The prompts' embeddings, weights and stops; read again when the prompt has changed."""
-        if self._targets is None or self._targets.prompt != self.settings.prompt:
-            self._targets = targets.read(self.settings.prompt, self.clips, self.machine.device, self.load)
-        return self._targets
+        if self._prompt_embeddings is None or self._prompt_embeddings.prompt != self.settings.prompt:
+            self._prompt_embeddings = embed_prompts(self.settings.prompt, self.clips, self.machine.device, self.load)
+        return self._prompt_embeddings
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Latents (1, c, h, w) -> picture (1, 3, H, W), about [0, 1]; the gradient goes straight through the codes."""
-        return look.mirror(self.drawer.decode(latents), self.settings.symmetry)
+        return apply_symmetry(self.drawer.decode(latents), self.settings.symmetry)
 
     def _clip_precision(self) -> AbstractContextManager[Any]:
         if self.machine.device.type == "cpu" and self.settings.clip_precision == "auto":
             return nullcontext()
-        return self.machine.autocast_but_strides()
+        return self.machine.autocast_except_strided_convs()
 
     @property
     def _loss_scale(self) -> float:

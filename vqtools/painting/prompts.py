@@ -54,7 +54,7 @@ class Prompt:
             )
 
 
-def parse(text: str) -> list[Prompt]:
+def parse_prompts(text: str) -> list[Prompt]:
     r"""Prompts of ``text:weight:stop``, separated by ``|``; weight and stop may be left out, from the right.
 
     What follows a colon and is no number is text; ``\:``, ``\|`` and ``\\`` stand for the characters themselves.
@@ -69,15 +69,15 @@ def parse(text: str) -> list[Prompt]:
         raise UserError(
             f"an empty prompt beside a bar in {shorten(text)}: write text between the bars, or take the bar out"
         )
-    return [_parse_one(part) for part in parts]
+    return [_parse_prompt(part) for part in parts]
 
 
-def format(prompts: Iterable[Prompt]) -> str:
-    """The text that :func:`parse` reads as these prompts."""
-    return " | ".join(_format_one(prompt) for prompt in prompts)
+def format_prompts(prompts: Iterable[Prompt]) -> str:
+    """The text that :func:`parse_list` reads as these prompts."""
+    return " | ".join(_format_prompt(prompt) for prompt in prompts)
 
 
-def _parse_one(part: str) -> Prompt:
+def _parse_prompt(part: str) -> Prompt:
     fields = _split(part, ":")
     numbers: list[float] = []
     while len(numbers) < 2 and len(fields) > 1 and _IS_NUMBER.fullmatch(fields[-1]):
@@ -85,7 +85,7 @@ def _parse_one(part: str) -> Prompt:
     return Prompt(re.sub(r"\\([\\:|])", r"\1", ":".join(fields)).strip(), *numbers)
 
 
-def _format_one(prompt: Prompt) -> str:
+def _format_prompt(prompt: Prompt) -> str:
     text = re.sub(r"\\|\|", r"\\\g<0>", prompt.text.strip())
     text = _READ_AS_NUMBER.sub(r"\\:", text)
     numbers = [prompt.weight, prompt.stop] if prompt.stop != -math.inf else [prompt.weight]

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from vqtools.settings import UserError
 
-_SIDE = 512  # pixels; a finer brush than this can't be told from a coarser one on the grid of codes
-_LARGEST_FILE = 2**20
+_MAX_SIDE = 512  # pixels; a finer brush than this can't be told from a coarser one on the grid of codes
+_MAX_FILE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Mask:
         or a box (left, top, right, bottom) in pixels. It may be of another size in the same proportions.
         UserError where it covers nothing of the picture or has other proportions.
         """
-        grey = _box(source, size) if isinstance(source, tuple) else _grey(source)
+        grey = _draw_box(source, size) if isinstance(source, tuple) else _to_greyscale(source)
         width, height = grey.size
         if abs(width * size[1] - height * size[0]) > 0.02 * width * size[1] + size[0] + size[1]:
             raise UserError(
                 f"a mask of {width}x{height} for a picture of {size[0]}x{size[1]}: draw it in the picture's proportions"
             )
-        scale = min(1.0, _SIDE / max(size))
+        scale = min(1.0, _MAX_SIDE / max(size))
         grey = grey.resize((max(1, round(size[0] * scale)), max(1, round(size[1] * scale))), Image.Resampling.BOX)
         if not (np.asarray(grey) >= 128).any():
             raise UserError(
@@ -64,12 +64,12 @@ class Mask:
     def read(cls, png: bytes) -> Mask:
         """A mask from a journal, which may come from anywhere: checked before it is decoded."""
         try:
-            if len(png) > _LARGEST_FILE:
+            if len(png) > _MAX_FILE_BYTES:
                 raise ValueError("too large")
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
-                    if max(picture.size) > _SIDE or picture.mode != "L":
+                    if max(picture.size) > _MAX_SIDE or picture.mode != "L":
                         raise ValueError(f"{picture.mode} {picture.size}")
                     picture.load()
         except Exception:  # Pillow raises what it likes on a broken file
@@ -90,7 +90,7 @@ class Mask:
         return Mask.of(rest, rest.shape[::-1]) if (rest >= 128).any() else None
 
 
-def bounds(mask: Tensor) -> tuple[slice, slice]:
+def bounding_box(mask: Tensor) -> tuple[slice, slice]:
     """The rows and columns that a mask (H, W) touches."""
     rows, columns = (mask >= 0.5).any(1).nonzero(), (mask >= 0.5).any(0).nonzero()
     if not len(rows):  # so thin that scaling it down has lost it
@@ -98,12 +98,12 @@ def bounds(mask: Tensor) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def cells(mask: Tensor, rows: int, columns: int) -> Tensor:
+def covered_cells(mask: Tensor, rows: int, columns: int) -> Tensor:
     """The cells (rows, columns) of the grid of codes of which a mask (H, W) covers at least half, as bool."""
     return F.adaptive_avg_pool2d(mask[None, None], (rows, columns))[0, 0] >= 0.5
 
 
-def _box(box: tuple[Any, ...], size: tuple[int, int]) -> Image.Image:
+def _draw_box(box: tuple[Any, ...], size: tuple[int, int]) -> Image.Image:
     left, top, right, bottom = (round(float(edge)) for edge in box)
     if not 0 <= left < right <= size[0] or not 0 <= top < bottom <= size[1]:
         raise UserError(
@@ -114,7 +114,7 @@ def _box(box: tuple[Any, ...], size: tuple[int, int]) -> Image.Image:
     return grey
 
 
-def _grey(source: Any) -> Image.Image:
+def _to_greyscale(source: Any) -> Image.Image:
     if isinstance(source, Image.Image):
         if "A" in source.getbands():
             source = Image.alpha_composite(Image.new("RGBA", source.size, (0, 0, 0, 255)), source.convert("RGBA"))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from vqtools.painting.prompts import parse
+from vqtools.painting.prompts import parse_prompts
 from vqtools.settings import Settings, Size, UserError, network_option, option, seed_option, size_option
 
 AUGMENTATIONS = "Hf Af Pe Sh Ji Gn"  # those that work together
@@ -28,7 +28,7 @@ PRESETS: dict[str, dict[str, int]] = {
 }
 
 
-def augment_codes(augment: str) -> frozenset[str]:
+def parse_augment(augment: str) -> frozenset[str]:
     """The codes named in ``augment``, separated by spaces or commas, in any case."""
     known = {code.lower(): code for code in ALL_AUGMENTATIONS.split()}
     named = augment.replace(",", " ").split()
@@ -40,7 +40,7 @@ def augment_codes(augment: str) -> frozenset[str]:
 def parse_clips(text: str) -> dict[str, float]:
     """``starter | ViT-B-32/openai:0.5`` -> weights by name, in this order."""
     try:
-        found = parse(text)
+        found = parse_prompts(text)
     except UserError:
         raise UserError(f"clip {text!r}: write a name, or several as one:2 | other:0.5") from None
     if any(one.weight <= 0 for one in found) or len({one.text for one in found}) < len(found):
@@ -256,7 +256,7 @@ class PaintSettings(Settings):
     @field_validator("prompt")
     @classmethod
     def _prompt_can_be_read(cls, value: str) -> str:
-        parse(value)
+        parse_prompts(value)
         return value
 
     @field_validator("regions")
@@ -287,5 +287,5 @@ class PaintSettings(Settings):
     @field_validator("augment")
     @classmethod
     def _codes_are_known(cls, value: str) -> str:
-        augment_codes(value)
+        parse_augment(value)
         return value

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def noise(generator: torch.Generator, width: int, height: int) -> Tensor:
+def random_noise_image(generator: torch.Generator, width: int, height: int) -> Tensor:
     """A picture (1, 3, H, W) in [-1, 1] of soft coloured noise, as strong at every scale."""
     picture = torch.zeros(1, 3, height, width)
     side = 2
@@ -22,7 +22,7 @@ def noise(generator: torch.Generator, width: int, height: int) -> Tensor:
     return (picture / picture.std().clamp(min=1e-6) * 0.5).clamp(-1, 1)
 
 
-def gradient(generator: torch.Generator, width: int, height: int) -> Tensor:
+def random_gradient_image(generator: torch.Generator, width: int, height: int) -> Tensor:
     """A picture (1, 3, H, W) in [-1, 1] that goes from one colour to another in a straight line, in some direction."""
     numbers = torch.rand(7, generator=generator)
     first, last, angle = numbers[:3].view(3, 1, 1), numbers[3:6].view(3, 1, 1), float(numbers[6]) * 2 * torch.pi

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqtools import media
-from vqtools.painting import prompts
+from vqtools.media import resize_and_crop
+from vqtools.painting.prompts import parse_prompts
 from vqtools.settings import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 LoadPicture = Callable[[str], "Image.Image"]
 
 
-class PictureJudge(Protocol):
+class CLIPLike(Protocol):
     """A CLIP, as far as painting needs one."""
 
     @property
@@ -41,7 +42,7 @@ class PictureJudge(Protocol):
 
 
 @dataclass(frozen=True)
-class Targets:
+class PromptEmbeddings:
     """What the picture is drawn to."""
 
     prompt: str  # what it was read from
@@ -51,39 +52,41 @@ class Targets:
     embeddings: list[Tensor]  # one (p, d) for each CLIP
 
 
-def read(prompt: str, clips: Sequence[PictureJudge], device: torch.device, load: LoadPicture) -> Targets:
+def embed_prompts(prompt: str, clips: Sequence[CLIPLike], device: torch.device, load: LoadPicture) -> PromptEmbeddings:
     """The prompts of ``text:weight:stop | picture:FILE``, seen by each of the CLIPs; ``load`` opens a picture."""
-    parsed = prompts.parse(prompt)
+    parsed = parse_prompts(prompt)
     pictures = {one.picture: load(one.picture) for one in parsed if one.picture}
     embeddings = []
     with torch.no_grad():
         for clip in clips:
             words = [one.text for one in parsed if not one.picture]
             texts = iter(clip.embed_text(words).to(device, torch.float32) if words else ())
-            rows = [_seen(clip, pictures[one.picture], device) if one.picture else next(texts) for one in parsed]
+            rows = [
+                _embed_picture(clip, pictures[one.picture], device) if one.picture else next(texts) for one in parsed
+            ]
             embeddings.append(torch.stack(rows))
     weights = torch.tensor([one.weight for one in parsed], device=device)
     stops = torch.tensor([one.stop for one in parsed], device=device)
-    return Targets(prompt, _distinct([one.text for one in parsed]), weights, stops, embeddings)
+    return PromptEmbeddings(prompt, _unique_names([one.text for one in parsed]), weights, stops, embeddings)
 
 
-def check_region(prompt: str, index: int) -> None:
+def check_prompt_index(prompt: str, index: int) -> None:
     """UserError unless there is such a prompt, counted from 0."""
-    count = len(prompts.parse(prompt))
+    count = len(parse_prompts(prompt))
     if not 0 <= index < count:
         raise UserError(
             f"there is no prompt {index + 1} to give a region to; there {'is 1' if count == 1 else f'are {count}'}"
         )
 
 
-def _seen(clip: PictureJudge, picture: Image.Image, device: torch.device) -> Tensor:
+def _embed_picture(clip: CLIPLike, picture: Image.Image, device: torch.device) -> Tensor:
     """A picture prompt's unit embedding (d,): of its middle, and of the mirror image, which steadies it."""
-    image = media.to_tensor(media.fit(picture, (clip.size, clip.size))).to(device).add(1).div(2)
+    image = media.to_tensor(resize_and_crop(picture, (clip.size, clip.size))).to(device).add(1).div(2)
     seen = clip.embed_image(torch.cat([image, image.flip(3)])).float()
     return F.normalize(seen.mean(0), dim=-1)
 
 
-def _distinct(names: list[str]) -> list[str]:
+def _unique_names(names: list[str]) -> list[str]:
     """Equal names counted, so that the losses reported under them stay apart: "sky", "sky (2)"."""
     seen: Counter[str] = Counter()
     out = []

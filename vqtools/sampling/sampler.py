@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqtools.models.gpt import GPT, Cache, Reading
+from vqtools.models.gpt import GPT, KVCache, SequenceChunk
 from vqtools.sampling.window import Cell, Origin, Window
 
 NoiseSource = Callable[[int, int], Tensor]
@@ -64,7 +64,7 @@ def cell_noise(seed: int, pictures: int, codes: int, turn: int = 0) -> NoiseSour
     return noise
 
 
-class Context:
+class WindowContext:
     """What the transformer reads in a window: the prefix or the window's part of the condition, then its codes.
 
     condition: tokens (r, p, width) that stand before every window, or codes (r, h, w) on the same grid.
@@ -105,19 +105,19 @@ class Context:
         """Equal for windows that read the same before their codes."""
         return self._seen(self.condition, origin).cpu().numpy().tobytes() if self.spatial else b""
 
-    def reading(self, origin: Origin, stop: int, cache: Cache | None = None) -> Reading:
+    def reading(self, origin: Origin, stop: int, cache: KVCache | None = None) -> SequenceChunk:
         """The tokens of a window's sequence from where the cache ends up to ``stop``."""
         start, p = cache.length if cache else 0, self.window.prefix
         codes = self._seen(self.codes, origin)[:, max(0, start - p) : max(0, stop - p)]
         codes = codes.repeat(len(self.condition) // len(codes), 1)
         if start >= p:
-            return Reading(codes, None, cache)
+            return SequenceChunk(codes, None, cache)
         prefix = self.condition
         if self.spatial:
-            prefix = self.gpt.prefix_of_codes(self._seen(self.condition, origin))
+            prefix = self.gpt.embed_prefix_codes(self._seen(self.condition, origin))
             if self.caption is not None:
                 prefix = torch.cat([self.caption, prefix], 1)
-        return Reading(codes, prefix[:, start : min(stop, p)], cache)
+        return SequenceChunk(codes, prefix[:, start : min(stop, p)], cache)
 
 
 class Sampler:
@@ -172,7 +172,7 @@ class Sampler:
                 condition = torch.cat([condition, unconditional])
             else:
                 condition, caption = condition.repeat(2, 1, 1), torch.cat([caption, unconditional])
-        self.context = Context(gpt, self.window, self._grid, condition, caption)
+        self.context = WindowContext(gpt, self.window, self._grid, condition, caption)
         self.cells = self.window.cells(tuple(cell) for cell in self._known.nonzero().tolist())
         self.waves = self.window.waves(self.cells)
         self.position, self.total = 0, len(self.waves)
@@ -182,8 +182,8 @@ class Sampler:
         self._common = self._most_common()
         limit = None if memory is None else int(memory // token) - (0 if self._common is None else config.prefix)
         self.capacities = self.window.capacities(self.cells, None if limit is None else max(0, limit))
-        self._caches: dict[Origin, Cache] = {}
-        self._base: Cache | None = None
+        self._caches: dict[Origin, KVCache] = {}
+        self._base: KVCache | None = None
 
     def _give(self, given: Tensor, known: Tensor) -> None:
         height, width = self._known.shape
@@ -221,7 +221,7 @@ class Sampler:
         counts = Counter(self.context.key(origin) for origin in self._last).most_common(1)
         return counts[0][0] if counts and counts[0][1] > 1 else None
 
-    def _cache(self, origin: Origin) -> Cache:
+    def _cache(self, origin: Origin) -> KVCache:
         if origin not in self._caches:
             capacity = self.capacities[origin]
             if self._common is None or self.context.key(origin) != self._common:
@@ -233,7 +233,7 @@ class Sampler:
                 self._caches[origin] = self._base.fork(capacity)
         return self._caches[origin]
 
-    def _read(self, readings: list[Reading]) -> Tensor:
+    def _read(self, readings: list[SequenceChunk]) -> Tensor:
         for codes, prefix, _ in readings:
             self.evaluated += codes.shape[1] + (0 if prefix is None else prefix.shape[1])
         return self.gpt.read(readings)
@@ -244,10 +244,10 @@ class Sampler:
         wave = self.waves[self.position]
         origins = [self.window.origin(*cell) for cell in wave]
         readings = [
-            self.context.reading(origin, self.window.needed(*cell), self._cache(origin))
+            self.context.reading(origin, self.window.tokens_before(*cell), self._cache(origin))
             for origin, cell in zip(origins, wave, strict=True)
         ]
-        logits = self._read(readings)[..., : self.gpt.config.drawable].float()
+        logits = self._read(readings)[..., : self.gpt.config.num_codes].float()
         surprise = 0.0
         for i, (origin, cell) in enumerate(zip(origins, wave, strict=True)):
             codes = self.draw(logits[:, i], cell)

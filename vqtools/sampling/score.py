@@ -12,48 +12,50 @@ import torch
 from torch import Tensor
 
 from vqtools.models.gpt import GPT
-from vqtools.sampling.sampler import Context
+from vqtools.sampling.sampler import WindowContext
 from vqtools.sampling.window import Cell, Origin, Window
 
-TOGETHER = 4096  # tokens that are read in one pass, about
+TOKENS_PER_PASS = 4096  # tokens that are read in one pass, about
 
 
 @torch.no_grad()
-def predictions(
+def predict_log_probs(
     gpt: GPT, codes: Tensor, condition: Tensor, stride: tuple[int, int] = (1, 1), caption: Tensor | None = None
 ) -> Iterator[tuple[list[Cell], Tensor]]:
     """What is expected in every cell of one grid (1, h, w), given the cells before it: cells, and their ln p (n, v).
 
     condition, caption, stride: as a :class:`Scorer`'s. Windows are read several at once, as many cells then are given.
     """
-    context = _context(gpt, codes, condition, stride, caption)
+    context = _build_context(gpt, codes, condition, stride, caption)
     window = context.window
     cells = [(row, column) for row in range(window.height) for column in range(window.width)]
     windows = list(window.readings(cells).items())
-    count = max(1, TOGETHER // gpt.config.block_size)
+    count = max(1, TOKENS_PER_PASS // gpt.config.block_size)
     for first in range(0, len(windows), count):
         these = windows[first : first + count]
-        expected = _expected(context, these)
+        expected = _window_log_probs(context, these)
         yield [cell for _, drawn in these for cell in drawn], torch.cat([one[0] for one in expected])
 
 
-def _context(gpt: GPT, codes: Tensor, condition: Tensor, stride: tuple[int, int], caption: Tensor | None) -> Context:
+def _build_context(
+    gpt: GPT, codes: Tensor, condition: Tensor, stride: tuple[int, int], caption: Tensor | None
+) -> WindowContext:
     height, width = codes.shape[1:]
-    if int(codes.max()) >= gpt.config.drawable:
-        raise ValueError(f"code {int(codes.max())} is beyond the {gpt.config.drawable} that the transformer draws")
+    if int(codes.max()) >= gpt.config.num_codes:
+        raise ValueError(f"code {int(codes.max())} is beyond the {gpt.config.num_codes} that the transformer draws")
     window = Window(height, width, gpt.config.grid, gpt.config.prefix, stride)
     # beyond a grid narrower than the window nothing is known: its last column goes on
     columns = torch.arange(window.columns, device=codes.device).clamp(max=width - 1)
-    return Context(gpt, window, codes[:, :, columns], condition, caption)
+    return WindowContext(gpt, window, codes[:, :, columns], condition, caption)
 
 
-def _expected(context: Context, windows: Sequence[tuple[Origin, list[Cell]]]) -> list[Tensor]:
+def _window_log_probs(context: WindowContext, windows: Sequence[tuple[Origin, list[Cell]]]) -> list[Tensor]:
     """For each of the windows the ln p (b, n, v) of the cells that are drawn in it; all are read in one pass."""
-    gpt, needed = context.gpt, context.window.needed
+    gpt, needed = context.gpt, context.window.tokens_before
     stop = max(needed(*cells[-1]) for _, cells in windows)
     readings = [context.reading(origin, stop) for origin, _ in windows]
     prefixes = [reading.prefix for reading in readings if reading.prefix is not None]
-    logits = gpt(torch.cat([reading.codes for reading in readings]), torch.cat(prefixes))[..., : gpt.config.drawable]
+    logits = gpt(torch.cat([reading.codes for reading in readings]), torch.cat(prefixes))[..., : gpt.config.num_codes]
     found = []
     for (_, cells), part in zip(windows, logits.split(len(readings[0].codes)), strict=True):
         places = torch.tensor([needed(*cell) - 1 for cell in cells], device=logits.device)
@@ -78,7 +80,7 @@ class Scorer:
     ) -> None:
         height, width = codes.shape[1:]
         self.gpt, self.codes = gpt, codes
-        self.context = _context(gpt, codes, condition, stride, caption)
+        self.context = _build_context(gpt, codes, condition, stride, caption)
         self.window = self.context.window
         cells = [(row, column) for row in range(height) for column in range(width)]
         self.windows = list(self.window.readings(cells).items())
@@ -89,7 +91,7 @@ class Scorer:
     def step(self) -> dict[str, float]:
         """Read one window, and score the codes that are drawn in it."""
         origin, cells = self.windows[self.position]
-        (expected,) = _expected(self.context, [(origin, cells)])
+        (expected,) = _window_log_probs(self.context, [(origin, cells)])
         rows, columns = torch.tensor(cells).T
         chosen = self.codes[:, rows, columns]
         nats = -expected.gather(2, chosen[..., None])[..., 0]

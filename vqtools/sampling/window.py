@@ -63,7 +63,7 @@ class Window:
         top, left = self.origin(row, column)
         return self.side * (row - top) + column - left
 
-    def needed(self, row: int, column: int) -> int:
+    def tokens_before(self, row: int, column: int) -> int:
         """Tokens that must have been read before a cell can be drawn: the prefix, and its window's cells before it."""
         return self.prefix + self.position(row, column)
 
@@ -103,7 +103,7 @@ class Window:
         half a window, go before those along the upper and lower border, which live for half a window of rows.
         """
         readings = self.readings(cells)
-        full = {origin: self.needed(*drawn[-2]) if len(drawn) > 1 else 0 for origin, drawn in readings.items()}
+        full = {origin: self.tokens_before(*drawn[-2]) if len(drawn) > 1 else 0 for origin, drawn in readings.items()}
         if limit is None or not full:
             return full
         lives = {
@@ -114,7 +114,7 @@ class Window:
         free = [limit] * max((stop for _, stop in lives.values()), default=0)
         offers = []
         for origin, (start, stop) in lives.items():
-            counts = [0, *(self.needed(*cell) for cell in readings[origin])]
+            counts = [0, *(self.tokens_before(*cell) for cell in readings[origin])]
             for rank, (before, after) in enumerate(pairwise(counts[:-1])):
                 worth = (len(counts) - 2 - rank) / (stop - start)
                 offers.append((-worth, origin, before, after))
@@ -133,8 +133,8 @@ class Window:
         for origin, drawn in self.readings(cells).items():
             held = 0
             for cell in drawn:
-                total += self.needed(*cell) - held
-                held = min(self.needed(*cell), capacities.get(origin, 0))
+                total += self.tokens_before(*cell) - held
+                held = min(self.tokens_before(*cell), capacities.get(origin, 0))
         return total
 
     def peak(self, cells: Iterable[Cell], capacities: Mapping[Origin, int]) -> int:
@@ -150,7 +150,7 @@ class Window:
         return most
 
 
-def flips(known: Iterable[Cell], height: int, width: int) -> tuple[bool, bool]:
+def choose_flips(known: Iterable[Cell], height: int, width: int) -> tuple[bool, bool]:
     """Whether to turn a picture upside down and left to right, so that what is missing comes after what is known.
 
     A transformer in raster order sees what lies above and to the left: growing a picture upwards or to the left is
@@ -166,7 +166,7 @@ def flips(known: Iterable[Cell], height: int, width: int) -> tuple[bool, bool]:
     return below, right
 
 
-def growth(known: Iterable[Cell], side: int) -> list[Origin]:
+def growth_corners(known: Iterable[Cell], side: int) -> list[Origin]:
     """The corners from which a grid is drawn towards its lower right, one after the other; the last is (0, 0).
 
     For a transformer that reads what is known in its whole window of ``side`` cells. From the far corner of a grid it
@@ -183,7 +183,7 @@ def growth(known: Iterable[Cell], side: int) -> list[Origin]:
     return corners
 
 
-def seam(height: int, width: int, side: int) -> set[Cell]:
+def cells_beside_seam(height: int, width: int, side: int) -> set[Cell]:
     """The known cells of a grid that was rolled by half its width: all but a strip of half a window in its middle.
 
     What is drawn into the strip joins the picture's right border to its left one.

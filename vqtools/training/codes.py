@@ -19,18 +19,18 @@ from PIL import Image
 from torch import Tensor
 
 from vqtools.jobs import load_state, save_state
-from vqtools.models.gpt import Caption, GPTConfig
+from vqtools.models.gpt import CaptionEmbedding, GPTConfig
 from vqtools.models.vqgan import VQGAN
 from vqtools.settings import UserError
-from vqtools.training.data import Pictures, crop, epoch_order, to_images
-from vqtools.training.stage2 import Batch
+from vqtools.training.data import ImageDataset, crop_square, epoch_order, to_images
+from vqtools.training.stage2 import CodeBatch
 
-Captioner = Callable[[Sequence[str]], Caption]
-_TOGETHER = 32  # pictures that are encoded at once
+Captioner = Callable[[Sequence[str]], CaptionEmbedding]
+_ENCODE_BATCH = 32  # pictures that are encoded at once
 
 
 @dataclass(frozen=True)
-class Views:
+class CropViews:
     """Which squares are cut out of each picture: ``count`` of them, the first whole and upright.
 
     side: pixels of a square. smallest: the smallest square, as a share of the short side. flip: mirror every other one.
@@ -45,10 +45,10 @@ class Views:
     def cut(self, picture: Image.Image, name: str, view: int) -> Image.Image:
         """One square; the same place for pictures of the same name, whatever they hold."""
         if view == 0:
-            return crop(picture, self.side, 1.0, 0.5, 0.5)
+            return crop_square(picture, self.side, 1.0, 0.5, 0.5)
         rng = random.Random(f"{self.seed} {name} {view}")
         scale = math.exp(rng.uniform(math.log(self.smallest), 0))
-        square = crop(picture, self.side, scale, rng.random(), rng.random())
+        square = crop_square(picture, self.side, scale, rng.random(), rng.random())
         return square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip and view % 2 else square
 
 
@@ -60,8 +60,8 @@ class CodeTable:
     numbers: tuple[int, ...]
 
 
-def encode(
-    pictures: Pictures, numbers: Sequence[int], views: Views, vqgan: VQGAN, sha256: str, folder: Path | None = None,
+def encode_pictures(
+    pictures: ImageDataset, numbers: Sequence[int], views: CropViews, vqgan: VQGAN, sha256: str, folder: Path | None = None,
     say: Callable[[float], None] = lambda share: None,
 ) -> CodeTable:  # fmt: skip
     """The codes of some pictures; from ``folder`` where they lie there already, and put there where they don't.
@@ -93,7 +93,7 @@ def encode(
         good.append(number)
         for view in range(views.count):
             squares.append(np.asarray(views.cut(picture, _stem(pictures.sources[number].name), view)))
-            if len(squares) == _TOGETHER:
+            if len(squares) == _ENCODE_BATCH:
                 flush()
         say((done + 1) / len(numbers))
     flush()
@@ -106,7 +106,7 @@ def encode(
     return table
 
 
-def _fingerprint(pictures: Pictures, numbers: Sequence[int], views: Views, sha256: str) -> str:
+def _fingerprint(pictures: ImageDataset, numbers: Sequence[int], views: CropViews, sha256: str) -> str:
     """A name for codes, by all that they depend on."""
     digest = hashlib.sha256()
     about = [sha256, views.count, views.side, views.smallest, views.flip, views.seed, pictures.short, pictures.ground]
@@ -125,7 +125,7 @@ def _stem(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-def holes(rng: random.Random, side: int) -> Tensor:
+def random_known_mask(rng: random.Random, side: int) -> Tensor:
     """Which cells (side, side) of a grid are known: what a person may leave to be drawn, and what growing meets.
 
     Nothing in a third of the cases; else a side or several, in any direction; a box, known or missing; a frame;
@@ -201,20 +201,22 @@ class CodeBatches:
         self.labels, self.captions, self.captioner, self.others = labels, captions, captioner, others
         self.order = epoch_order(range(len(table.numbers)), seed)
 
-    def __call__(self, step: int) -> Batch:
+    def __call__(self, step: int) -> CodeBatch:
         rng = random.Random(f"{self.seed} codes {step}")
         rows = [self.order(step * self.batch_size + k) for k in range(self.batch_size)]
         views = [rng.randrange(self.table.codes.shape[1]) for _ in rows]
         return self.made(rows, views, rng)
 
-    def made(self, rows: Sequence[int], views: Sequence[int], rng: random.Random, known: Tensor | None = None) -> Batch:
+    def made(
+        self, rows: Sequence[int], views: Sequence[int], rng: random.Random, known: Tensor | None = None
+    ) -> CodeBatch:
         """A batch of chosen pictures and views. known (h, w): what is known of every one, instead of drawn holes."""
         codes = self.table.codes[rows, views].long()
         caption = None
         if self.captioner is not None:
             caption = self.captioner([rng.choice(self.captions[row]) if self.captions[row] else "" for row in rows])
         label = torch.tensor([self.labels[row] for row in rows]) if self.config.classes else None
-        return Batch(codes.flatten(1), self._condition(codes, rows, views, rng, known), label, caption)
+        return CodeBatch(codes.flatten(1), self._condition(codes, rows, views, rng, known), label, caption)
 
     def _condition(
         self, codes: Tensor, rows: Sequence[int], views: Sequence[int], rng: random.Random, known: Tensor | None
@@ -222,7 +224,7 @@ class CodeBatches:
         config = self.config
         if config.mask_code >= 0:
             if known is None:
-                kept = torch.stack([holes(rng, config.grid) for _ in rows])
+                kept = torch.stack([random_known_mask(rng, config.grid) for _ in rows])
             else:
                 kept = known.expand(len(rows), -1, -1)
             return torch.where(kept, codes, config.mask_code).flatten(1)
@@ -230,7 +232,7 @@ class CodeBatches:
             return self.others[rows, views].long().flatten(1)
         return torch.zeros(len(rows), 1, dtype=torch.int64) if config.prefix_codes else None
 
-    def all(self, *, drawn_holes: bool = False, most: int = 64) -> list[Batch]:
+    def all(self, *, drawn_holes: bool = False, most: int = 64) -> list[CodeBatch]:
         """Every picture once, its first view, to measure by: the same batches each time.
 
         Of a transformer for holes nothing is known, as for a picture from nothing; or holes are drawn.

@@ -28,11 +28,11 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _LARGEST_FILE = 256 * 2**20  # bytes of one picture inside an archive
 _LARGEST_SHARDS = 4 * 2**30  # bytes of compressed shards, which have to be held in memory
 _LARGEST_TEXT = 2**16  # bytes of one caption's file
-_TEXTS = {".txt", ".json"}
+_TEXT_SUFFIXES = {".txt", ".json"}
 _LARGEST_CACHE = 2**30  # bytes of decoded pictures that are kept
 
 
-class Source(Protocol):
+class PictureSource(Protocol):
     """One picture that can be read when it is needed."""
 
     name: str
@@ -40,7 +40,7 @@ class Source(Protocol):
     def read(self) -> bytes: ...
 
 
-class InFolder:
+class FolderSource:
     def __init__(self, path: Path, folder: Path) -> None:
         self.path, self.name = path, str(path.relative_to(folder))
 
@@ -48,7 +48,7 @@ class InFolder:
         return self.path.read_bytes()
 
 
-class InZip:
+class ZipSource:
     def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         self.archive, self.member, self.name = archive, member, member.filename
 
@@ -58,7 +58,7 @@ class InZip:
         return self.archive.read(self.member)
 
 
-class InTar:
+class TarSource:
     """A member of a tar by its place in the file, or the bytes themselves where the tar was compressed."""
 
     def __init__(self, name: str, path: Path, offset: int, size: int, content: bytes | None = None) -> None:
@@ -72,14 +72,14 @@ class InTar:
             return file.read(self.size)
 
 
-def find_pictures(path: Path) -> list[Source]:
+def find_pictures(path: Path) -> list[PictureSource]:
     """Every picture in a folder (in its folders too), a zip, a tar, or a folder of tar shards, in order of name."""
     if not path.exists():
         raise UserError(f"{str(path)!r} is not there; expected a folder or a zip of pictures")
     try:
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-            found: list[Source] = [InFolder(p, path) for p in files if p.suffix.lower() in SUFFIXES]
+            found: list[PictureSource] = [FolderSource(p, path) for p in files if p.suffix.lower() in SUFFIXES]
             shards = [p for p in files if p.name.endswith((".tar", ".tar.gz", ".tgz"))]
             found = found or [source for shard in shards for source in _in_tar(shard)]
         elif zipfile.is_zipfile(path):
@@ -95,7 +95,7 @@ def find_pictures(path: Path) -> list[Source]:
     return found
 
 
-def _in_zip(path: Path) -> Iterator[Source]:
+def _in_zip(path: Path) -> Iterator[PictureSource]:
     archive = zipfile.ZipFile(path)
     for member in sorted(archive.infolist(), key=lambda one: one.filename):
         if (
@@ -103,13 +103,13 @@ def _in_zip(path: Path) -> Iterator[Source]:
             and Path(member.filename).suffix.lower() in SUFFIXES
             and "__MACOSX" not in member.filename
         ):
-            yield InZip(archive, member)
+            yield ZipSource(archive, member)
 
 
-def _in_tar(path: Path) -> Iterator[Source]:
+def _in_tar(path: Path) -> Iterator[PictureSource]:
     try:
         with tarfile.open(path, "r:") as plain:
-            yield from (InTar(one.name, path, one.offset_data, one.size) for one in plain if _is_picture(one))
+            yield from (TarSource(one.name, path, one.offset_data, one.size) for one in plain if _is_picture(one))
         return
     except tarfile.ReadError:
         pass  # compressed: no way to jump into it later, so its pictures are held
@@ -122,14 +122,14 @@ def _in_tar(path: Path) -> Iterator[Source]:
             if held > _LARGEST_SHARDS:
                 raise UserError(f"{str(path)!r} is compressed and too large to hold in memory; unpack it first")
             file = archive.extractfile(member)
-            yield InTar(member.name, path, member.offset_data, member.size, file.read() if file else b"")
+            yield TarSource(member.name, path, member.offset_data, member.size, file.read() if file else b"")
 
 
 def _is_picture(member: tarfile.TarInfo) -> bool:
     return member.isfile() and Path(member.name).suffix.lower() in SUFFIXES and member.size <= _LARGEST_FILE
 
 
-def find_captions(path: Path, sources: Sequence[Source]) -> list[list[str]]:
+def find_captions(path: Path, sources: Sequence[PictureSource]) -> list[list[str]]:
     """What is written of each picture: the lines of a .txt of its name, or "caption" or "text" in such a .json.
 
     They lie beside the pictures, or are members of the same archives as webdataset has them; none is an empty list.
@@ -137,7 +137,7 @@ def find_captions(path: Path, sources: Sequence[Source]) -> list[list[str]]:
     wanted = {source.name.rpartition(".")[0] for source in sources}
     found: dict[str, list[str]] = {}
     for stem, kind, content in _texts(path):
-        if stem in wanted and (lines := _captions(kind, content)):
+        if stem in wanted and (lines := _parse_captions(kind, content)):
             found.setdefault(stem, []).extend(lines)
     return [found.get(source.name.rpartition(".")[0], []) for source in sources]
 
@@ -147,14 +147,14 @@ def _texts(path: Path) -> Iterator[tuple[str, str, bytes]]:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         for file in files:
-            if file.suffix in _TEXTS and file.stat().st_size <= _LARGEST_TEXT:
+            if file.suffix in _TEXT_SUFFIXES and file.stat().st_size <= _LARGEST_TEXT:
                 yield str(file.relative_to(path).with_suffix("")), file.suffix, file.read_bytes()
         shards = [p for p in files if p.name.endswith((".tar", ".tar.gz", ".tgz"))]
     elif zipfile.is_zipfile(path):
         shards = []
         with zipfile.ZipFile(path) as archive:
             for one in archive.infolist():
-                if Path(one.filename).suffix in _TEXTS and one.file_size <= _LARGEST_TEXT:
+                if Path(one.filename).suffix in _TEXT_SUFFIXES and one.file_size <= _LARGEST_TEXT:
                     yield one.filename.rpartition(".")[0], Path(one.filename).suffix, archive.read(one)
     else:
         shards = [path]
@@ -162,11 +162,11 @@ def _texts(path: Path) -> Iterator[tuple[str, str, bytes]]:
         with tarfile.open(shard) as tar:
             for member in tar:
                 small = member.isfile() and member.size <= _LARGEST_TEXT
-                if small and Path(member.name).suffix in _TEXTS and (content := tar.extractfile(member)):
+                if small and Path(member.name).suffix in _TEXT_SUFFIXES and (content := tar.extractfile(member)):
                     yield member.name.rpartition(".")[0], Path(member.name).suffix, content.read()
 
 
-def _captions(kind: str, content: bytes) -> list[str]:
+def _parse_captions(kind: str, content: bytes) -> list[str]:
     text = content.decode("utf-8", "replace")
     if kind == ".json":
         try:
@@ -178,13 +178,15 @@ def _captions(kind: str, content: bytes) -> list[str]:
     return [line for line in (" ".join(line.split())[:500] for line in text.splitlines()) if line]
 
 
-class Pictures:
+class ImageDataset:
     """Decoded pictures by number, shrunk so that the short side is at most ``short`` pixels, kept while memory allows.
 
     broken: names of the files that could not be read, with the reason.
     """
 
-    def __init__(self, sources: Sequence[Source], short: int, ground: tuple[int, int, int] = (255, 255, 255)) -> None:
+    def __init__(
+        self, sources: Sequence[PictureSource], short: int, ground: tuple[int, int, int] = (255, 255, 255)
+    ) -> None:
         self.sources, self.short, self.ground = sources, short, ground
         self.broken: dict[str, str] = {}
         self._kept: dict[int, np.ndarray] = {}
@@ -215,7 +217,7 @@ class Pictures:
             self._bytes += pixels.nbytes
         return picture
 
-    def next_good(self, i: int) -> Image.Image:
+    def next_readable(self, i: int) -> Image.Image:
         """Picture i, or the first one after it that can be read."""
         for j in range(len(self)):
             if picture := self.get((i + j) % len(self)):
@@ -223,7 +225,7 @@ class Pictures:
         raise UserError(f"none of the {len(self)} pictures can be read; the first: {next(iter(self.broken.values()))}")
 
 
-def split(count: int, seed: int, share: float = 0.1, most: int = 64) -> tuple[list[int], list[int]]:
+def split_held_out(count: int, seed: int, share: float = 0.1, most: int = 64) -> tuple[list[int], list[int]]:
     """Numbers of the pictures to train on, and of those that are held out to measure by."""
     order = list(range(count))
     random.Random(f"{seed} split").shuffle(order)
@@ -231,7 +233,7 @@ def split(count: int, seed: int, share: float = 0.1, most: int = 64) -> tuple[li
     return sorted(order[held:]), sorted(order[:held])
 
 
-def crop(picture: Image.Image, side: int, scale: float, x: float, y: float) -> Image.Image:
+def crop_square(picture: Image.Image, side: int, scale: float, x: float, y: float) -> Image.Image:
     """A square of ``side`` pixels out of the picture: its own side is ``scale`` of the short one, x and y in [0, 1]
     say where it lies between left and right, top and bottom."""
     short = min(picture.size)
@@ -241,7 +243,7 @@ def crop(picture: Image.Image, side: int, scale: float, x: float, y: float) -> I
     return picture.resize((side, side), Image.Resampling.LANCZOS, box=box)
 
 
-class Batches:
+class ImageBatches:
     """step -> this process's share of a batch, (b, 3, side, side) in [-1, 1].
 
     Every picture is shown once before any is shown again; order and crops depend on seed and step alone.
@@ -250,7 +252,7 @@ class Batches:
 
     def __init__(
         self,
-        pictures: Pictures,
+        pictures: ImageDataset,
         numbers: Sequence[int],
         batch_size: int,
         side: int,
@@ -286,7 +288,9 @@ class Batches:
             x, y, mirrored = rng.random(), rng.random(), self.flip and rng.random() < 0.5
             if k % self.size != self.rank:
                 continue
-            picture = crop(self.pictures.next_good(self.number(step * self.batch_size + k)), self.side, scale, x, y)
+            picture = crop_square(
+                self.pictures.next_readable(self.number(step * self.batch_size + k)), self.side, scale, x, y
+            )
             out.append(np.asarray(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else picture))
         return to_images(out)
 
@@ -307,12 +311,12 @@ def epoch_order(numbers: Sequence[int], seed: int) -> Callable[[int], int]:
     return at
 
 
-def squares(pictures: Pictures, numbers: Sequence[int], side: int) -> Tensor:
+def centre_crops(pictures: ImageDataset, numbers: Sequence[int], side: int) -> Tensor:
     """Centred squares of some pictures, (n, 3, side, side) in [-1, 1]; broken ones are left out."""
     good = [picture for i in numbers if (picture := pictures.get(i))]
     if not good:
         return torch.zeros(0, 3, side, side)
-    return to_images([np.asarray(crop(picture, side, 1.0, 0.5, 0.5)) for picture in good])
+    return to_images([np.asarray(crop_square(picture, side, 1.0, 0.5, 0.5)) for picture in good])
 
 
 def to_images(pictures: list[np.ndarray]) -> Tensor:

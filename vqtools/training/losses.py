@@ -24,7 +24,7 @@ def vanilla_d(real: Tensor, fake: Tensor) -> Tensor:
     return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
 
 
-DISCRIMINATOR = {"hinge": hinge_d, "vanilla": vanilla_d, "minimax": vanilla_d}
+DISCRIMINATOR_LOSSES = {"hinge": hinge_d, "vanilla": vanilla_d, "minimax": vanilla_d}
 
 # -- what the generator minimises beside its reconstruction
 
@@ -42,7 +42,7 @@ def minimax_g(fake: Tensor) -> Tensor:
     return -F.softplus(fake).mean()
 
 
-GENERATOR = {"hinge": adversarial_g, "vanilla": adversarial_g, "minimax": minimax_g}
+GENERATOR_LOSSES = {"hinge": adversarial_g, "vanilla": adversarial_g, "minimax": minimax_g}
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, cap: float = 1e4) -> Tensor:
@@ -62,7 +62,7 @@ def lecam(real: Tensor, fake: Tensor, real_mean: Tensor, fake_mean: Tensor) -> T
     return F.relu(real - fake_mean).square().mean() + F.relu(real_mean - fake).square().mean()
 
 
-DRAWS = 7  # random numbers that diff_augment takes for each picture
+AUGMENT_DRAWS = 7  # random numbers that diff_augment takes for each picture
 
 
 def diff_augment(images: Tensor, draws: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def diff_augment(images: Tensor, draws: Tensor) -> Tensor:
     Zhao et al. 2020, arXiv 2006.10738.
     """
     b, _, height, width = images.shape
-    light, colour, contrast, down, right, top, left = draws.to(images).view(b, DRAWS, 1, 1, 1).unbind(1)
+    light, colour, contrast, down, right, top, left = draws.to(images).view(b, AUGMENT_DRAWS, 1, 1, 1).unbind(1)
     images = images + light - 0.5
     grey = images.mean(1, keepdim=True)
     images = (images - grey) * (2 * colour) + grey

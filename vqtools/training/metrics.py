@@ -15,21 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqtools.models.quantizers import perplexity
+from vqtools.models.quantizers import codebook_usage
 from vqtools.models.vqgan import VQGAN
 
 
-def network_of_lpips() -> Path:
+def lpips_weights_path() -> Path:
     """Where torch keeps the VGG16 that LPIPS looks through (528 MB)."""
     return Path(torch.hub.get_dir()) / "checkpoints" / "vgg16-397923af.pth"
 
 
-def network_of_fid() -> Path:
+def fid_weights_path() -> Path:
     """Where torch-fidelity keeps the Inception network of FID (96 MB)."""
     return Path(torch.hub.get_dir()) / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
 
 
-def lpips() -> Any:
+def load_lpips() -> Any:
     """LPIPS with VGG16, frozen, in eval for good: its head holds a dropout. Zhang et al. 2018, arXiv 1801.03924.
 
     Pictures (b, 3, H, W) in [-1, 1], two batches in, scalar out. Downloads VGG16 where it is missing.
@@ -64,7 +64,7 @@ def measure(
         codes.append(quantized.codes.cpu())
     images, reconstructions = images.cpu(), torch.cat(made)
     real, fake = images.add(1).div(2), reconstructions.add(1).div(2)
-    usage, spread = perplexity(torch.cat(codes), vqgan.config.codebook_size)
+    usage, spread = codebook_usage(torch.cat(codes), vqgan.config.codebook_size)
     found = {
         # a picture's own PSNR, then the mean: one bad picture must not hide among good ones
         "psnr": float(peak_signal_noise_ratio(fake, real, data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean")),
@@ -79,9 +79,9 @@ def measure(
 
     if perceptual is not None:
         found["perceptual"] = mean(perceptual)
-    if network_of_lpips().is_file():
-        found["lpips"] = mean(lpips())
-    if network_of_fid().is_file() and importlib.util.find_spec("torch_fidelity") and len(images) > 1:
+    if lpips_weights_path().is_file():
+        found["lpips"] = mean(load_lpips())
+    if fid_weights_path().is_file() and importlib.util.find_spec("torch_fidelity") and len(images) > 1:
         found["fid"] = _fid(real, fake, batch_size)
     return found
 

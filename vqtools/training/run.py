@@ -24,7 +24,7 @@ from vqtools.settings import UserError, shorten
 _STATE = re.compile(r"state-(\d+)\.safetensors")
 
 
-class Run:
+class RunFolder:
     """One training's folder. ``keep`` states stay; older ones go when a newer one is safely written."""
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
@@ -42,7 +42,7 @@ class Run:
         self.write("settings.json", json.dumps(dict(settings), indent=1, sort_keys=True) + "\n")
 
     def settings(self) -> dict[str, Any]:
-        """What :meth:`begin` wrote."""
+        """What :meth:`begin_run` wrote."""
         path = self.folder / "settings.json"
         try:
             found = json.loads(path.read_text("utf-8"))

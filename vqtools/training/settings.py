@@ -7,7 +7,7 @@ from typing import Literal
 from vqtools.settings import Settings, option
 
 
-class Stage1Settings(Settings):
+class VQGANStageSettings(Settings):
     """What a VQGAN's training may choose."""
 
     steps: int = option(30_000, help="training steps", ge=1, quick=4)
@@ -78,7 +78,7 @@ class Stage1Settings(Settings):
     seed: int = option(0, help="seed of every draw", ge=0)
 
 
-class TrainVQGANSettings(Stage1Settings):
+class TrainVQGANSettings(VQGANStageSettings):
     """What `vqtools train-vqgan` may be told; `workshop.suggest` chooses what is left open by what the folder holds."""
 
     folder: str = option("pictures", help="a folder, a zip, or tar shards of pictures")
@@ -126,7 +126,7 @@ class TrainVQGANSettings(Stage1Settings):
     tensorboard: bool = option(False, help="write TensorBoard's event files too", group="advanced")
 
 
-class Stage2Settings(Settings):
+class TransformerStageSettings(Settings):
     """What a transformer's training may choose."""
 
     steps: int = option(10_000, help="training steps", ge=1, quick=4)
@@ -156,7 +156,7 @@ class Stage2Settings(Settings):
     seed: int = option(0, help="seed of every draw", ge=0)
 
 
-class TrainTransformerSettings(Stage2Settings):
+class TrainTransformerSettings(TransformerStageSettings):
     """What `vqtools train-transformer` may be told; `workshop_transformer.suggest` chooses what is left open."""
 
     folder: str = option("pictures", help="a folder, a zip, or tar shards of pictures")

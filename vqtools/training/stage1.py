@@ -14,14 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqtools.models.quantizers import GumbelQuantizer, perplexity
+from vqtools.models.quantizers import GumbelQuantizer, codebook_usage
 from vqtools.models.vqgan import VQGAN
-from vqtools.training.losses import DISCRIMINATOR, DRAWS, GENERATOR, adaptive_weight, diff_augment, lecam
-from vqtools.training.settings import Stage1Settings
-from vqtools.training.team import Team
+from vqtools.training.losses import (
+    AUGMENT_DRAWS,
+    DISCRIMINATOR_LOSSES,
+    GENERATOR_LOSSES,
+    adaptive_weight,
+    diff_augment,
+    lecam,
+)
+from vqtools.training.settings import VQGANStageSettings
+from vqtools.training.team import Distributed
 
 
-class Stage1:
+class VQGANStage:
     """A VQGAN's training as a job: ``step()`` is one batch, ``state_dict()`` is complete.
 
     batch: step -> this process's share of the images, (b, 3, H, W) in [-1, 1]; it must depend on the step alone, so
@@ -32,17 +39,17 @@ class Stage1:
 
     def __init__(
         self,
-        settings: Stage1Settings,
+        settings: VQGANStageSettings,
         vqgan: VQGAN,
         discriminator: nn.Module,
         perceptual: Callable[[Tensor, Tensor], Tensor],
         batch: Callable[[int], Tensor],
         *,
         precision: torch.dtype | None = None,
-        team: Team | None = None,
+        team: Distributed | None = None,
     ) -> None:
         self.settings, self.batch, self.perceptual, self.precision = settings, batch, perceptual, precision
-        self.team = team or Team()
+        self.team = team or Distributed()
         self.device = vqgan.last_layer.device
         self.vqgan = vqgan.to(memory_format=torch.channels_last)
         self.averaged = deepcopy(vqgan).requires_grad_(False).eval()
@@ -80,7 +87,7 @@ class Stage1:
         """
         s = self.settings
         if self.position == 0 and s.kmeans_batches and not s.decoder_only:
-            self.start_codebook()
+            self.init_codebook()
         for optimiser, lr in ((self.opt_g, s.learning_rate), (self.opt_d, s.learning_rate / 2)):
             for group in optimiser.param_groups:
                 group["lr"] = lr * self.rate()
@@ -94,8 +101,8 @@ class Stage1:
             report |= self.step_discriminator(images, reconstruction)
         codes = self.team.whole(codes)
         if not s.decoder_only:
-            self.step_codebook(self.team.whole(latents), codes)
-        self.step_average()
+            self.update_codebook(self.team.whole(latents), codes)
+        self.update_ema()
         self.position += 1
         return self.told(report, codes)
 
@@ -152,7 +159,7 @@ class Stage1:
         """The discriminator's pull on a made picture, weighed against the gradient ``faithful`` of the other losses."""
         s = self.settings
         with self.autocast():
-            loss = GENERATOR[s.gan](self.discriminator(self.changed(picture)).float())
+            loss = GENERATOR_LOSSES[s.gan](self.discriminator(self.changed(picture)).float())
         (pull,) = torch.autograd.grad(self.scaler.scale(loss), picture)
         pull = pull / self.scaler.get_scale()
         # both at the last layer alone: a product each, not a pass through the network
@@ -177,7 +184,7 @@ class Stage1:
             with self.autocast():
                 both = self.changed(torch.cat([real_images, fake_images]))
                 real, fake = self.discriminator(both).float().chunk(2)
-            loss = DISCRIMINATOR[s.gan](real, fake)
+            loss = DISCRIMINATOR_LOSSES[s.gan](real, fake)
             means = torch.stack([real.detach().mean(), fake.detach().mean()])
             if s.lecam_weight:
                 loss = loss + s.lecam_weight * lecam(real, fake, self.logits[0], self.logits[1])
@@ -194,7 +201,7 @@ class Stage1:
         """Images as the discriminator sees them."""
         if not self.settings.diff_augment:
             return images
-        draws = torch.rand(len(images) * self.team.size, DRAWS, generator=self.generator)
+        draws = torch.rand(len(images) * self.team.size, AUGMENT_DRAWS, generator=self.generator)
         return diff_augment(images, self.team.share(draws))
 
     def optimise(self, optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
@@ -205,7 +212,7 @@ class Stage1:
         self.scaler.update()
         optimiser.zero_grad(set_to_none=True)
 
-    def step_codebook(self, latents: Tensor, codes: Tensor) -> None:
+    def update_codebook(self, latents: Tensor, codes: Tensor) -> None:
         """Move a codebook of averages, and restart the dead codes of any; latents and codes are the whole team's."""
         quantizer, below = self.vqgan.quantize, self.settings.revive_below
         if isinstance(quantizer, GumbelQuantizer):  # its codes are not near their latents, and noise keeps them alive
@@ -220,7 +227,7 @@ class Stage1:
             self.usage[dead] = 1.0
 
     @torch.no_grad()
-    def step_average(self) -> None:
+    def update_ema(self) -> None:
         keep = min(self.settings.ema, (self.position + 1) / (self.position + 10))
         means, now = list(self.averaged.state_dict().values()), list(self.vqgan.state_dict().values())
         torch._foreach_lerp_(means, now, 1 - keep)
@@ -229,11 +236,11 @@ class Stage1:
         """The report in numbers, averaged over the team."""
         values = torch.stack([value.detach().float() for value in report.values()])
         self.team.average([values])
-        usage, spread = perplexity(codes, self.vqgan.config.codebook_size)
+        usage, spread = codebook_usage(codes, self.vqgan.config.codebook_size)
         return dict(zip(report, values.tolist(), strict=True)) | {"usage": usage, "perplexity": spread}
 
     @torch.no_grad()
-    def start_codebook(self) -> None:
+    def init_codebook(self) -> None:
         found: list[Tensor] = []
         # as many batches as were asked for, and more where they hold fewer latents than there are codes
         while len(found) < self.settings.kmeans_batches or sum(z[:, 0].numel() for z in found) < len(self.usage):

@@ -16,62 +16,64 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtools.models.gpt import GPT, Caption, GPTConfig
-from vqtools.training.settings import Stage2Settings
-from vqtools.training.team import Team
+from vqtools.models.gpt import GPT, CaptionEmbedding, GPTConfig
+from vqtools.training.settings import TransformerStageSettings
+from vqtools.training.team import Distributed
 
 
-class Batch(NamedTuple):
+class CodeBatch(NamedTuple):
     """Grids of codes in raster order (b, n) and what is known of them beforehand, as the transformer's config asks."""
 
     codes: Tensor
     condition: Tensor | None = None  # (b, p) codes: a start, another picture's, or the picture's own with holes
     label: Tensor | None = None  # (b,) classes
-    caption: Caption | None = None
+    caption: CaptionEmbedding | None = None
 
-    def apply(self, change: Callable[[Tensor], Tensor]) -> Batch:
+    def apply(self, change: Callable[[Tensor], Tensor]) -> CodeBatch:
         """The batch with every tensor changed alike: dealt out, cut, moved."""
-        caption = self.caption and Caption(*map(change, self.caption))
+        caption = self.caption and CaptionEmbedding(*map(change, self.caption))
         condition, label = (part if part is None else change(part) for part in (self.condition, self.label))
-        return Batch(change(self.codes), condition, label, caption)
+        return CodeBatch(change(self.codes), condition, label, caption)
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> CodeBatch:
         return self.apply(lambda tensor: tensor.to(device))
 
 
-def conditioned(gpt: GPT, batch: Batch, dropped: Tensor | None = None) -> Tensor:
+def batch_prefix(gpt: GPT, batch: CodeBatch, dropped: Tensor | None = None) -> Tensor:
     """The tokens (b, p, w) before the codes; where ``dropped`` (b,) is true, those that say nothing."""
     config, parts = gpt.config, list[Tensor]()
     if batch.caption is not None:
         parts.append(gpt.prefix(batch.caption, dropped))
     if batch.condition is not None:
-        parts.append(gpt.prefix_of_codes(batch.condition))
+        parts.append(gpt.embed_prefix_codes(batch.condition))
     if batch.label is not None:
         label = batch.label
-        if dropped is not None and config.own_class:
+        if dropped is not None and config.has_class_embedding:
             label = torch.where(dropped, config.classes, label)
-        parts.append(gpt.prefix_of_class(label))
+        parts.append(gpt.embed_class(label))
     return torch.cat(parts, 1)
 
 
-def surprise(gpt: GPT, batch: Batch, dropped: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+def negative_log_likelihood(
+    gpt: GPT, batch: CodeBatch, dropped: Tensor | None = None, seen: Tensor | None = None
+) -> Tensor:
     """-ln p(s_i | s_<i, condition) of every code (b, n), in nats.
 
     seen (b, n): the codes as the transformer reads them, where they differ from those that it must guess.
     """
     read = batch.codes if seen is None else seen
-    logits = gpt(read[:, :-1], conditioned(gpt, batch, dropped), skip=gpt.config.prefix - 1)
+    logits = gpt(read[:, :-1], batch_prefix(gpt, batch, dropped), skip=gpt.config.prefix - 1)
     return F.cross_entropy(logits.float().transpose(1, 2), batch.codes, reduction="none")
 
 
-def open_cells(batch: Batch, config: GPTConfig) -> Tensor:
+def target_mask(batch: CodeBatch, config: GPTConfig) -> Tensor:
     """Which codes (b, n) are to be guessed: of a picture with holes those in the holes, else all."""
     if config.mask_code < 0 or batch.condition is None:
         return torch.ones_like(batch.codes, dtype=torch.bool)
     return batch.condition == config.mask_code
 
 
-def groups(gpt: GPT, decay: float) -> list[dict[str, Any]]:
+def parameter_groups(gpt: GPT, decay: float) -> list[dict[str, Any]]:
     """Parameters for an optimiser: matrices that multiply decay; biases, norms, tables and positions do not."""
     matrices = {id(m.weight) for m in gpt.modules() if isinstance(m, nn.Linear)}
     decayed = [p for p in gpt.parameters() if id(p) in matrices]
@@ -79,13 +81,13 @@ def groups(gpt: GPT, decay: float) -> list[dict[str, Any]]:
     return [{"params": decayed, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
 
 
-def inner_matrices(gpt: GPT) -> list[nn.Parameter]:
+def muon_parameters(gpt: GPT) -> list[nn.Parameter]:
     """The weights of the blocks' linear layers: what Muon turns."""
     layers = [m for block in gpt.blocks for m in block.modules() if isinstance(m, nn.Linear)]
     return [p for layer in layers for name, p in layer.named_parameters() if name == "weight"]
 
 
-def start_small(gpt: GPT) -> None:
+def scale_residual_init(gpt: GPT) -> None:
     """Let every block begin as a small addition: its outgoing layers shrunk by the depth (Radford 2019, GPT-2, 2.3)."""
     with torch.no_grad():
         for name, weight in gpt.blocks.named_parameters():
@@ -93,7 +95,7 @@ def start_small(gpt: GPT) -> None:
                 weight.mul_((2 * gpt.config.layers) ** -0.5)
 
 
-class Stage2:
+class TransformerStage:
     """A transformer's training as a job: ``step()`` is one batch, ``state_dict()`` is complete.
 
     batch: step -> the whole team's batch; it must depend on the step alone, so that a resumed run sees what it would
@@ -103,15 +105,15 @@ class Stage2:
 
     def __init__(
         self,
-        settings: Stage2Settings,
+        settings: TransformerStageSettings,
         gpt: GPT,
-        batch: Callable[[int], Batch],
+        batch: Callable[[int], CodeBatch],
         *,
         precision: torch.dtype | None = None,
-        team: Team | None = None,
+        team: Distributed | None = None,
     ) -> None:
         self.settings, self.gpt, self.batch, self.precision = settings, gpt, batch, precision
-        self.team = team or Team()
+        self.team = team or Distributed()
         self.device = gpt.tok_emb.weight.device
         self.averaged = deepcopy(gpt).requires_grad_(False).eval()
         self.trained = [p for p in gpt.parameters() if p.requires_grad]
@@ -126,9 +128,9 @@ class Stage2:
         """Each optimiser with the highest step size that its parameters take."""
         s = self.settings
         fused = self.device.type in ("cpu", "cuda")
-        turned = inner_matrices(self.gpt) if s.optimiser == "muon" else []
+        turned = muon_parameters(self.gpt) if s.optimiser == "muon" else []
         known = {id(p) for p in turned}
-        kept = groups(self.gpt, 0.0 if turned else s.weight_decay)
+        kept = parameter_groups(self.gpt, 0.0 if turned else s.weight_decay)
         for group in kept:
             group["params"] = [p for p in group["params"] if id(p) not in known]
         adam = torch.optim.AdamW(kept, lr=s.learning_rate, betas=(0.9, 0.95), fused=fused)
@@ -153,7 +155,7 @@ class Stage2:
             for group in optimiser.param_groups:
                 group["lr"] = lr * self.rate()
         batch, dropped, seen = self.drawn(self.batch(self.position))
-        cells = open_cells(batch, self.gpt.config)
+        cells = target_mask(batch, self.gpt.config)
         # a process may hold more holes than another: each code counts the same over the whole team
         count = torch.tensor(float(cells.sum()), device=self.device)
         self.team.average([count])
@@ -162,26 +164,26 @@ class Stage2:
             for rows in torch.arange(len(batch.codes), device=self.device).chunk(self.settings.accumulate):
                 part = batch.apply(lambda tensor, rows=rows: tensor[rows])  # type: ignore[misc]
                 with self.autocast():
-                    lost = surprise(self.gpt, part, dropped[rows], None if seen is None else seen[rows])
+                    lost = negative_log_likelihood(self.gpt, part, dropped[rows], None if seen is None else seen[rows])
                 loss = (lost * cells[rows]).sum() / count
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 nats += loss.detach()
         length = self.optimise()
-        self.step_average()
+        self.update_ema()
         self.position += 1
         told = torch.stack([nats, length.detach().float().to(self.device)])
         self.team.average([told])
         loss_now, norm = told.tolist()
         return {"loss": loss_now, "bits": loss_now / math.log(2), "gradient": norm}
 
-    def drawn(self, batch: Batch) -> tuple[Batch, Tensor, Tensor | None]:
+    def drawn(self, batch: CodeBatch) -> tuple[CodeBatch, Tensor, Tensor | None]:
         """This process's share, which of its conditions are dropped, and its codes as they are read (pkeep)."""
         s, share = self.settings, self.team.share
         draws = torch.Generator().manual_seed((s.seed << 32) + self.position)
         dropped = torch.rand(len(batch.codes), generator=draws) < s.drop_condition
         seen = None
         if s.pkeep < 1:
-            noise = torch.randint(self.gpt.config.drawable, batch.codes.shape, generator=draws)
+            noise = torch.randint(self.gpt.config.num_codes, batch.codes.shape, generator=draws)
             kept = torch.rand(batch.codes.shape, generator=draws) < s.pkeep
             seen = share(torch.where(kept, batch.codes.cpu(), noise)).to(self.device)
         return batch.apply(share).to(self.device), share(dropped).to(self.device), seen
@@ -210,7 +212,7 @@ class Stage2:
         return length
 
     @torch.no_grad()
-    def step_average(self) -> None:
+    def update_ema(self) -> None:
         keep = min(self.settings.ema, (self.position + 1) / (self.position + 10))
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.gpt.parameters()), 1 - keep)
 
@@ -218,14 +220,14 @@ class Stage2:
         return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not None)
 
     @torch.no_grad()
-    def measure(self, batches: Iterable[Batch]) -> float:
+    def measure(self, batches: Iterable[CodeBatch]) -> float:
         """Mean surprise in nats a code of the averaged weights, each code to be guessed counted once."""
         nats = count = 0.0
         for batch in batches:
             batch = batch.to(self.device)
-            cells = open_cells(batch, self.gpt.config)
+            cells = target_mask(batch, self.gpt.config)
             with self.autocast():
-                lost = surprise(self.averaged, batch)
+                lost = negative_log_likelihood(self.averaged, batch)
             nats, count = nats + float((lost * cells).sum()), count + float(cells.sum())
         return nats / count if count else math.nan
 

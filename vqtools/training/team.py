@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-class Team:
+class Distributed:
     """With ``accelerator`` (accelerate's), ``size`` processes of which this is number ``rank``.
 
     A batch is dealt out like cards, so that the first n pictures of the whole are the first n/size of every share,
@@ -35,7 +35,7 @@ class Team:
         if self.accelerator is not None:
             self.accelerator.wait_for_everyone()
 
-    def agree(self, wish: bool) -> bool:
+    def any_process(self, wish: bool) -> bool:
         """Whether any of the processes wishes it; all of them must ask, and all get the same answer."""
         if self.size == 1:
             return wish

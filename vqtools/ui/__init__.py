@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vqtools.ui.runner import Runner
     from vqtools.ui.training import TrainPanel, TransformerPanel
 
-_HOMES = {
+_EXPORTS = {
     "AnimatePanel": "vqtools.ui.animation",
     "Form": "vqtools.ui.form",
     "Models": "vqtools.ui.models",
@@ -43,12 +43,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _EXPORTS:
         raise AttributeError(f"module 'vqtools.ui' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_EXPORTS})

@@ -15,15 +15,21 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from vqtools.animation.settings import CURVES, MOTIONS, OCTAVES_STEERED, STILL, AnimateSettings
+from vqtools.animation.settings import (
+    CURVE_FIELDS,
+    IDENTITY_MOTION,
+    MOTION_PRESETS,
+    OCTAVE_ZOOM_LIVE_FIELDS,
+    AnimateSettings,
+)
 from vqtools.jobs import Job
 from vqtools.media import file_stem
-from vqtools.ui import handover
-from vqtools.ui.curves import Curves
+from vqtools.ui.curves import CurveEditor
+from vqtools.ui.handover import clear_start_picture, load_start_picture, settings_from_picture
 from vqtools.ui.panels import Panel
 
-MIME = {"mp4": "video/mp4", "webm": "video/webm", "gif": "image/gif"}
-_FOR_A_NEW_RUN = {"size", "frames", "fps", "seed", "vqgan", "clip", "transformer", "grids", "precision",
+MIME_TYPES = {"mp4": "video/mp4", "webm": "video/webm", "gif": "image/gif"}
+_NEXT_RUN_FIELDS = {"size", "frames", "fps", "seed", "vqgan", "clip", "transformer", "grids", "precision",
                   "clip_precision", "compile", "iterations", "preset", "format"}  # fmt: skip
 
 
@@ -35,7 +41,7 @@ class AnimatePanel(Panel):
     """
 
     verb = "Animate"
-    steered = True
+    resumable = True
     hint = "Say what you want to see, choose a motion, and press Animate."
 
     def __init__(
@@ -47,17 +53,24 @@ class AnimatePanel(Panel):
         self.video = widgets.Output()
         self.video.add_class("vqtools-films")
         self.waveform = widgets.Image(format="png", layout=widgets.Layout(display="none", max_width="640px"))
-        self.begins_with = handover.given(Path(folder))
+        self.start_picture = load_start_picture(Path(folder))
         settings = settings or AnimateSettings()
-        if self.begins_with is not None:
-            settings = handover.beginning_with(self.begins_with, settings)
-            self.hint = f"Begins with {self.begins_with.name}, from 04_paint. {self.hint}"
+        if self.start_picture is not None:
+            settings = settings_from_picture(self.start_picture, settings)
+            self.hint = f"Begins with {self.start_picture.name}, from 04_paint. {self.hint}"
         super().__init__(settings, folder=folder, **options)
         self._held: set[str] = set()  # fields changed while no run was under way: they count when it goes on
-        self.curves = Curves(AnimateSettings.parse(self.form.values()), self._draw)
-        self.runner.going_on, self.runner.ended = self._let_go, self._ended
-        self.runner.around = lambda job: job.project.alone()
-        self.view.children = (*self.view.children, self._tools(), self.note, self.video, self.waveform, self._folded())
+        self.curves = CurveEditor(AnimateSettings.parse(self.form.values()), self._draw)
+        self.runner.before_resume, self.runner.after_run = self._apply_pending, self._remove_empty_folder
+        self.runner.step_context = lambda job: job.project.alone()
+        self.view.children = (
+            *self.view.children,
+            self._tools(),
+            self.note,
+            self.video,
+            self.waveform,
+            self._curve_fold(),
+        )
 
     def _tools(self) -> Any:
         self.back = widgets.BoundedIntText(30, min=1, max=10_000, layout=widgets.Layout(width="70px"))
@@ -69,13 +82,13 @@ class AnimatePanel(Panel):
                 ("back", "Throw away", "the last frames go; then change something and resume", "112px"),
             )
         }
-        for name, act in {"dry": self._play, "forecast": self.forecast, "back": self._back}.items():
-            self.tools[name].on_click(self.runner.guarded(act))
+        for name, act in {"dry": self._on_dry_run, "forecast": self.forecast, "back": self._on_throw_away}.items():
+            self.tools[name].on_click(self.runner.guard(act))
         row = widgets.HBox([*self.tools.values(), self.back, widgets.Label("frames")])
         row.add_class("vqtools-row")
         return row
 
-    def _folded(self) -> Any:
+    def _curve_fold(self) -> Any:
         folded = widgets.Accordion(children=[self.curves.view], selected_index=0)
         folded.set_title(0, "curves: drag a point, double-click for a new one or to take one away")
         folded.add_class("vqtools-folded")
@@ -95,8 +108,8 @@ class AnimatePanel(Panel):
         def make() -> None:
             try:
                 if settings.audio:
-                    self._hear(settings)
-                self._show_film(test_card(settings))
+                    self._show_audio(settings)
+                self._show_video(test_card(settings))
             except Exception as error:
                 self.runner.fail(error)
             else:
@@ -114,12 +127,12 @@ class AnimatePanel(Panel):
         """Go back by the last frames; the form's settings count from there, when it goes on."""
 
         def act(job: Any) -> str:
-            from vqtools import filming
+            from vqtools.filming import rewind_animation
 
             with job.project.alone():
-                return f"{filming.rewind(job, frames)}; change something, and Resume"
+                return f"{rewind_animation(job, frames)}; change something, and Resume"
 
-        self.runner.do(act)
+        self.runner.queue_action(act)
 
     def edit(self, **changes: Any) -> None:
         """Change settings from the next frame on, in the form too."""
@@ -129,57 +142,57 @@ class AnimatePanel(Panel):
 
     # How.
 
-    def _play(self) -> None:
+    def _on_dry_run(self) -> None:
         self.dry_run()
 
-    def _back(self) -> None:
+    def _on_throw_away(self) -> None:
         self.throw_away(self.back.value)
 
     def _job(self, settings: AnimateSettings) -> Job:
-        from vqtools import filming
         from vqtools.animation.project import Project
+        from vqtools.filming import create_animation, estimate_animation, fit_to_video
 
-        settings = filming.fitted(settings, () if settings.video else ("fps", "frames"))
+        settings = fit_to_video(settings, () if settings.video else ("fps", "frames"))
         if settings.seed is None:
             settings = settings.model_copy(update={"seed": secrets.randbelow(2**32)})
         stem = file_stem(settings.prompt, settings.seed or 0)
-        project = Project.planned(self.folder / stem, {"settings": settings.model_dump(mode="json")})
+        project = Project.create_lazily(self.folder / stem, {"settings": settings.model_dump(mode="json")})
         try:
-            job = filming.animation(settings, project)
-            expected = filming.estimate(job)
-            project.check_room(expected.bytes)
+            job = create_animation(settings, project)
+            expected = estimate_animation(job)
+            project.check_free_space(expected.bytes)
         except BaseException:
             project.forget()  # of a wish that could not be met nothing is left behind
             raise
         self.note.value = html.escape(str(expected))
-        if self.begins_with is not None and settings.init_image == str(self.begins_with):
-            handover.take(self.folder)
+        if self.start_picture is not None and settings.init_image == str(self.start_picture):
+            clear_start_picture(self.folder)
         return job
 
     def _save(self, job: Any) -> str:
-        from vqtools.animation.project import film
-        from vqtools.animation.video import cell
+        from vqtools.animation.project import export_animation_video
+        from vqtools.animation.video import video_widget
 
         if not job.done:
             return "no frame is finished yet"
         with job.project.alone():
-            self.film = film(job.project, job.settings).path
-        self._show_film(cell(self.film))
+            self.film = export_animation_video(job.project, job.settings).path
+        self._show_video(video_widget(self.film))
         return f"saved as {self.film}"
 
-    def _show_film(self, shown: Any) -> None:
+    def _show_video(self, shown: Any) -> None:
         self.video.outputs = ()
         self.video.append_display_data(shown)
 
-    def _hear(self, settings: AnimateSettings) -> None:
+    def _show_audio(self, settings: AnimateSettings) -> None:
         """The waveform, and the curves that formulas can use, from the sound's file."""
-        from vqtools.animation.sound import listen, picture
+        from vqtools.animation.sound import analyse_audio, plot_audio
 
-        sound = listen(settings.audio, settings.fps)
+        sound = analyse_audio(settings.audio, settings.fps)
         data = io.BytesIO()
-        picture(settings.audio, sound).save(data, "PNG")
+        plot_audio(settings.audio, sound).save(data, "PNG")
         self.waveform.value, self.waveform.layout.display = data.getvalue(), ""
-        self.curves.heard = sound.curves
+        self.curves.audio_curves = sound.curves
         self.curves.show(settings)
 
     def _draw(self, name: str, text: str) -> None:
@@ -189,9 +202,9 @@ class AnimatePanel(Panel):
 
     def _follow(self, name: str) -> None:
         if name == "motion":
-            self.form.set(**{**STILL, **MOTIONS[self.form.values()["motion"]]})
+            self.form.set(**{**IDENTITY_MOTION, **MOTION_PRESETS[self.form.values()["motion"]]})
         values = self.form.values()
-        if name in {"motion", "frames", "size", "seed", "interpolation", *CURVES} and not (
+        if name in {"motion", "frames", "size", "seed", "interpolation", *CURVE_FIELDS} and not (
             AnimateSettings.problems(values)
         ):
             self.curves.show(AnimateSettings.parse(values))
@@ -203,28 +216,28 @@ class AnimatePanel(Panel):
             idle = self.runner.state == "idle"
             if job is None and idle:
                 return
-            if not self._is_live(name) or not _steers(job, name):
+            if not self._is_live(name) or not _accepts_change(job, name):
                 if not idle:
                     self.form.note(name, "from the next run")
             elif not idle and job is not None:
                 changes = self._with_curves(name)
                 self.form.note(name, "from the next frame on")
-                self.runner.do(self._steering(changes))
+                self.runner.queue_action(self._steer_action(changes))
             else:
                 self._held.add(name)
                 self.form.note(name, "when it goes on")
 
-        self.runner.guarded(act)(None)
+        self.runner.guard(act)(None)
 
     def _is_live(self, name: str) -> bool:
-        return name not in _FOR_A_NEW_RUN and next(o.live for o in AnimateSettings.options() if o.name == name)
+        return name not in _NEXT_RUN_FIELDS and next(o.live for o in AnimateSettings.options() if o.name == name)
 
     def _with_curves(self, name: str) -> dict[str, Any]:
         """A field as it stands in the form; the motion with its curves."""
         values = self.form.values()
-        return {one: values[one] for one in ((name, *STILL) if name == "motion" else (name,))}
+        return {one: values[one] for one in ((name, *IDENTITY_MOTION) if name == "motion" else (name,))}
 
-    def _steering(self, changes: dict[str, Any]) -> Callable[[Any], str]:
+    def _steer_action(self, changes: dict[str, Any]) -> Callable[[Any], str]:
         def act(job: Any) -> str:
             job.steer(changes)
             what = ", ".join(name.replace("_", " ") for name in changes)
@@ -232,18 +245,18 @@ class AnimatePanel(Panel):
 
         return act
 
-    def _let_go(self, job: Any) -> None:
+    def _apply_pending(self, job: Any) -> None:
         """Give a job that goes on what was changed in the form while it was at rest."""
         changes: dict[str, Any] = {}
         for name in sorted(self._held):
             changes |= self._with_curves(name)
         with job.project.alone():
-            if changes := {name: value for name, value in changes.items() if _steers(job, name)}:
+            if changes := {name: value for name, value in changes.items() if _accepts_change(job, name)}:
                 job.steer(changes)
-                self.form.forget_notes()
+                self.form.clear_notes()
         self._held.clear()
 
-    def _ended(self, job: Any) -> None:
+    def _remove_empty_folder(self, job: Any) -> None:
         """Leave no folder in which there is nothing; a film of one's own is laid there again with the next job."""
         if job.settings.video and job.position:
             return
@@ -255,9 +268,9 @@ class AnimatePanel(Panel):
         return super()._plan()
 
 
-def _steers(job: Any, name: str) -> bool:
+def _accepts_change(job: Any, name: str) -> bool:
     """Whether a job, or the one that comes where there is none, takes another value of a setting."""
-    return job is None or not job.settings.octave_zoom or name in OCTAVES_STEERED
+    return job is None or not job.settings.octave_zoom or name in OCTAVE_ZOOM_LIVE_FIELDS
 
 
 def test_card(settings: AnimateSettings) -> Any:
@@ -266,13 +279,13 @@ def test_card(settings: AnimateSettings) -> Any:
 
     from IPython.display import Image, Video
 
-    from vqtools.animation.forecast import film_test_card
+    from vqtools.animation.forecast import write_test_card_video
 
     with tempfile.TemporaryDirectory() as folder:
-        made = film_test_card(settings.quick(), Path(folder) / f"card.{settings.format}")
+        made = write_test_card_video(settings.quick(), Path(folder) / f"card.{settings.format}")
         data = made.path.read_bytes()
     if settings.format == "gif":
         return Image(data=data, format="gif")  # type: ignore[no-untyped-call]
     return Video(  # type: ignore[no-untyped-call]
-        data=data, embed=True, mimetype=MIME[settings.format], html_attributes="controls loop autoplay muted"
+        data=data, embed=True, mimetype=MIME_TYPES[settings.format], html_attributes="controls loop autoplay muted"
     )

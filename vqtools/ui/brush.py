@@ -12,20 +12,21 @@ import ipywidgets as widgets
 from PIL import Image
 
 from vqtools.painting import prompts
+from vqtools.painting.prompts import parse_prompts
 from vqtools.painting.regions import Mask
 from vqtools.settings import UserError
-from vqtools.ui import canvas
+from vqtools.ui.canvas import decode_mask, encode_mask
 
 PROTECT, REPAINT, REFINE = "protect", "repaint", "refine"
 TINTS = {PROTECT: "#2a9d8f", REPAINT: "#d1495b", REFINE: "#e9a23b"}
 REGION_TINT = "#3a6ea5"
-_SHOWN_NAME = 24
+_MAX_NAME_CHARS = 24
 
 
 class Brush:
     """A toggle, and the tools that it opens: what for, how wide, erase, apply, clear, lift.
 
-    layer: of :func:`canvas.canvas`, or None; then the area is a box, by two sliders. do(act, go_on): gives the easel
+    layer: of :func:`create_canvas.canvas`, or None; then the area is a box, by two sliders. do(act, go_on): gives the easel
     what is to be done. wrap: makes a callback show its errors.
     """
 
@@ -72,7 +73,7 @@ class Brush:
         elif easel is not self._easel or easel.settings.prompt != self._prompt:
             self._prompt = easel.settings.prompt
             chosen = self.what.value
-            kinds = self._kinds(prompts.parse(self._prompt))
+            kinds = self._kinds(parse_prompts(self._prompt))
             self.what.options = kinds
             self.what.value = chosen if chosen in [value for _, value in kinds] else REPAINT
         if easel is not self._easel:
@@ -83,7 +84,7 @@ class Brush:
     def area(self) -> Image.Image | tuple[float, ...]:
         """What is drawn; UserError where nothing is."""
         if self.layer is not None:
-            drawn = canvas.read(self.layer.mask)
+            drawn = decode_mask(self.layer.mask)
             if drawn is None:
                 raise UserError("nothing is drawn yet: hold the pointer's button and paint over the picture")
             return drawn
@@ -93,7 +94,7 @@ class Brush:
 
     @staticmethod
     def _kinds(asked: list[prompts.Prompt]) -> list[tuple[str, Any]]:
-        regions = [(f"where “{_short(one.text)}” counts", index) for index, one in enumerate(asked)]
+        regions = [(f"where “{_shorten_name(one.text)}” counts", index) for index, one in enumerate(asked)]
         return [("paint anew", REPAINT), ("work out further", REFINE), ("leave as it is", PROTECT), *regions]
 
     def _follow(self) -> None:
@@ -117,7 +118,7 @@ class Brush:
 
     def _in_force(self) -> str:
         mask = self._easel.masks.get(self._key()) if self._easel is not None else None
-        return canvas.written(mask.png) if mask is not None else ""
+        return encode_mask(mask.png) if mask is not None else ""
 
     def _clear(self) -> None:
         """Away with what was drawn; once more, with what is in force too."""
@@ -148,8 +149,8 @@ class Brush:
 
     @staticmethod
     def _name(easel: Any, index: int) -> str:
-        asked = prompts.parse(easel.settings.prompt)
-        return f"“{_short(asked[index].text)}”" if index < len(asked) else f"prompt {index + 1}"
+        asked = parse_prompts(easel.settings.prompt)
+        return f"“{_shorten_name(asked[index].text)}”" if index < len(asked) else f"prompt {index + 1}"
 
 
 def _repaint(easel: Any, mask: Mask, fresh: bool) -> str:
@@ -160,5 +161,5 @@ def _repaint(easel: Any, mask: Mask, fresh: bool) -> str:
     return "painting there alone" if fresh else "working there alone"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN_NAME else text[: _SHOWN_NAME - 1] + "…"
+def _shorten_name(text: str) -> str:
+    return text if len(text) <= _MAX_NAME_CHARS else text[: _MAX_NAME_CHARS - 1] + "…"

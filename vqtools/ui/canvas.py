@@ -18,13 +18,13 @@ from PIL import Image
 
 from vqtools.settings import UserError
 
-MOST_BYTES = 64 * 2**20  # of a file that is dropped
-_LARGEST_MASK = 2**22  # characters
-_START = "data:image/png;base64,"
+MAX_FILE_BYTES = 64 * 2**20  # of a file that is dropped
+_MAX_MASK_CHARS = 2**22  # characters
+_PNG_DATA_URL = "data:image/png;base64,"
 
 
 @functools.cache
-def _kind() -> Any:
+def _canvas_class() -> Any:
     """The widget's class; None where anywidget is not installed."""
     try:
         import anywidget
@@ -41,12 +41,12 @@ def _kind() -> Any:
         tint = traitlets.Unicode("#d1495b").tag(sync=True)
         pick = traitlets.Bool(False).tag(sync=True)  # whether a click is heard
         frames: Any = traitlets.List([]).tag(sync=True)  # left, top, right, bottom as shares, the first in the tint
-        most = traitlets.Int(MOST_BYTES).tag(sync=True)  # bytes of a file
+        most = traitlets.Int(MAX_FILE_BYTES).tag(sync=True)  # bytes of a file
 
     return Canvas
 
 
-def canvas(
+def create_canvas(
     *,
     picked: Callable[[float, float, bool], None] | None = None,
     dropped: Callable[[str, bytes], None] | None = None,
@@ -57,14 +57,14 @@ def canvas(
     picked(x, y, more): a click, as shares of the picture's sides; more with a key held. dropped(name, content): a file
     was dropped on the panel around it. failed(error): what they raised.
     """
-    kind = _kind()
+    kind = _canvas_class()
     if kind is None:
         return None
     layer = kind()
 
     def heard(_: Any, message: Any, buffers: Any) -> None:
         try:
-            _hear(message, buffers, picked, dropped)
+            _handle_message(message, buffers, picked, dropped)
         except Exception as error:
             if failed is None:
                 raise
@@ -74,23 +74,27 @@ def canvas(
     return layer
 
 
-def _hear(message: Any, buffers: Any, picked: Any, dropped: Any) -> None:
+def _handle_message(message: Any, buffers: Any, picked: Any, dropped: Any) -> None:
     if message.get("kind") == "pick" and picked is not None:
         picked(float(message["x"]), float(message["y"]), bool(message.get("more")))
     elif message.get("kind") == "drop" and dropped is not None and buffers:
         dropped(str(message.get("name", "")), bytes(buffers[0]))
     elif message.get("kind") == "large":
-        raise UserError(f"{message.get('name')!r} is larger than the {MOST_BYTES >> 20} MB that can be dropped here")
+        raise UserError(
+            f"{message.get('name')!r} is larger than the {MAX_FILE_BYTES >> 20} MB that can be dropped here"
+        )
 
 
-def read(mask: str) -> Image.Image | None:
+def decode_mask(mask: str) -> Image.Image | None:
     """What is drawn, as a picture whose opaque white is the area; None where nothing is."""
     if not mask:
         return None
     try:
-        if not mask.startswith(_START) or len(mask) > _LARGEST_MASK:
+        if not mask.startswith(_PNG_DATA_URL) or len(mask) > _MAX_MASK_CHARS:
             raise ValueError
-        with Image.open(io.BytesIO(base64.b64decode(mask[len(_START) :], validate=True)), formats=["PNG"]) as picture:
+        with Image.open(
+            io.BytesIO(base64.b64decode(mask[len(_PNG_DATA_URL) :], validate=True)), formats=["PNG"]
+        ) as picture:
             if max(picture.size) > 1024:
                 raise ValueError
             return picture.convert("RGBA")
@@ -98,10 +102,10 @@ def read(mask: str) -> Image.Image | None:
         raise UserError("what the brush sent is no mask; clear it and draw again") from None
 
 
-def written(png: bytes) -> str:
+def encode_mask(png: bytes) -> str:
     """A grey mask's PNG (white counts) -> what the layer shows, its black seen through."""
     grey = Image.open(io.BytesIO(png)).convert("L")
     white = Image.new("L", grey.size, 255)
     data = io.BytesIO()
     Image.merge("LA", (white, grey)).save(data, "PNG")
-    return _START + base64.b64encode(data.getvalue()).decode()
+    return _PNG_DATA_URL + base64.b64encode(data.getvalue()).decode()

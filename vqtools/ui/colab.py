@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 DRIVE = Path("/content/drive")
-LAST_CALL = 60  # seconds in which a person may still keep the machine
+RELEASE_DELAY_SECONDS = 60  # seconds in which a person may still keep the machine
 
 # what a page can do without: Colab is the notebook server already
-SPARED = {"jupyterlab"}
+NOT_INSTALLED = {"jupyterlab"}
 
 _asked_to_let_go = False
 
@@ -43,7 +43,7 @@ def ready(*, drive: bool = False, release: bool = False) -> None:
     for Colab, and nothing elsewhere. Called again it changes nothing.
     """
     global _asked_to_let_go
-    install(absent(requirements(), installed()))
+    install(missing_requirements(requirements(), installed_versions()))
     _asked_to_let_go = False
     if not on_colab():
         return
@@ -54,7 +54,7 @@ def ready(*, drive: bool = False, release: bool = False) -> None:
         raise UserError("let_go_when_done would throw away what was made; tick keep_in_drive too, so that it lasts")
     _google("output").enable_custom_widget_manager()
     if drive:
-        _into_drive()
+        _mount_drive()
     copy_notebooks(Path.cwd(), lambda path: path.suffix != ".ipynb")  # a badge opens a page without what lies beside it
     _asked_to_let_go = release
 
@@ -64,7 +64,7 @@ def _google(name: str) -> Any:
     return importlib.import_module(f"google.colab.{name}")
 
 
-def _into_drive() -> None:
+def _mount_drive() -> None:
     """Mount Drive, and make its folder `vqtools` the place where models are kept and pages write."""
     _google("drive").mount(str(DRIVE))
     folder = DRIVE / "MyDrive" / "vqtools"
@@ -77,17 +77,19 @@ def done() -> None:
     """The last cell of a page: lets Colab's machine go if `ready` was asked to; interrupt it to keep the machine."""
     if not (_asked_to_let_go and on_colab()):
         return
-    _say(f"All is in Drive. The machine is let go in {LAST_CALL} seconds; interrupt this cell to keep it.")
+    _print_line(
+        f"All is in Drive. The machine is let go in {RELEASE_DELAY_SECONDS} seconds; interrupt this cell to keep it."
+    )
     try:
-        time.sleep(LAST_CALL)
+        time.sleep(RELEASE_DELAY_SECONDS)
     except KeyboardInterrupt:
-        _say("Kept.")
+        _print_line("Kept.")
         return
     _google("drive").flush_and_unmount()  # what is still on its way to Drive would be lost
     _google("runtime").unassign()
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
@@ -100,25 +102,25 @@ def requirements() -> list[str]:
     return [one for one in listed if "extra ==" not in one]
 
 
-def installed() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
     """Versions of all distributions of this Python, by name."""
     found = {one.metadata["Name"]: one.version for one in metadata.distributions() if one.metadata["Name"]}
-    return {name_of(name): version for name, version in found.items()}
+    return {normalised_name(name): version for name, version in found.items()}
 
 
-def name_of(requirement: str) -> str:
+def normalised_name(requirement: str) -> str:
     """`Open_CLIP.torch>=2.30` -> open-clip-torch, as PyPI compares names."""
     found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement.strip())
     return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
 
 
-def absent(wanted: Iterable[str], here: Iterable[str]) -> list[str]:
+def missing_requirements(wanted: Iterable[str], here: Iterable[str]) -> list[str]:
     """The requirements that nothing installed answers to; their versions are not looked at."""
-    known = set(here) | SPARED
-    return [one for one in wanted if name_of(one) not in known]
+    known = set(here) | NOT_INSTALLED
+    return [one for one in wanted if normalised_name(one) not in known]
 
 
-def constraints(here: Mapping[str, str]) -> str:
+def pip_constraints(here: Mapping[str, str]) -> str:
     """What pip is held to: everything that is installed stays as it is, for a running kernel would break."""
     return "".join(f"{name}=={version}\n" for name, version in sorted(here.items()))
 
@@ -127,15 +129,15 @@ def install(missing: list[str]) -> None:
     """Install requirements and what they need, and change nothing that is there. RuntimeError says why it can't be."""
     if not missing:
         return
-    _say(f"installing {', '.join(map(name_of, missing))}; nothing that is here is changed")
+    _print_line(f"installing {', '.join(map(normalised_name, missing))}; nothing that is here is changed")
     with tempfile.TemporaryDirectory() as folder:
         held = Path(folder, "constraints.txt")
-        held.write_text(constraints(installed()), "utf-8")
+        held.write_text(pip_constraints(installed_versions()), "utf-8")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         ran = subprocess.run(
             [*command, "--constraint", str(held), *missing], capture_output=True, text=True, check=False
         )
     if ran.returncode:
         why = [line for line in ran.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
-        raise RuntimeError(f"{', '.join(map(name_of, missing))} can't be installed here: {why[-1]}")
+        raise RuntimeError(f"{', '.join(map(normalised_name, missing))} can't be installed here: {why[-1]}")
     importlib.invalidate_caches()

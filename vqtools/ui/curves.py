@@ -15,11 +15,18 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from vqtools.animation import points
 from vqtools.animation.keyframes import Curve
-from vqtools.animation.settings import CURVES, SIDES, AnimateSettings
+from vqtools.animation.points import (
+    Keyframe,
+    add_keyframe,
+    list_keyframes,
+    move_keyframe,
+    remove_keyframe,
+    sample_curve,
+)
+from vqtools.animation.settings import CURVE_FIELDS, SIZE_VARIABLES, AnimateSettings
 from vqtools.settings import UserError
-from vqtools.ui.figures import curve as small
+from vqtools.ui.figures import curve_svg as small
 
 WIDTH, HEIGHT, MARGIN = 560, 170, 26
 
@@ -90,7 +97,7 @@ export default { render };
 
 
 @functools.cache
-def _kind() -> Any:
+def _editor_class() -> Any:
     """The widget's class; None where anywidget is not installed."""
     try:
         import anywidget
@@ -108,7 +115,7 @@ def _kind() -> Any:
     return Large
 
 
-class Curves:
+class CurveEditor:
     """Every curve of an animation that is not the same throughout, and one to be drawn by hand.
 
     ``change(name, text)`` is called with a curve's new text. `show(settings)` draws; what can't be read is left out.
@@ -117,24 +124,28 @@ class Curves:
     def __init__(self, settings: AnimateSettings, change: Callable[[str, str], None]) -> None:
         self.change = change
         self.settings = settings
-        self.heard: Mapping[str, Any] | None = None  # the sound's curves, by name
+        self.audio_curves: Mapping[str, Any] | None = None  # the sound's curves, by name
         self.chosen = widgets.Dropdown(
-            options=[(name.replace("_", " "), name) for name in CURVES], value="zoom", description="curve",
+            options=[(name.replace("_", " "), name) for name in CURVE_FIELDS], value="zoom", description="curve",
             layout=widgets.Layout(width="230px"), style={"description_width": "44px"},
         )  # fmt: skip
-        kind = _kind()
+        kind = _editor_class()
         self.large = kind() if kind is not None else widgets.HTML()
-        self.frame = widgets.BoundedIntText(0, min=0, max=1, description="frame", layout=_narrow(130), style=_LABEL)
-        self.value = widgets.FloatText(1.0, step=0.01, description="value", layout=_narrow(150), style=_LABEL)
+        self.frame = widgets.BoundedIntText(
+            0, min=0, max=1, description="frame", layout=_width_layout(130), style=_LABEL_STYLE
+        )
+        self.value = widgets.FloatText(
+            1.0, step=0.01, description="value", layout=_width_layout(150), style=_LABEL_STYLE
+        )
         self.buttons = {
             name: widgets.Button(description=text, layout=widgets.Layout(width="84px"))
             for name, text in {"put": "Set point", "take": "Remove"}.items()
         }
-        self.said = widgets.HTML()
-        self.said.add_class("vqtools-status")
+        self.message = widgets.HTML()
+        self.message.add_class("vqtools-status")
         self.all = widgets.HTML()
         self.all.add_class("vqtools-curves")
-        row = widgets.HBox([self.chosen, self.frame, self.value, *self.buttons.values(), self.said])
+        row = widgets.HBox([self.chosen, self.frame, self.value, *self.buttons.values(), self.message])
         row.add_class("vqtools-row")
         self.view = widgets.VBox([self.all, self.large, row])
         self.chosen.observe(lambda _: self.show(self.settings), "value")
@@ -147,61 +158,63 @@ class Curves:
     def curve(self, name: str) -> Curve:
         """A curve as its settings have it."""
         s = self.settings
-        names = (*SIDES, *(self.heard or ()))
+        names = (*SIZE_VARIABLES, *(self.audio_curves or ()))
         return Curve.parse(getattr(s, name), interpolation=s.interpolation, variables=names)
 
     def show(self, settings: AnimateSettings) -> None:
         """Draw these settings' curves."""
-        self.settings, self.said.value = settings, ""
+        self.settings, self.message.value = settings, ""
         drawn = []
-        for name in CURVES:
-            line = self._line(name)
+        for name in CURVE_FIELDS:
+            line = self._sample_curve(name)
             if len({round(value, 9) for _, value in line}) > 1:
                 drawn.append(small(name.replace("_", " "), line, width=150, height=44))
-        for name in self.heard or ():
-            drawn.append(small(f"♪ {name}", self._heard(name), width=150, height=44))
+        for name in self.audio_curves or ():
+            drawn.append(small(f"♪ {name}", self._audio_points(name), width=150, height=44))
         self.all.value = "".join(drawn)
         last = max(1, settings.frames - 1)
         self.frame.max = last
         try:
-            found = points.points(self.curve(self.chosen.value), settings.frames - 1, settings.seed or 0, **self._at(0))
+            found = list_keyframes(
+                self.curve(self.chosen.value), settings.frames - 1, settings.seed or 0, **self._formula_variables(0)
+            )
         except (UserError, KeyError, ArithmeticError):
             found = []
-        self._enlarge(last, self._line(self.chosen.value), found)
+        self._update_editor(last, self._sample_curve(self.chosen.value), found)
 
-    def _enlarge(self, last: int, line: list[tuple[float, float]], found: list[points.Point]) -> None:
-        span = _span([value for _, value in line] + [one.value for one in found if math.isfinite(one.value)])
+    def _update_editor(self, last: int, line: list[tuple[float, float]], found: list[Keyframe]) -> None:
+        span = _value_range([value for _, value in line] + [one.value for one in found if math.isfinite(one.value)])
         inside = [list(one) for one in found]
-        if _kind() is None:
-            self.large.value = _drawing(last, span, line, found)
+        if _editor_class() is None:
+            self.large.value = _static_svg(last, span, line, found)
             return
         with self.large.hold_sync():
             self.large.last, self.large.span = last, list(span)
             self.large.line, self.large.points = [list(one) for one in line], inside
 
-    def _at(self, frame: int) -> dict[str, float]:
+    def _formula_variables(self, frame: int) -> dict[str, float]:
         """The variables that a formula may use beside Deforum's."""
-        sides = dict(zip(SIDES, map(float, self.settings.size), strict=True))
-        return sides | {name: values[min(frame, len(values) - 1)] for name, values in (self.heard or {}).items()}
+        sides = dict(zip(SIZE_VARIABLES, map(float, self.settings.size), strict=True))
+        return sides | {name: values[min(frame, len(values) - 1)] for name, values in (self.audio_curves or {}).items()}
 
-    def _line(self, name: str) -> list[tuple[float, float]]:
+    def _sample_curve(self, name: str) -> list[tuple[float, float]]:
         s, last = self.settings, self.settings.frames - 1
         try:
             curve = self.curve(name)
         except UserError:  # it follows a sound that is not heard yet
             return []
-        if not self.heard:
-            return points.values(curve, last, s.seed or 0, self._at(0))
+        if not self.audio_curves:
+            return sample_curve(curve, last, s.seed or 0, self._formula_variables(0))
         found = []
-        for frame, _ in points.values(Curve.parse("0"), last):
+        for frame, _ in sample_curve(Curve.parse("0"), last):
             try:
-                found.append((frame, curve(frame, last, s.seed or 0, **self._at(round(frame)))))
+                found.append((frame, curve(frame, last, s.seed or 0, **self._formula_variables(round(frame)))))
             except UserError:
                 continue
         return found
 
-    def _heard(self, name: str) -> list[tuple[float, float]]:
-        values = (self.heard or {})[name]
+    def _audio_points(self, name: str) -> list[tuple[float, float]]:
+        values = (self.audio_curves or {})[name]
         return [(float(frame), float(value)) for frame, value in enumerate(values)]
 
     def _act(self, kind: str, index: int, frame: float, value: float) -> None:
@@ -210,38 +223,38 @@ class Curves:
         try:
             curve, frame = self.curve(name), round(frame)
             if kind == "move":
-                text = points.moved(curve, index, frame, value)
+                text = move_keyframe(curve, index, frame, value)
             elif kind == "add":
-                text = points.added(curve, frame, value, last, seed)
+                text = add_keyframe(curve, frame, value, last, seed)
             else:
-                there = [one.frame for one in points.points(curve, last, seed, **self._at(0))]
+                there = [one.frame for one in list_keyframes(curve, last, seed, **self._formula_variables(0))]
                 if kind == "take" and frame not in there:
                     raise UserError(f"no point stands at frame {frame}; there are {', '.join(map(str, there))}")
-                text = points.removed(curve, index if kind == "remove" else there.index(frame))
-            Curve.parse(text, variables=(*SIDES, *(self.heard or ())))
+                text = remove_keyframe(curve, index if kind == "remove" else there.index(frame))
+            Curve.parse(text, variables=(*SIZE_VARIABLES, *(self.audio_curves or ())))
         except UserError as error:
-            self.said.value = f'<span class="vqtools-error">{html.escape(str(error))}</span>'
-            self.show_points_again()
+            self.message.value = f'<span class="vqtools-error">{html.escape(str(error))}</span>'
+            self.reset_points()
             return
         self.change(name, text)
 
-    def show_points_again(self) -> None:
+    def reset_points(self) -> None:
         """Put a dot that was dragged in vain back in its place."""
-        words = self.said.value
-        if _kind() is not None:
+        words = self.message.value
+        if _editor_class() is not None:
             self.large.points = []
         self.show(self.settings)
-        self.said.value = words
+        self.message.value = words
 
 
-_LABEL = {"description_width": "44px"}
+_LABEL_STYLE = {"description_width": "44px"}
 
 
-def _narrow(width: int) -> Any:
+def _width_layout(width: int) -> Any:
     return widgets.Layout(width=f"{width}px")
 
 
-def _span(values: list[float]) -> tuple[float, float]:
+def _value_range(values: list[float]) -> tuple[float, float]:
     """What the large curve shows from bottom to top: a flat one has room to be dragged either way."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     if high - low < 1e-9:
@@ -250,7 +263,7 @@ def _span(values: list[float]) -> tuple[float, float]:
     return low - 0.15 * (high - low), high + 0.15 * (high - low)
 
 
-def _drawing(last: int, span: tuple[float, float], line: list[tuple[float, float]], found: list[points.Point]) -> str:
+def _static_svg(last: int, span: tuple[float, float], line: list[tuple[float, float]], found: list[Keyframe]) -> str:
     """The large curve where nothing can be dragged."""
 
     def at(frame: float, value: float) -> tuple[float, float]:

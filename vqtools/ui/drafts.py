@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from vqtools import blocks
-from vqtools.painting import prompts
+from vqtools.blocks import load_blocks
+from vqtools.painting.prompts import parse_prompts
 from vqtools.settings import UserError
-from vqtools.ui import files
+from vqtools.ui.files import upload_button
 
 if TYPE_CHECKING:
-    from vqtools.sheets import Sheet
+    from vqtools.sheets import PaintGrid
 
-Wrap = Callable[[Callable[[], None]], Callable[[Any], None]]
+CallbackGuard = Callable[[Callable[[], None]], Callable[[Any], None]]
 
 
-class Choosing:
+class GridPicker:
     """The row under a sheet: go on with one of its paintings, or cross the halves of two.
 
     pick(index), cross(first, second, halves): what is asked, by numbers from 0. back(): show the sheet again.
@@ -34,10 +34,10 @@ class Choosing:
         pick: Callable[[int], None],
         cross: Callable[[int, int, str], None],
         back: Callable[[], None],
-        wrap: Wrap,
+        wrap: CallbackGuard,
     ) -> None:
         self.layer, self._shown = layer, False
-        self.sheet: Sheet | None = None
+        self.sheet: PaintGrid | None = None
         auto = widgets.Layout(width="auto")
         number = widgets.Layout(width="72px")
         self.words = widgets.HTML()
@@ -46,22 +46,24 @@ class Choosing:
         self.second = widgets.Dropdown(options=[("–", None)], layout=number)
         self.halves = widgets.Dropdown(options=["left-right", "top-bottom"], layout=widgets.Layout(width="110px"))
         self.go = widgets.Button(description="Go on with it", tooltip="paint this one to its end", layout=auto)
-        self.mix = widgets.Button(description="Cross", tooltip="begin with one half of each of the two", layout=auto)
+        self.cross_button = widgets.Button(
+            description="Cross", tooltip="begin with one half of each of the two", layout=auto
+        )
         self.back = widgets.Button(description="Back to the sheet", tooltip="choose again", layout=auto)
         self.go.on_click(wrap(lambda: pick(int(self.first.value))))
-        self.mix.on_click(wrap(lambda: self._cross(cross)))
+        self.cross_button.on_click(wrap(lambda: self._cross(cross)))
         self.back.on_click(wrap(back))
         for widget in (self.first, self.second):
             widget.observe(wrap(self._mark), names=["value"])
         with_it = widgets.HTML("with")
         with_it.add_class("vqtools-said")
-        self._row = [self.words, self.first, self.go, self.mix, with_it, self.second, self.halves]
+        self._row = [self.words, self.first, self.go, self.cross_button, with_it, self.second, self.halves]
         self.view = widgets.HBox([])
         self.view.add_class("vqtools-row")
         self.view.add_class("vqtools-tools")
         self.refresh(None, False)
 
-    def refresh(self, sheet: Sheet | None, shown: bool) -> None:
+    def refresh(self, sheet: PaintGrid | None, shown: bool) -> None:
         """sheet: the last one, if there is one; shown: whether it is what the picture shows."""
         self.sheet, self._shown = sheet, shown
         done = len(sheet.done) if sheet is not None else 0
@@ -93,7 +95,7 @@ class Choosing:
         cross(int(self.first.value), int(self.second.value), str(self.halves.value))
 
     def _mark(self) -> None:
-        self.mix.disabled = self.second.value is None or self.second.value == self.first.value
+        self.cross_button.disabled = self.second.value is None or self.second.value == self.first.value
         if self.layer is None:
             return
         self.layer.pick = bool(self._shown and self.sheet is not None and self.sheet.done)
@@ -105,13 +107,13 @@ class Choosing:
         self.layer.frames = [list(boxes[index]) for index in chosen]
 
 
-class Several:
+class GridForm:
     """A fold for several pictures at once: prompts by line or from a file, seeds, VQGANs, each with each.
 
     paint(vary): called with the values of fields, as :func:`vqtools.sheets.grid` takes them.
     """
 
-    def __init__(self, paint: Callable[[dict[str, list[Any]]], None], wrap: Wrap) -> None:
+    def __init__(self, paint: Callable[[dict[str, list[Any]]], None], wrap: CallbackGuard) -> None:
         style = {"description_width": "88px"}
         wide = widgets.Layout(width="auto")
         self.prompts = widgets.Textarea(
@@ -124,7 +126,7 @@ class Several:
         )  # fmt: skip
         self.button = widgets.Button(description="Paint them all", layout=widgets.Layout(width="auto"))
         self.button.on_click(wrap(lambda: paint(self.vary())))
-        file = files.upload("Prompt file", "a text with one prompt a line", self._file, accept=".txt")
+        file = upload_button("Prompt file", "a text with one prompt a line", self._file, accept=".txt")
         row = widgets.HBox([self.button, file])
         row.add_class("vqtools-row")
         self.view = widgets.VBox([self.prompts, self.seeds, self.vqgans, row])
@@ -134,7 +136,7 @@ class Several:
         """What stands in the fold; UserError where it can't be read."""
         asked = [line.strip() for line in self.prompts.value.splitlines() if line.strip()]
         for line in asked:
-            prompts.parse(line)
+            parse_prompts(line)
         words = self.seeds.value.replace(",", " ").split()
         if wrong := [word for word in words if not word.isdigit()]:
             raise UserError(f"seed {wrong[0]!r}: write whole numbers, as 1 2 3")
@@ -156,10 +158,10 @@ class Several:
         self._wrap(read)(None)
 
 
-def words_menu(add: Callable[[str], None], wrap: Wrap) -> Any:
+def prompt_block_menu(add: Callable[[str], None], wrap: CallbackGuard) -> Any:
     """A menu of the building blocks; ``add(name)`` is called with the one that was chosen."""
     options = [("add words …", "")]
-    for group, texts in blocks.read().items():
+    for group, texts in load_blocks().items():
         options.append((f"— {group} —", ""))
         options += [(name.replace("-", " "), name) for name in texts]
     # equal values would choose the first of them: a heading is one, and does nothing

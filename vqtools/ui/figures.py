@@ -10,15 +10,15 @@ import math
 from collections.abc import Sequence
 
 _WIDTH, _HEIGHT = 210, 64
-_SPARK = (72, 16)
+_SPARKLINE_SIZE = (72, 16)
 
 
-def curve(name: str, points: Sequence[tuple[float, float]], *, width: int = _WIDTH, height: int = _HEIGHT) -> str:
+def curve_svg(name: str, points: Sequence[tuple[float, float]], *, width: int = _WIDTH, height: int = _HEIGHT) -> str:
     """A named curve over steps with its last value: (x, y) pairs, those that are not finite left out."""
     good = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     if not good:
         return ""
-    line = _line(good, width, height)
+    line = _polyline_points(good, width, height)
     return (
         f'<figure class="vqtools-curve"><figcaption>{html.escape(name)} <b>{good[-1][1]:.3g}</b></figcaption>'
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
@@ -26,7 +26,7 @@ def curve(name: str, points: Sequence[tuple[float, float]], *, width: int = _WID
     )
 
 
-def spark(name: str, points: Sequence[tuple[float, float]]) -> str:
+def sparkline_svg(name: str, points: Sequence[tuple[float, float]]) -> str:
     """A name, its last value and a line as high as the text: (x, y) pairs; nothing where there are none."""
     good = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     if not good:
@@ -34,12 +34,12 @@ def spark(name: str, points: Sequence[tuple[float, float]]) -> str:
     value = f"{good[-1][1]:.2f}".replace("-", "\u2212")
     return (
         f'<span class="vqtools-spark" title="{html.escape(name)}"><span>{html.escape(name)}</span> <b>{value}</b>'
-        f' <svg viewBox="0 0 {_SPARK[0]} {_SPARK[1]}" width="{_SPARK[0]}" height="{_SPARK[1]}"><polyline fill="none"'
-        f' stroke="currentColor" stroke-width="1.5" points="{_line(good, *_SPARK)}"/></svg></span>'
+        f' <svg viewBox="0 0 {_SPARKLINE_SIZE[0]} {_SPARKLINE_SIZE[1]}" width="{_SPARKLINE_SIZE[0]}" height="{_SPARKLINE_SIZE[1]}"><polyline fill="none"'
+        f' stroke="currentColor" stroke-width="1.5" points="{_polyline_points(good, *_SPARKLINE_SIZE)}"/></svg></span>'
     )
 
 
-def _line(points: Sequence[tuple[float, float]], width: int, height: int) -> str:
+def _polyline_points(points: Sequence[tuple[float, float]], width: int, height: int) -> str:
     """The points of a polyline that fills width and height."""
     low, high = min(y for _, y in points), max(y for _, y in points)
     first, last = points[0][0], points[-1][0]

@@ -12,12 +12,12 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from vqtools.atomic import replacing
+from vqtools.atomic import atomic_write
 
-PICTURES = ".png,.jpg,.jpeg,.webp"
+PICTURE_EXTENSIONS = ".png,.jpg,.jpeg,.webp"
 
 
-def upload(text: str, help: str, take: Callable[[str, bytes], None], accept: str = PICTURES) -> Any:
+def upload_button(text: str, help: str, take: Callable[[str, bytes], None], accept: str = PICTURE_EXTENSIONS) -> Any:
     """A button that takes a file: ``take(name, content)`` is called with each, and may be called with one again."""
     button = widgets.FileUpload(
         description=text, tooltip=help, accept=accept, multiple=False, layout=widgets.Layout(width="auto")
@@ -26,7 +26,7 @@ def upload(text: str, help: str, take: Callable[[str, bytes], None], accept: str
     button.add_class(f"vqtools-{text.lower().replace(' ', '-')}")  # the style sheet writes it without the count
 
     def given(_: Any) -> None:
-        files = _files(button.value)
+        files = _uploaded_files(button.value)
         if not files:
             return
         if isinstance(button.value, dict):  # ipywidgets 7
@@ -41,14 +41,14 @@ def upload(text: str, help: str, take: Callable[[str, bytes], None], accept: str
     return button
 
 
-def _files(value: Any) -> list[tuple[str, bytes]]:
+def _uploaded_files(value: Any) -> list[tuple[str, bytes]]:
     """``{name: {"content": bytes}}`` of ipywidgets 7, ``({"name": …, "content": memoryview},)`` of 8."""
     if isinstance(value, dict):
         return [(str(name), bytes(one["content"])) for name, one in value.items()]
     return [(str(one["name"]), bytes(one["content"])) for one in value]
 
 
-def keep(folder: Path, name: str, content: bytes) -> Path:
+def save_upload(folder: Path, name: str, content: bytes) -> Path:
     """Write a file into a folder under its name, whole or not at all; another of that name stays."""
     path = Path(re.sub(r"[^\w.-]+", "-", Path(name.replace("\\", "/")).name).strip(".-") or "picture")
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def keep(folder: Path, name: str, content: bytes) -> Path:
             if target.is_file() and target.stat().st_size == len(content) and target.read_bytes() == content:
                 return target
             continue
-        with replacing(target) as temporary:
+        with atomic_write(target) as temporary:
             temporary.write_bytes(content)
         return target
     raise OSError(f"{folder} holds too many files called {path.name}")

@@ -16,7 +16,7 @@ import ipywidgets as widgets
 from vqtools.settings import Option, Settings, shorten
 
 S = TypeVar("S", bound=Settings)
-NAMES = {"vqgan": "VQGAN", "clip": "CLIP", "ema": "EMA"}
+LABELS = {"vqgan": "VQGAN", "clip": "CLIP", "ema": "EMA"}
 LABEL_WIDTH = "88px"
 
 
@@ -90,7 +90,7 @@ class Form(Generic[S]):
         """A few words under a field; they go with the next check if `wrong`, else with `forget_notes`."""
         self._fields[name].say(text, wrong)
 
-    def forget_notes(self) -> None:
+    def clear_notes(self) -> None:
         for field in self._fields.values():
             field.say("", False)
 
@@ -117,7 +117,7 @@ class _Field:
     ) -> None:
         self.option = option
         self.wrong = False
-        self.inputs: list[Any] = _inputs(option, wide, suggestions)
+        self.inputs: list[Any] = _create_inputs(option, wide, suggestions)
         line = list(self.inputs)
         if option.name == "seed":
             draw = widgets.Button(
@@ -129,7 +129,7 @@ class _Field:
         self._said = widgets.HTML(layout=widgets.Layout(display="none"))
         self._said.add_class("vqtools-note")
         # over the label: the text inputs of ipywidgets 8 don't show their own tooltip
-        help = widgets.HTML(f'<span title="{html.escape(_help(option))}"></span>')
+        help = widgets.HTML(f'<span title="{html.escape(_help_text(option))}"></span>')
         help.add_class("vqtools-help")
         self.row = widgets.VBox([widgets.HBox(line) if len(line) > 1 else line[0], help, self._said])
         self.row.add_class("vqtools-field")
@@ -141,7 +141,7 @@ class _Field:
         if self.option.type is tuple:
             return tuple(widget.value for widget in self.inputs)
         value = self.inputs[0].value
-        return _typed(value, self.option) if self.option.optional else value
+        return _parse_text(value, self.option) if self.option.optional else value
 
     @value.setter
     def value(self, value: Any) -> None:
@@ -166,10 +166,10 @@ class _Field:
         self.inputs[0].value = str(secrets.randbelow(2**31))
 
 
-def _inputs(option: Option, wide: bool, suggestions: tuple[str, ...]) -> list[Any]:
+def _create_inputs(option: Option, wide: bool, suggestions: tuple[str, ...]) -> list[Any]:
     """The widgets for an option's type; an optional number is a text that may stay empty."""
     common: dict[str, Any] = {
-        "description": NAMES.get(option.name, option.name.replace("_", " ")),
+        "description": LABELS.get(option.name, option.name.replace("_", " ")),
         "style": {"description_width": LABEL_WIDTH},
         "layout": widgets.Layout(width="auto"),
     }
@@ -204,12 +204,12 @@ def _inputs(option: Option, wide: bool, suggestions: tuple[str, ...]) -> list[An
     return made
 
 
-def _help(option: Option) -> str:
+def _help_text(option: Option) -> str:
     limits = ", ".join(part for part in (option.unit, option.range) if part)
     return f"{option.help} ({limits})" if limits else option.help
 
 
-def _typed(text: str, option: Option) -> Any:
+def _parse_text(text: str, option: Option) -> Any:
     """What stands in the text of an optional field; what is no number stays text, and is marked as wrong."""
     if not text.strip():
         return None

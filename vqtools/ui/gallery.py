@@ -16,11 +16,11 @@ import ipywidgets as widgets
 
 from vqtools import media
 from vqtools.painting.settings import PaintSettings
-from vqtools.settings import UserError, as_text
+from vqtools.settings import UserError, format_value
 
-PAGE = 8  # pictures at a time
-_SIDE = 224  # pixels of a small picture, twice what it measures on the page
-_LONGEST = 220  # characters of settings
+PAGE_SIZE = 8  # pictures at a time
+_THUMBNAIL_SIDE = 224  # pixels of a small picture, twice what it measures on the page
+_MAX_SETTINGS_CHARS = 220  # characters of settings
 
 
 class Gallery:
@@ -54,12 +54,12 @@ class Gallery:
 
     def refresh(self) -> None:
         """Read the folder anew."""
-        made = newest(self.folder)
-        self._page = max(0, min(self._page, (len(made) - 1) // PAGE))
-        first = self._page * PAGE
-        self.cards.children = [self._card(path) for path in made[first : first + PAGE]]
-        self.newer.disabled, self.older.disabled = first == 0, first + PAGE >= len(made)
-        last = min(first + PAGE, len(made))
+        made = newest_pictures(self.folder)
+        self._page = max(0, min(self._page, (len(made) - 1) // PAGE_SIZE))
+        first = self._page * PAGE_SIZE
+        self.cards.children = [self._card(path) for path in made[first : first + PAGE_SIZE]]
+        self.newer.disabled, self.older.disabled = first == 0, first + PAGE_SIZE >= len(made)
+        last = min(first + PAGE_SIZE, len(made))
         self.words.value = f"{first + 1} to {last} of {len(made)}" if made else "Nothing is painted here yet."
 
     def _turn(self, pages: int) -> None:
@@ -67,7 +67,7 @@ class Gallery:
         self.refresh()
 
     def _card(self, path: Path) -> Any:
-        small, prompt, settings = _seen(path, path.stat().st_mtime_ns)
+        small, prompt, settings = _read_card(path, path.stat().st_mtime_ns)
         picture = widgets.Image(value=small, format="jpeg", layout=widgets.Layout(width="112px", height="auto"))
         text = widgets.HTML(
             f'<b title="{html.escape(prompt)}">{html.escape(prompt)}</b>'
@@ -86,19 +86,19 @@ class Gallery:
         return card
 
 
-def newest(folder: Path) -> list[Path]:
+def newest_pictures(folder: Path) -> list[Path]:
     """The PNGs of a folder, the newest first."""
     return sorted(folder.glob("*.png"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
 @functools.lru_cache(maxsize=256)
-def _seen(path: Path, version: int) -> tuple[bytes, str, str]:
+def _read_card(path: Path, version: int) -> tuple[bytes, str, str]:
     """A small JPEG, the prompt, the settings in words; of a stranger's file the name, and no settings."""
     try:
         picture = media.load_picture(path)
     except UserError:
         return b"", path.name, ""
-    picture.thumbnail((_SIDE, _SIDE))
+    picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=85)
     try:
@@ -106,17 +106,17 @@ def _seen(path: Path, version: int) -> tuple[bytes, str, str]:
         settings = PaintSettings.parse(record["settings"])
     except (UserError, KeyError, TypeError):
         return data.getvalue(), path.name, ""
-    return data.getvalue(), settings.prompt, _words(settings, record)
+    return data.getvalue(), settings.prompt, _describe_settings(settings, record)
 
 
-def _words(settings: PaintSettings, record: dict[str, Any]) -> str:
+def _describe_settings(settings: PaintSettings, record: dict[str, Any]) -> str:
     """What is not as it comes, the size and the seed always."""
     told = [f"{record['activity']}"] if record.get("activity", "paint") != "paint" else []
     for one in PaintSettings.options():
         value = getattr(settings, one.name)
         if one.name in ("size", "seed") or (value not in (one.default, "") and one.name not in ("prompt", "preset")):
-            told.append(f"{one.name.replace('_', ' ')} {as_text(value)}")
+            told.append(f"{one.name.replace('_', ' ')} {format_value(value)}")
     if record.get("journal"):
         told.append(f"{len(record['journal'])} times steered")
     text = " · ".join(told)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= _MAX_SETTINGS_CHARS else text[: _MAX_SETTINGS_CHARS - 1] + "…"

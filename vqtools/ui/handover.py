@@ -13,32 +13,32 @@ from vqtools.atomic import write_text
 from vqtools.media import read_record
 from vqtools.settings import UserError
 
-NAME = "begin-with.json"
+FILE_NAME = "begin-with.json"
 
 
-def give(folder: Path, picture: Path) -> Path:
+def save_start_picture(folder: Path, picture: Path) -> Path:
     """Leave word in the animations' folder that the next one begins with a picture."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / NAME, json.dumps({"picture": str(picture.absolute())}))
-    return folder / NAME
+    write_text(folder / FILE_NAME, json.dumps({"picture": str(picture.absolute())}))
+    return folder / FILE_NAME
 
 
-def given(folder: Path) -> Path | None:
+def load_start_picture(folder: Path) -> Path | None:
     """The picture that was handed over and is still there, or None."""
     try:
-        told = json.loads((folder / NAME).read_text("utf-8"))
+        told = json.loads((folder / FILE_NAME).read_text("utf-8"))
         picture = Path(told["picture"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return picture if picture.is_file() else None
 
 
-def take(folder: Path) -> None:
+def clear_start_picture(folder: Path) -> None:
     """It was used: the next animation begins without it."""
-    (folder / NAME).unlink(missing_ok=True)
+    (folder / FILE_NAME).unlink(missing_ok=True)
 
 
-def beginning_with(picture: Path, settings: AnimateSettings) -> AnimateSettings:
+def settings_from_picture(picture: Path, settings: AnimateSettings) -> AnimateSettings:
     """The settings of an animation whose first frame is painted from a picture, with its prompt, size and networks."""
     fields = {"init_image": str(picture), "init": "auto"}
     try:

@@ -12,14 +12,14 @@ from urllib.request import Request, urlopen
 import ipywidgets as widgets
 
 from vqtools.settings import UserError, quick_requested
-from vqtools.weights import registry
+from vqtools.weights.registry import find_record, format_bytes
 
-VQGAN, CLIP = "vqgan-imagenet-f16-16384", "ViT-B-32-quickgelu/openai"
+PUBLIC_VQGAN, PUBLIC_CLIP = "vqgan-imagenet-f16-16384", "ViT-B-32-quickgelu/openai"
 # what a T4's 15 GB hold with room to spare, and a few minutes there
-PUBLIC = {
-    "vqgan": VQGAN, "clip": CLIP, "transformer": "none", "size": (384, 384), "iterations": 300, "cutouts": 32,
+PUBLIC_FIELDS = {
+    "vqgan": PUBLIC_VQGAN, "clip": PUBLIC_CLIP, "transformer": "none", "size": (384, 384), "iterations": 300, "cutouts": 32,
 }  # fmt: skip
-PATIENCE = 3.0  # seconds in which a host answers, or there is no network
+TIMEOUT_SECONDS = 3.0  # seconds in which a host answers, or there is no network
 STARTER_LABEL, PUBLIC_LABEL = "starter", "public models"
 
 
@@ -30,10 +30,10 @@ class Models:
     """
 
     def __init__(self) -> None:
-        self.wanted = [registry.find("vqgan", VQGAN), registry.find("clip", CLIP)]
+        self.public_models = [find_record("vqgan", PUBLIC_VQGAN), find_record("clip", PUBLIC_CLIP)]
         self.note = widgets.HTML()
         self.choice = widgets.ToggleButtons(
-            options=[STARTER_LABEL, PUBLIC_LABEL], value=PUBLIC_LABEL if self._public_is_better() else STARTER_LABEL,
+            options=[STARTER_LABEL, PUBLIC_LABEL], value=PUBLIC_LABEL if self._prefers_public() else STARTER_LABEL,
             style={"button_width": "140px"},
         )  # fmt: skip
         self.choice.observe(lambda _: self._explain(), "value")
@@ -48,7 +48,7 @@ class Models:
     @property
     def missing(self) -> int:
         """Bytes of the public models that are not here yet."""
-        return sum(one.bytes or 0 for one in self.wanted if not one.place.exists())
+        return sum(one.bytes or 0 for one in self.public_models if not one.place.exists())
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -61,24 +61,26 @@ class Models:
         from vqtools.weights.fetch import fetch
 
         try:
-            for one in self.wanted:
+            for one in self.public_models:
                 fetch(one)
         except UserError as error:
             self.choice.value = STARTER_LABEL
             self.note.value = html.escape(f"The public models can't be had: {error}. The starters serve instead.")
             return {}
         self._explain()
-        return dict(PUBLIC)
+        return dict(PUBLIC_FIELDS)
 
-    def _public_is_better(self) -> bool:
-        from vqtools.device import available
+    def _prefers_public(self) -> bool:
+        from vqtools.device import available_devices
 
-        return not quick_requested() and available()[0] == "cuda" and (not self.missing or self._answers())
+        return (
+            not quick_requested() and available_devices()[0] == "cuda" and (not self.missing or self._host_reachable())
+        )
 
-    def _answers(self) -> bool:
-        for url in self.wanted[0].urls:
+    def _host_reachable(self) -> bool:
+        for url in self.public_models[0].urls:
             try:
-                with urlopen(Request(url, method="HEAD"), timeout=PATIENCE):
+                with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT_SECONDS):
                     return True
             except OSError:
                 continue
@@ -90,7 +92,7 @@ class Models:
         if self.choice.value == STARTER_LABEL:
             words = "The models that ship: icons and emoji, now, on any machine."
         elif self.missing:
-            words = f"{VQGAN} and {CLIP}: {registry.amount(self.missing)}, about two minutes on Colab, once."
+            words = f"{PUBLIC_VQGAN} and {PUBLIC_CLIP}: {format_bytes(self.missing)}, about two minutes on Colab, once."
         else:
-            words = f"{VQGAN} and {CLIP}: here already."
+            words = f"{PUBLIC_VQGAN} and {PUBLIC_CLIP}: here already."
         self.note.value = html.escape(words + " After a change run the cells below again.")

@@ -21,7 +21,7 @@ from vqtools.ui.runner import Runner
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-STYLE = Path(__file__).with_name("panel.css")
+STYLE_SHEET = Path(__file__).with_name("panel.css")
 
 
 class PictureJob(Job, Protocol):
@@ -43,9 +43,9 @@ class Panel:
     """
 
     verb = "Start"
-    apart = "prompt"  # the field that stands above, as wide as the page
+    top_field = "prompt"  # the field that stands above, as wide as the page
     hint = ""
-    steered = False  # whether a job that has ended can go on
+    resumable = False  # whether a job that has ended can go on
     _open: ClassVar[dict[tuple[type, Path], Panel]] = {}
     suggestions: ClassVar[dict[str, tuple[str, ...]]] = {
         "vqgan": ("starter",), "clip": ("starter",), "transformer": ("starter", "none"),
@@ -56,24 +56,24 @@ class Panel:
     ) -> None:
         self.folder = Path(folder)
         self._make: Callable[..., Any] = make or self._job
-        self.runner = self._take_over() or Runner(
-            self._plan, finish=self._save, verb=self.verb, steered=self.steered
+        self.runner = self._adopt_runner() or Runner(
+            self._plan, finish=self._save, verb=self.verb, steered=self.resumable
         )  # fmt: skip
         if self.runner.state != "idle" and self.runner.job is not None:
             settings = getattr(self.runner.job, "settings", settings)
-        self.form: Form[Any] = Form(settings, apart=(self.apart,), suggestions=self.suggestions)
+        self.form: Form[Any] = Form(settings, apart=(self.top_field,), suggestions=self.suggestions)
         self.form.on_change = self._changed
         page = widgets.HBox([self.runner.view, self.form.body])
         page.add_class("vqtools-page")
         quick = widgets.HTML("Quick run: VQTOOLS_QUICK=1 keeps sizes and steps small." if quick_requested() else "")
         quick.layout.display = "" if quick.value else "none"
-        style = widgets.HTML(f"<style>{STYLE.read_text('utf-8')}</style>", layout=widgets.Layout(display="none"))
-        self.view = widgets.VBox([style, self.form.row(self.apart), page, self.runner.buttons, quick])
+        style = widgets.HTML(f"<style>{STYLE_SHEET.read_text('utf-8')}</style>", layout=widgets.Layout(display="none"))
+        self.view = widgets.VBox([style, self.form.row(self.top_field), page, self.runner.buttons, quick])
         self.view.add_class("vqtools-panel")
         if self.runner.job is None and self.runner.state == "idle":
             self.runner.say(self.hint)
 
-    def _take_over(self) -> Runner | None:
+    def _adopt_runner(self) -> Runner | None:
         """The runner of the panel that was open for this folder before, with the job that it has."""
         key = type(self), self.folder.absolute()
         before, Panel._open[key] = Panel._open.get(key), self
@@ -81,7 +81,7 @@ class Panel:
             return None
         runner = before.runner
         runner.plan, runner.finish = self._plan, self._save
-        runner.reopen()
+        runner.recreate_widgets()
         return runner
 
     def _ipython_display_(self) -> None:
@@ -101,18 +101,18 @@ class Panel:
             if self.runner.state != "idle":
                 self.form.note(name, "from the next run")
 
-        self.runner.guarded(act)(None)
+        self.runner.guard(act)(None)
 
     def _follow(self, name: str) -> None:
         """Change what hangs on a field that a person has changed."""
 
     def _plan(self) -> Callable[[], Job]:
-        self.form.forget_notes()
+        self.form.clear_notes()
         settings = self.form.settings().quick()
         check_writable(self.folder)
-        return self._noting(lambda: self._make(settings))
+        return self._mark_failing_field(lambda: self._make(settings))
 
-    def _noting(self, make: Callable[[], Job]) -> Callable[[], Job]:
+    def _mark_failing_field(self, make: Callable[[], Job]) -> Callable[[], Job]:
         """The same, which marks the field that keeps it from being made."""
 
         def noted() -> Job:
@@ -136,7 +136,7 @@ class PicturePanel(Panel):
     def __init__(self, settings: Settings, **options: Any) -> None:
         super().__init__(settings, **options)
         if self.runner.job is None:
-            self._recall()
+            self._show_last_picture()
 
     async def run(self) -> Image | None:
         """Do what the button does, in this cell: the picture, also if it was stopped; None before anything was made."""
@@ -148,7 +148,7 @@ class PicturePanel(Panel):
         self.saved = save_png(self.folder / name, job.picture(), job.record())
         return f"saved as {self.saved}"
 
-    def _recall(self) -> None:
+    def _show_last_picture(self) -> None:
         """The empty state: the last picture made here, if there is one, and one sentence."""
         made = sorted(self.folder.glob("*.png"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in made[:3]:  # a file from elsewhere may lie among them
@@ -174,6 +174,6 @@ class SamplePanel(PicturePanel):
         super().__init__(settings or SampleSettings(), **options)
 
     def _job(self, settings: SampleSettings) -> PictureJob:
-        from vqtools import drawing
+        from vqtools.drawing import create_sample_job
 
-        return drawing.drawing(settings)
+        return create_sample_job(settings)

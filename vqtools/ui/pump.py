@@ -12,13 +12,13 @@ from typing import Any
 
 
 @contextlib.asynccontextmanager
-async def listening() -> AsyncIterator[Callable[[], Any]]:
+async def process_widget_events() -> AsyncIterator[Callable[[], Any]]:
     """A pump to await: some 10 ms in which the kernel hears its widgets and nothing else."""
     kernel = _kernel()
     if kernel is None:
-        yield _breathe
+        yield _short_sleep
     elif hasattr(kernel, "msg_queue"):
-        yield lambda: _pump_queue(kernel)
+        yield lambda: _dispatch_widget_messages(kernel)
     else:
         handlers = kernel.shell_handlers
         handle = handlers["comm_msg"]
@@ -31,7 +31,7 @@ async def listening() -> AsyncIterator[Callable[[], Any]]:
 
         handlers["comm_msg"] = handle_and_answer
         try:
-            yield _breathe
+            yield _short_sleep
         finally:
             handlers["comm_msg"] = handle
 
@@ -42,11 +42,11 @@ def _kernel() -> Any:
     return getattr(get_ipython(), "kernel", None)
 
 
-async def _breathe() -> None:
+async def _short_sleep() -> None:
     await asyncio.sleep(0.01)
 
 
-async def _pump_queue(kernel: Any) -> None:
+async def _dispatch_widget_messages(kernel: Any) -> None:
     """ipykernel 6: dispatch the widget messages that wait behind this cell, and leave the next cells waiting."""
     waiting = []
     while not kernel.msg_queue.empty():

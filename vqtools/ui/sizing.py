@@ -13,18 +13,18 @@ from typing import Any
 from vqtools.painting.settings import PRESETS, PaintSettings
 from vqtools.settings import UserError, quick_requested
 from vqtools.ui.form import Form
-from vqtools.ui.runner import Runner, one_at_a_time
+from vqtools.ui.runner import Runner, job_lock
 
-_DECIDES = ("size", "vqgan", "clip", "precision", "clip_precision", "drawer")  # what a machine's speed depends on
+_SPEED_FIELDS = ("size", "vqgan", "clip", "precision", "clip_precision", "drawer")  # what a machine's speed depends on
 
 
-class Sizing:
+class PresetSizes:
     """Fills in a preset's iterations and cutouts at once, and its size when the machine's speed is known."""
 
     def __init__(self, form: Form[Any], runner: Runner) -> None:
         self.form, self.runner = form, runner
         self._lock = threading.Lock()
-        self._asked = 0  # choices so far: an answer to an earlier one comes too late
+        self._request_number = 0  # choices so far: an answer to an earlier one comes too late
         self._by_hand: set[str] = set()  # fields that a person has changed since
         self._thread: threading.Thread | None = None
 
@@ -37,15 +37,15 @@ class Sizing:
         values = self.form.values()
         self.form.set(**PRESETS[values["preset"]])
         with self._lock:
-            self._asked += 1
+            self._request_number += 1
             self._by_hand.clear()
         if quick_requested():
             return
-        plain = {one: values[one] for one in _DECIDES}
+        plain = {one: values[one] for one in _SPEED_FIELDS}
         if PaintSettings.problems(plain):  # the form says what is wrong
             return
         self._thread = threading.Thread(
-            target=self._find, args=(values["preset"], plain, self._asked), daemon=True, name="vqtools preset"
+            target=self._find, args=(values["preset"], plain, self._request_number), daemon=True, name="vqtools preset"
         )
         self._thread.start()
 
@@ -56,25 +56,25 @@ class Sizing:
 
     def _find(self, name: str, plain: dict[str, Any], asked: int) -> None:
         try:
-            from vqtools import presets  # loads torch
+            from vqtools.presets import measure_presets  # loads torch
 
             settings = PaintSettings.parse(plain)
-            say = functools.partial(self._say, asked)
+            say = functools.partial(self._note, asked)
             # not beside a run: it would be in the way of the trial, and planning memory borrows the run's own networks
-            with one_at_a_time:
-                chosen = presets.measured(settings, say=say)[1][name]
+            with job_lock:
+                chosen = measure_presets(settings, say=say)[1][name]
             with self._lock:
-                if asked != self._asked:
+                if asked != self._request_number:
                     return
                 if "size" not in self._by_hand:  # iterations and cutouts stand there already
                     self.form.set(size=chosen.size)
             later = "" if self.runner.state == "idle" else "; the size from the next run"
-            self._say(asked, chosen.describe() + later)
+            self._note(asked, chosen.describe() + later)
         except UserError as error:  # a network that is not there, say
-            self._say(asked, str(error))
+            self._note(asked, str(error))
         except Exception as error:
             self.runner.fail(error)
 
-    def _say(self, asked: int, words: str) -> None:
-        if asked == self._asked:
+    def _note(self, asked: int, words: str) -> None:
+        if asked == self._request_number:
             self.form.note("preset", words)

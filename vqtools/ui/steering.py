@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from vqtools.jobs import Report
-from vqtools.ui.figures import spark
+from vqtools.jobs import StepReport
+from vqtools.ui.figures import sparkline_svg
 from vqtools.ui.runner import Runner
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_POINTS = 240  # of a sparkline; a longer run keeps every second one
-_LONGEST_NAME = 28
+_MAX_POINTS = 240  # of a sparkline; a longer run keeps every second one
+_MAX_NAME_CHARS = 28
 
 
-class Steering:
+class HistoryBar:
     """Slider, buttons and losses of a runner whose job is an easel. ``looking``: the step that is looked back at."""
 
     def __init__(
@@ -35,10 +35,10 @@ class Steering:
         save: Callable[[], None],
     ) -> None:
         self.runner = runner
-        self.looking: int | None = None
+        self.viewed_position: int | None = None
         self.lock = threading.RLock()  # buttons and slider are set by the worker and by callbacks
         self._losses: dict[str, list[tuple[float, float]]] = {}
-        self._setting: int | None = None  # the thread that sets the slider for the program, not for a person
+        self._setting_thread: int | None = None  # the thread that sets the slider for the program, not for a person
         self.slider = widgets.IntSlider(
             0, 0, 1, description="history", readout=False, disabled=True, layout=widgets.Layout(flex="1 1 260px"),
             style={"description_width": "52px"},
@@ -46,7 +46,7 @@ class Steering:
         self.slider.add_class("vqtools-history")
         self.buttons: dict[str, Any] = {}
         self._button("branch", "Branch here", "go on from the step that the slider shows",
-                     lambda: branch(self.looking if self.looking is not None else self.slider.value))  # fmt: skip
+                     lambda: branch(self.viewed_position if self.viewed_position is not None else self.slider.value))  # fmt: skip
         self._button("undo", "Undo", "back to before the last edit or stroke", undo)
         self._button("redo", "Redo", "forward again to where Undo was pressed", redo)
         self._button("save", "Save", "keep the picture as it stands", save)
@@ -56,7 +56,7 @@ class Steering:
         self.row.add_class("vqtools-row")
         self.view = widgets.VBox([self.row, self.losses])
         self.slider.observe(self._moved, names=["value"])
-        runner.report, runner.changed, runner.looks = self.report, self.refresh, self._look
+        runner.report, runner.changed, runner.preview_of = self.report, self.refresh, self._look
         self._follow()
         self.refresh()
 
@@ -74,50 +74,52 @@ class Steering:
 
     def begin(self) -> None:
         """Forget the last run."""
-        self.looking = None
+        self.viewed_position = None
         self._losses.clear()
         self.losses.value = ""
 
-    def return_to_now(self) -> None:
+    def show_present(self) -> None:
         """Look back no longer."""
-        self.looking = None
+        self.viewed_position = None
 
     def _button(self, name: str, text: str, help: str, act: Callable[[], None]) -> None:
         button = widgets.Button(description=text, tooltip=help, disabled=True, layout=widgets.Layout(width="auto"))
-        button.on_click(self.runner.guarded(act))
+        button.on_click(self.runner.guard(act))
         self.buttons[name] = button
 
     def _moved(self, change: Any) -> None:
         def act() -> None:
-            if self._setting == threading.get_ident() or self._easel is None:
+            if self._setting_thread == threading.get_ident() or self._easel is None:
                 return
             if self.runner.state == "working":
                 self.runner.pause()
-            self.looking = change["new"] if change["new"] < self._easel.position else None
-            self.runner.do(self._what_is_seen)
+            self.viewed_position = change["new"] if change["new"] < self._easel.position else None
+            self.runner.queue_action(self._describe_view)
 
-        self.runner.guarded(act)(None)
+        self.runner.guard(act)(None)
 
-    def _what_is_seen(self, easel: Any) -> str:
-        if self.looking is None:
+    def _describe_view(self, easel: Any) -> str:
+        if self.viewed_position is None:
             return "the present"
-        seen = max(one for one in easel.positions if one <= self.looking)
-        return f"this was step {self.looking}" + (f", the picture of step {seen}" if seen < self.looking else "")
+        seen = max(one for one in easel.positions if one <= self.viewed_position)
+        return f"this was step {self.viewed_position}" + (
+            f", the picture of step {seen}" if seen < self.viewed_position else ""
+        )
 
     @property
     def _easel(self) -> Any:
         return self.runner.job if hasattr(self.runner.job, "branch") else None
 
     def _look(self, job: Any) -> Image | None:
-        image: Image | None = job.preview() if self.looking is None else job.glance(self.looking)
+        image: Image | None = job.preview() if self.viewed_position is None else job.preview_at(self.viewed_position)
         return image
 
-    def report(self, job: Any, report: Report) -> None:
+    def report(self, job: Any, report: StepReport) -> None:
         """After a step: the losses go on."""
         for name, value in report.scalars.items():
             points = self._losses.setdefault(name, [])
             points.append((report.position, value))
-            if len(points) > _POINTS:
+            if len(points) > _MAX_POINTS:
                 del points[1:-1:2]
         if report.image is not None:
             self._show_losses()
@@ -125,7 +127,7 @@ class Steering:
 
     def _show_losses(self) -> None:
         names = [name for name in self._losses if name != "loss"] or list(self._losses)
-        self.losses.value = " ".join(spark(_short(name), self._losses[name]) for name in names)
+        self.losses.value = " ".join(sparkline_svg(_shorten_name(name), self._losses[name]) for name in names)
 
     def refresh(self) -> None:
         """Turn on what can be used now."""
@@ -134,11 +136,11 @@ class Steering:
 
     def _refresh(self) -> None:
         if self.runner.state in ("working", "stopping"):
-            self.looking = None
+            self.viewed_position = None
         self._follow()
         easel, steerable = self._easel, self.runner.state != "stopping"
         usable = {
-            "branch": self.looking is not None,
+            "branch": self.viewed_position is not None,
             "undo": easel is not None and easel.can_undo,
             "redo": easel is not None and easel.can_redo,
         }
@@ -154,14 +156,14 @@ class Steering:
         for points in self._losses.values():  # of a way that was left
             while points and points[-1][0] > easel.position:
                 points.pop()
-        at = easel.position if self.looking is None else self.looking
-        self._setting = threading.get_ident()
+        at = easel.position if self.viewed_position is None else self.viewed_position
+        self._setting_thread = threading.get_ident()
         try:
             self.slider.max = max(1, easel.total)  # which may also set the value
             self.slider.value = at
         finally:
-            self._setting = None
+            self._setting_thread = None
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+def _shorten_name(name: str) -> str:
+    return name if len(name) <= _MAX_NAME_CHARS else name[: _MAX_NAME_CHARS - 1] + "…"

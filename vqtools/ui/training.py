@@ -15,18 +15,18 @@ import ipywidgets as widgets
 
 from vqtools.jobs import Job
 from vqtools.settings import Settings, UserError, quick_requested
-from vqtools.training.run import Run
+from vqtools.training.run import RunFolder
 from vqtools.training.settings import TrainTransformerSettings, TrainVQGANSettings
-from vqtools.ui.figures import curve
+from vqtools.ui.figures import curve_svg
 from vqtools.ui.form import Form
-from vqtools.ui.panels import STYLE
+from vqtools.ui.panels import STYLE_SHEET
 from vqtools.ui.runner import Runner
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from vqtools.workshop import VQGANTraining
-    from vqtools.workshop_transformer import TransformerTraining
+    from vqtools.workshop import VQGANTrainer
+    from vqtools.workshop_transformer import TransformerTrainer
 
 S = TypeVar("S", bound=Settings)
 
@@ -39,7 +39,7 @@ class TrainingPanel(Generic[S]):
     what it suggests, how it is made, which curves it draws and what it shows beside them.
     """
 
-    curves_of: tuple[str, ...] = ()
+    plotted_columns: tuple[str, ...] = ()
     suggestions: ClassVar[dict[str, tuple[str, ...]]] = {}
     about: tuple[str, ...] = ("folder", "name")  # what stays when another folder is chosen
 
@@ -50,7 +50,7 @@ class TrainingPanel(Generic[S]):
         """The training as a job."""
         raise NotImplementedError
 
-    def beside(self, job: Any) -> Image | None:
+    def side_picture(self, job: Any) -> Image | None:
         """A picture to stand beside the curves."""
 
     def ready(self, job: Any) -> str:
@@ -60,8 +60,8 @@ class TrainingPanel(Generic[S]):
     def __init__(self, settings: S, *, where: str | Path = ".") -> None:
         self.where = Path(where)
         self.runner = Runner(self._plan, finish=self._finish, report=self._show_curves, verb="Train")
-        self.reasons = widgets.HTML()
-        self.reasons.add_class("vqtools-note")
+        self.explanation = widgets.HTML()
+        self.explanation.add_class("vqtools-note")
         self.curves = widgets.HTML()
         self.curves.add_class("vqtools-curves")
         self.codebook = widgets.Image(format="png", layout=widgets.Layout(width="256px", visibility="hidden"))
@@ -75,10 +75,10 @@ class TrainingPanel(Generic[S]):
         self.form.on_change = self._changed
         page = widgets.HBox([self.runner.view, self.form.body])
         page.add_class("vqtools-page")
-        style = widgets.HTML(f"<style>{STYLE.read_text('utf-8')}</style>", layout=widgets.Layout(display="none"))
+        style = widgets.HTML(f"<style>{STYLE_SHEET.read_text('utf-8')}</style>", layout=widgets.Layout(display="none"))
         watched = widgets.HBox([self.codebook, self.curves])
         watched.add_class("vqtools-watched")
-        self.view = widgets.VBox([style, self.form.row("folder"), self.reasons, page, self.runner.buttons, watched])
+        self.view = widgets.VBox([style, self.form.row("folder"), self.explanation, page, self.runner.buttons, watched])
         self.view.add_class("vqtools-panel")
         self.runner.say("Press Train to begin. Stop keeps everything: Train then goes on from there.")
         if problem:
@@ -92,7 +92,7 @@ class TrainingPanel(Generic[S]):
     @property
     def unfinished(self) -> bool:
         """Whether the run of the form's name is still to be made, or to be ended."""
-        run = Run(self.where / str(self.form.values()["name"]))
+        run = RunFolder(self.where / str(self.form.values()["name"]))
         return not run.finished
 
     async def run(self) -> Path | None:
@@ -101,9 +101,9 @@ class TrainingPanel(Generic[S]):
         return job.model if job is not None else None
 
     def _plan(self) -> Callable[[], Job]:
-        self.form.forget_notes()
+        self.form.clear_notes()
         settings: Any = self.form.settings().quick()
-        run = Run(self.where / settings.name)
+        run = RunFolder(self.where / settings.name)
         resume = run.exists and not run.finished
 
         def make() -> Job:
@@ -120,7 +120,7 @@ class TrainingPanel(Generic[S]):
 
     def _finish(self, job: Any) -> str:
         self._show_curves(job)
-        self._show_beside(job)
+        self._show_side_picture(job)
         if job.position < job.total:
             job.save()
             return f"saved in {job.run.folder}; Train goes on from here"
@@ -131,16 +131,16 @@ class TrainingPanel(Generic[S]):
         """The log as curves; called after every step that is shown, cheap where nothing new was logged."""
         _, rows = job.run.read_log()
         drawn = [
-            curve(name, [(float(row["step"]), float(row[name])) for row in rows if row.get(name)])
-            for name in self.curves_of
+            curve_svg(name, [(float(row["step"]), float(row[name])) for row in rows if row.get(name)])
+            for name in self.plotted_columns
         ]
         value = "".join(drawn)
         if value != self.curves.value:
             self.curves.value = value
-            self._show_beside(job)
+            self._show_side_picture(job)
 
-    def _show_beside(self, job: Any) -> None:
-        if (picture := self.beside(job)) is None:
+    def _show_side_picture(self, job: Any) -> None:
+        if (picture := self.side_picture(job)) is None:
             return
         data = io.BytesIO()
         picture.save(data, "PNG")
@@ -148,9 +148,9 @@ class TrainingPanel(Generic[S]):
         self.codebook.layout.visibility = "visible"
 
     def _explain(self, sentences: Iterable[str]) -> None:
-        self.reasons.value = html.escape("; ".join(sentences) + ".")
+        self.explanation.value = html.escape("; ".join(sentences) + ".")
         if quick_requested():
-            self.reasons.value += " Quick run: VQTOOLS_QUICK=1 keeps sizes and steps small."
+            self.explanation.value += " Quick run: VQTOOLS_QUICK=1 keeps sizes and steps small."
 
     def _changed(self, name: str) -> None:
         def act() -> None:
@@ -161,55 +161,55 @@ class TrainingPanel(Generic[S]):
             if self.runner.state != "idle":
                 self.form.note(name, "from the next run")
 
-        self.runner.guarded(act)(None)
+        self.runner.guard(act)(None)
 
 
 class TrainPanel(TrainingPanel[TrainVQGANSettings]):
     """The panel of notebook 01: a folder of pictures, and the VQGAN that learns from it."""
 
-    curves_of = ("loss", "held-out psnr", "held-out perceptual", "usage", "perplexity", "disc")
+    plotted_columns = ("loss", "held-out psnr", "held-out perceptual", "usage", "perplexity", "disc")
     suggestions: ClassVar[dict[str, tuple[str, ...]]] = {"from_": ("starter", "none")}
 
     def __init__(self, settings: TrainVQGANSettings | None = None, *, where: str | Path = ".") -> None:
         super().__init__(settings or TrainVQGANSettings(), where=where)
 
     def suggest(self, given: dict[str, Any]) -> tuple[TrainVQGANSettings, list[str]]:
-        from vqtools.workshop import suggest
+        from vqtools.workshop import suggest_vqgan_settings
 
-        return suggest(given)
+        return suggest_vqgan_settings(given)
 
-    def make(self, settings: TrainVQGANSettings, resume: bool) -> VQGANTraining:
+    def make(self, settings: TrainVQGANSettings, resume: bool) -> VQGANTrainer:
         from vqtools.workshop import train_vqgan
 
         return train_vqgan(settings, folder=self.where, resume=resume)
 
-    def beside(self, job: VQGANTraining) -> Image:
+    def side_picture(self, job: VQGANTrainer) -> Image:
         return job.atlas()
 
-    def ready(self, job: VQGANTraining) -> str:
+    def ready(self, job: VQGANTrainer) -> str:
         return f"{job.settings.name} is ready: choose it as VQGAN in 04_paint"
 
 
 class TransformerPanel(TrainingPanel[TrainTransformerSettings]):
     """The panel of notebook 02: a folder of pictures, a VQGAN, and the transformer that learns its codes."""
 
-    curves_of = ("bits", "held-out bits", "held-out nll in holes", "gradient")
+    plotted_columns = ("bits", "held-out bits", "held-out nll in holes", "gradient")
     about = ("folder", "name", "vqgan")
 
     def __init__(self, settings: TrainTransformerSettings | None = None, *, where: str | Path = ".") -> None:
         super().__init__(settings or TrainTransformerSettings(), where=where)
 
     def suggest(self, given: dict[str, Any]) -> tuple[TrainTransformerSettings, list[str]]:
-        from vqtools.workshop_transformer import suggest
+        from vqtools.workshop_transformer import suggest_transformer_settings
 
-        return suggest(given)
+        return suggest_transformer_settings(given)
 
-    def make(self, settings: TrainTransformerSettings, resume: bool) -> TransformerTraining:
+    def make(self, settings: TrainTransformerSettings, resume: bool) -> TransformerTrainer:
         from vqtools.workshop_transformer import train_transformer
 
         return train_transformer(settings, folder=self.where, resume=resume)
 
-    def ready(self, job: TransformerTraining) -> str:
+    def ready(self, job: TransformerTrainer) -> str:
         early = (
             f" (it stopped at step {job.position}, before it knew the pictures by heart)" if job.stopped_early else ""
         )

@@ -18,11 +18,15 @@ import yaml
 from safetensors import SafetensorError
 
 from vqtools.settings import UserError
-from vqtools.weights import files, keys, pickles, registry
+from vqtools.weights import files
+from vqtools.weights.files import file_sha256, read_kind
+from vqtools.weights.keys import map_checkpoint
+from vqtools.weights.pickles import DIFFUSERS_STEM, checkpoint_file, read_tensors
+from vqtools.weights.registry import NetworkKind, home_folder
 
-Place = Callable[[str, bool], Path]  # kind, and whether it is the checkpoint's main network -> file
-_SAME_TIME = 2.0  # seconds; some file systems store no finer
-_LARGEST_CONFIG = 1 << 20  # bytes; published ones have about a thousand
+OutputPath = Callable[[str, bool], Path]  # kind, and whether it is the checkpoint's main network -> file
+_MTIME_TOLERANCE = 2.0  # seconds; some file systems store no finer
+_MAX_CONFIG_BYTES = 1 << 20  # bytes; published ones have about a thousand
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Conversion:
 
 def convert(
     source: Path,
-    place: Place,
+    place: OutputPath,
     *,
     kind: str = "",
     config: Path | None = None,
@@ -47,20 +51,20 @@ def convert(
     kind: what must be there; "vqgan" takes nothing else. config: instead of what stands beside the checkpoint.
     about: goes into the headers. UserError where the file can't be read or doesn't fit; then nothing is written.
     """
-    beside = read_config(config or config_of(source))
+    beside = read_config(config or find_config(source))
     try:
-        found = keys.parts(pickles.read(source), beside, kind)
+        found = map_checkpoint(read_tensors(source), beside, kind)
     except UserError as error:
         text = str(error)
         raise UserError(text if str(source) in text else f"{source}: {text}") from None
     # nothing of this machine: the same checkpoint becomes the same bytes everywhere, and pictures name their hash
-    told = {"sha256": files.sha256(pickles.file_of(source)), **(about or {})}
+    told = {"sha256": file_sha256(checkpoint_file(source)), **(about or {})}
     written: dict[str, Path] = {}
     try:
         for part in found:  # a transformer comes last and names the VQGAN that it belongs to
             path = place(part.kind, part is found[-1])
             path.parent.mkdir(parents=True, exist_ok=True)
-            own = {"vqgan": files.sha256(written["vqgan"])} if part.kind == "transformer" and "vqgan" in written else {}
+            own = {"vqgan": file_sha256(written["vqgan"])} if part.kind == "transformer" and "vqgan" in written else {}
             header = {**told, **part.about, **own, "family": part.family}
             files.save_model(path, part.kind, part.config, part.tensors, **header)
             written[part.kind] = path
@@ -73,22 +77,22 @@ def convert(
     return Conversion(found[-1].family, written, tuple(dict.fromkeys(note for part in found for note in part.notes)))
 
 
-def cached(source: Path, kind: registry.Kind) -> Path:
+def convert_cached(source: Path, kind: NetworkKind) -> Path:
     """Our file of what a path means: itself where it is ours, else what it is converted to, once.
 
     The converted file lies beside the checkpoint as NAME.KIND.safetensors, or, where nothing can be written there,
     in the models' folder. It is made anew when the checkpoint has changed.
     """
-    file = pickles.file_of(source)
-    if files.kind_of(file):
+    file = checkpoint_file(source)
+    if read_kind(file):
         return file
     mark = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
-    beside, ours = file.with_suffix(""), registry.home() / "converted" / f"{file.stem}-{mark}"
+    beside, ours = file.with_suffix(""), home_folder() / "converted" / f"{file.stem}-{mark}"
     for stem in (beside, ours):
-        target = _by_kind(stem)(kind, True)
-        if files.kind_of(target) == kind and abs(target.stat().st_mtime - file.stat().st_mtime) < _SAME_TIME:
+        target = _paths_by_kind(stem)(kind, True)
+        if read_kind(target) == kind and abs(target.stat().st_mtime - file.stat().st_mtime) < _MTIME_TOLERANCE:
             return target
-    place = _by_kind(beside if os.access(file.parent, os.W_OK) else ours)
+    place = _paths_by_kind(beside if os.access(file.parent, os.W_OK) else ours)
     written = convert(source, place, kind=kind).files
     stat = file.stat()
     for path in written.values():  # by its time a changed checkpoint is told from the one that was converted
@@ -96,18 +100,18 @@ def cached(source: Path, kind: registry.Kind) -> Path:
     return written[kind]
 
 
-def _by_kind(stem: Path) -> Place:
+def _paths_by_kind(stem: Path) -> OutputPath:
     return lambda kind, main: stem.with_name(f"{stem.name}.{kind}.safetensors")
 
 
-def named(folder: Path, name: str) -> Place:
+def paths_by_name(folder: Path, name: str) -> OutputPath:
     """Where what people call by a name lies: its main network as NAME, what else is in it as NAME-vqgan …"""
     return lambda kind, main: folder / (f"{name}.safetensors" if main else f"{name}-{kind}.safetensors")
 
 
-def config_of(source: Path) -> Path | None:
+def find_config(source: Path) -> Path | None:
     """The config that stands beside a checkpoint, where the tools of its family put it."""
-    if source.is_dir() or source.name.startswith(pickles.DIFFUSERS):
+    if source.is_dir() or source.name.startswith(DIFFUSERS_STEM):
         path = (source if source.is_dir() else source.parent) / "config.json"
         return path if path.is_file() else None
     folder = source.parent
@@ -122,7 +126,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        if path.stat().st_size > _LARGEST_CONFIG:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
             raise UserError(f"{path} has {path.stat().st_size:,} bytes; a checkpoint's config has a few thousand")
         text = path.read_text("utf-8")
         loaded = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)

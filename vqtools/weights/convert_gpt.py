@@ -13,7 +13,7 @@ from torch import Tensor
 from vqtools.models.gpt import GPTConfig
 from vqtools.settings import UserError
 
-_LLAMAGEN = {
+_LLAMAGEN_NAMES = {
     "cls_embedding.embedding_table": "class_emb",
     "tok_embeddings": "tok_emb",
     "norm": "ln_f",
@@ -41,7 +41,7 @@ def from_minigpt(state: Mapping[str, Tensor], heads: int, **condition: Any) -> t
         raise UserError(f"the checkpoint has no {error}; expected a transformer of taming-transformers") from None
     prefix = condition.setdefault("prefix_codes", 1)
     condition.setdefault("grid", round((block if prefix == 1 else block - prefix) ** 0.5))
-    layers = _layers(tensors, "blocks")
+    layers = _count_layers(tensors, "blocks")
     config = GPTConfig(vocab_size, block, layers=layers, heads=heads, width=width, **condition)
     return config, tensors
 
@@ -63,9 +63,9 @@ def from_llamagen(state: Mapping[str, Tensor], heads: int, grid: int) -> tuple[G
             prefix = f"blocks.{layer}."
         else:
             prefix = ""
-        if place not in _LLAMAGEN:
+        if place not in _LLAMAGEN_NAMES:
             raise UserError(f"the checkpoint has a tensor {name!r}; expected a class-conditional GPT of LlamaGen")
-        tensors[f"{prefix}{_LLAMAGEN[place]}.{kind}"] = value
+        tensors[f"{prefix}{_LLAMAGEN_NAMES[place]}.{kind}"] = value
     try:
         vocab_size, width = tensors["tok_emb.weight"].shape
         classes = len(tensors["class_emb.weight"]) - 1
@@ -73,11 +73,11 @@ def from_llamagen(state: Mapping[str, Tensor], heads: int, grid: int) -> tuple[G
     except KeyError as error:
         raise UserError(f"the checkpoint has no {error}; expected a class-conditional GPT of LlamaGen") from None
     config = GPTConfig(
-        vocab_size=vocab_size, block_size=grid * grid + 1, layers=_layers(tensors, "blocks"), heads=heads, width=width,
+        vocab_size=vocab_size, block_size=grid * grid + 1, layers=_count_layers(tensors, "blocks"), heads=heads, width=width,
         grid=grid, classes=classes, learned_positions=False, rotary=True, llama=True, hidden=hidden,
     )  # fmt: skip
     return config, tensors
 
 
-def _layers(tensors: Mapping[str, Tensor], name: str) -> int:
+def _count_layers(tensors: Mapping[str, Tensor], name: str) -> int:
     return 1 + max((int(key.split(".")[1]) for key in tensors if key.startswith(name + ".")), default=-1)

@@ -23,12 +23,12 @@ from torch import Tensor
 
 from vqtools.settings import UserError, shorten
 
-SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
-DIFFUSERS = "diffusion_pytorch_model"
+CHECKPOINT_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
+DIFFUSERS_STEM = "diffusion_pytorch_model"
 
 _LIGHTNING = ("pytorch_lightning", "lightning.pytorch", "lightning")
 # what trainers leave in a checkpoint beside its tensors (a score as a numpy scalar, too): of no use to us
-_IDLE = {
+_IGNORED_CLASSES = {
     f"{root}.callbacks.{name}"
     for root in _LIGHTNING
     for name in (
@@ -36,14 +36,16 @@ _IDLE = {
         "lr_logger.LearningRateLogger", "gpu_stats_monitor.GPUStatsMonitor", "progress.ProgressBar",
     )
 } | {"argparse.Namespace", "numpy.dtype", "numpy.ndarray"}  # fmt: skip
-_IDLE |= {f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")}
-_DICTS = {f"{root}.utilities.{name}.AttributeDict" for root in _LIGHTNING for name in ("parsing", "argparse")}
+_IGNORED_CLASSES |= {
+    f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")
+}
+_DICT_CLASSES = {f"{root}.utilities.{name}.AttributeDict" for root in _LIGHTNING for name in ("parsing", "argparse")}
 
 
-class _Idle:
+class _StandIn:
     """Stands in for a class of a trainer: takes anything, keeps nothing, does nothing."""
 
-    def __new__(cls, *args: Any, **keywords: Any) -> _Idle:
+    def __new__(cls, *args: Any, **keywords: Any) -> _StandIn:
         return super().__new__(cls)
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
@@ -53,38 +55,38 @@ class _Idle:
         pass
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by their keys: a file of torch or safetensors, a zip that holds one, or a
     diffusers folder. Wrappers that trainers put around them ("state_dict", "model", "ema") are taken off.
     """
-    path = file_of(path)
+    path = checkpoint_file(path)
     with open(path, "rb") as file:
         start = file.read(512)
     if start.startswith(b"PK"):
-        if member := _member(path):
-            return _read_member(path, member)
-        return _checked(_unwrap(_load_pickle(path), path), path)
+        if member := _zip_member(path):
+            return _read_zip_member(path, member)
+        return _check_tensors(_unwrap(_load_pickle(path), path), path)
     if start[8:9] == b"{":
         try:
-            return _checked(load_file(path), path)
+            return _check_tensors(load_file(path), path)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is incomplete or damaged ({error}); download it again") from None
-    raise UserError(f"{path} {_what(start)}")
+    raise UserError(f"{path} {_describe_non_checkpoint(start)}")
 
 
-def file_of(path: Path) -> Path:
+def checkpoint_file(path: Path) -> Path:
     """The file of weights that a path means: itself, or the one in a folder as diffusers writes it."""
     if path.is_file():
         return path
     if not path.is_dir():
         raise UserError(f"{path} is not there; expected a checkpoint")
-    for name in (f"{DIFFUSERS}.safetensors", f"{DIFFUSERS}.bin", f"{DIFFUSERS}.fp16.safetensors"):
+    for name in (f"{DIFFUSERS_STEM}.safetensors", f"{DIFFUSERS_STEM}.bin", f"{DIFFUSERS_STEM}.fp16.safetensors"):
         if (path / name).is_file():
             return path / name
-    raise UserError(f"{path} is a folder without {DIFFUSERS}.safetensors; name the checkpoint's file itself")
+    raise UserError(f"{path} is a folder without {DIFFUSERS_STEM}.safetensors; name the checkpoint's file itself")
 
 
-def _what(start: bytes) -> str:
+def _describe_non_checkpoint(start: bytes) -> str:
     """What a file is that is no checkpoint, by its first bytes, and the way out."""
     text = start.lstrip().lower()
     if not start:
@@ -98,10 +100,10 @@ def _what(start: bytes) -> str:
             "is in the old format that torch wrote before version 1.6, which can't be searched for code before it is "
             "opened; if you trust it, open it with torch.load and save it again with torch.save"
         )
-    return f"is no checkpoint; expected a file that ends in {', '.join(SUFFIXES)} or .zip"
+    return f"is no checkpoint; expected a file that ends in {', '.join(CHECKPOINT_SUFFIXES)} or .zip"
 
 
-def _member(path: Path) -> str:
+def _zip_member(path: Path) -> str:
     """ "" for a file of torch.save; of a .zip that holds one checkpoint, that checkpoint's name in it."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -112,14 +114,14 @@ def _member(path: Path) -> str:
         raise UserError(f"{path} is a TorchScript archive, which runs code when it is opened; not opened")
     if any(name.endswith("/data.pkl") for name in names):
         return ""
-    inside = [name for name in names if name.endswith(SUFFIXES)]
+    inside = [name for name in names if name.endswith(CHECKPOINT_SUFFIXES)]
     if len(inside) == 1 and path.suffix == ".zip":
         return inside[0]
     way_out = f"unpack it and take {inside[0]}" if inside else "expected a file that torch.save wrote"
     raise UserError(f"{path} is a plain zip archive, not a checkpoint; {way_out}")
 
 
-def _read_member(path: Path, member: str) -> dict[str, Tensor]:
+def _read_zip_member(path: Path, member: str) -> dict[str, Tensor]:
     """Unpack a checkpoint from a zip beside it, read it, and take the unpacked file away again."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".", ignore_cleanup_errors=True) as folder:
         target = Path(folder) / Path(member).name
@@ -133,19 +135,19 @@ def _read_member(path: Path, member: str) -> dict[str, Tensor]:
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error) as error:
             raise UserError(f"{path} could not be unpacked ({error}); download it again") from None
         # copied, because the file that they are mapped from goes away
-        return {key: value.clone() for key, value in read(target).items()}
+        return {key: value.clone() for key, value in read_tensors(target).items()}
 
 
 def _load_pickle(path: Path) -> Any:
     """Torch's own restricted unpickler, with empty stand-ins for what trainers leave behind."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        if strange := sorted(set(names) - _IDLE - _DICTS):
+        if strange := sorted(set(names) - _IGNORED_CLASSES - _DICT_CLASSES):
             raise UserError(
                 f"{path} wants to load {', '.join(map(shorten, strange[:3]))}, which is no part of a checkpoint that "
                 "vqtools knows and could run code; not opened"
             )
-        stand_ins: list[Any] = [(OrderedDict if name in _DICTS else _Idle, name) for name in names]
+        stand_ins: list[Any] = [(OrderedDict if name in _DICT_CLASSES else _StandIn, name) for name in names]
         with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about protocols: what can't be read is an error anyway
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -168,7 +170,7 @@ def _unwrap(loaded: Any, path: Path) -> Mapping[Any, Any]:
     raise UserError(f"{path} holds no network's tensors; expected a dictionary of them, or one under 'state_dict'")
 
 
-def _checked(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+def _check_tensors(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     """Plain dense tensors only, none larger than the numbers that are there for it."""
     tensors: dict[str, Tensor] = {}
     for key, value in state.items():

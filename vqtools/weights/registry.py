@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote
 
-from vqtools.settings import UserError, near, shorten
+from vqtools.settings import UserError, did_you_mean, shorten
 
-Kind = Literal["vqgan", "clip", "transformer", "perceptual"]
+NetworkKind = Literal["vqgan", "clip", "transformer", "perceptual"]
 _HERE = Path(__file__).resolve().parent
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_KEYS = (
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+_RECORD_KEYS = (
     "name", "kind", "path", "url", "sha256", "bytes", "licence", "trained on", "source", "unverified",
     "config url", "config sha256",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Record:
+class WeightsRecord:
     """One network. `file` is where it lies when it comes with the program, or None when it must be fetched."""
 
     name: str
-    kind: Kind
+    kind: NetworkKind
     file: Path | None = None
     urls: tuple[str, ...] = ()
     sha256: str = ""
@@ -43,7 +43,7 @@ class Record:
     config_sha256: str = ""
 
     @property
-    def doubt(self) -> str:
+    def unverified_reason(self) -> str:
         """Why a person should agree before this is fetched and used, or ""."""
         unknown = self.urls and not self.sha256
         return self.unverified or ("no hash tells whether the file is the right one" if unknown else "")
@@ -54,9 +54,9 @@ class Record:
         if self.file is not None:
             return self.file
         if self.kind == "clip":
-            return home() / "clip" / f"{self.name.replace('/', '--')}.safetensors"
+            return home_folder() / "clip" / f"{self.name.replace('/', '--')}.safetensors"
         # a perceptual network stays as it was published; the others become files of our own
-        return home() / (self.name + (suffix(self.urls[0]) if self.kind == "perceptual" else ".safetensors"))
+        return home_folder() / (self.name + (url_suffix(self.urls[0]) if self.kind == "perceptual" else ".safetensors"))
 
     @property
     def size(self) -> int | None:
@@ -67,7 +67,7 @@ class Record:
         return sum(part.stat().st_size for part in parts if part.is_file())
 
 
-def amount(number: int | None) -> str:
+def format_bytes(number: int | None) -> str:
     """Bytes as people say them: 958 MB."""
     if number is None:
         return "?"
@@ -77,7 +77,7 @@ def amount(number: int | None) -> str:
     return f"{value:.3g} {units[0]}"
 
 
-def home() -> Path:
+def home_folder() -> Path:
     """Where models that a person makes or downloads live: VQTOOLS_HOME, else the user's cache folder."""
     if chosen := os.environ.get("VQTOOLS_HOME"):
         return Path(chosen).expanduser()
@@ -86,48 +86,48 @@ def home() -> Path:
     return Path(platformdirs.user_cache_dir("vqtools", appauthor=False))
 
 
-def shipped() -> Path:
+def shipped_list() -> Path:
     """The weights.txt that came with the program: beside this file in a wheel, at the top of a checkout."""
     inside = _HERE / "weights.txt"
     return inside if inside.is_file() else _HERE.parent.parent / "weights.txt"
 
 
-def records() -> list[Record]:
+def all_records() -> list[WeightsRecord]:
     """All known networks: the shipped list, then the person's own in `home()`, whose entries replace equal names."""
-    known = {(one.kind, one.name): one for one in read(shipped(), _HERE)}
-    own = home() / "weights.txt"
+    known = {(one.kind, one.name): one for one in read_list(shipped_list(), _HERE)}
+    own = home_folder() / "weights.txt"
     if own.is_file():
-        known.update({(one.kind, one.name): one for one in read(own, home())})
+        known.update({(one.kind, one.name): one for one in read_list(own, home_folder())})
     return list(known.values())
 
 
-def find(kind: Kind, name: str) -> Record:
+def find_record(kind: NetworkKind, name: str) -> WeightsRecord:
     """The record of a name; UserError names the near ones."""
-    names = {one.name: one for one in records() if one.kind == kind}
+    names = {one.name: one for one in all_records() if one.kind == kind}
     if name not in names:
-        raise UserError(f"there is no {kind} named {shorten(name)}{near(name, names)}")
+        raise UserError(f"there is no {kind} named {shorten(name)}{did_you_mean(name, names)}")
     return names[name]
 
 
-def checked_name(name: str) -> str:
+def validate_name(name: str) -> str:
     """A name that a person gives to a network, if it can be one."""
-    if not _NAME.fullmatch(name) or "/" in name:
+    if not _NAME_PATTERN.fullmatch(name) or "/" in name:
         raise UserError(f"name {shorten(name)} may hold letters, digits, dots and dashes only")
     return name
 
 
-def own() -> list[Record]:
+def unlisted_models() -> list[WeightsRecord]:
     """The models in `home()` that a person made or converted: those that no list names."""
-    listed = {one.place for one in records()}
+    listed = {one.place for one in all_records()}
     found = []
-    for path in sorted(home().glob("*.safetensors")):
-        header = _header(path)
-        if path not in listed and header.get("kind") in get_args(Kind):
-            found.append(Record(name=path.stem, kind=header["kind"], file=path, bytes=path.stat().st_size))
+    for path in sorted(home_folder().glob("*.safetensors")):
+        header = _read_header(path)
+        if path not in listed and header.get("kind") in get_args(NetworkKind):
+            found.append(WeightsRecord(name=path.stem, kind=header["kind"], file=path, bytes=path.stat().st_size))
     return found
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _read_header(path: Path) -> dict[str, Any]:
     """The header of one of our files, {} where it is none."""
     try:
         with open(path, "rb") as file:
@@ -139,14 +139,14 @@ def _header(path: Path) -> dict[str, Any]:
         return {}
 
 
-def suffix(url: str) -> str:
+def url_suffix(url: str) -> str:
     """The suffix of the file that a url leads to; .ckpt where it does not say."""
     known = (".ckpt", ".pth", ".pt", ".bin", ".safetensors", ".zip", ".yaml", ".yml", ".json")
     ends = re.findall(r"\.[a-z]+(?=$|[?&#])", unquote(url).lower())
     return next((end for end in reversed(ends) if end in known), ".ckpt")
 
 
-def read(path: Path, folder: Path) -> list[Record]:
+def read_list(path: Path, folder: Path) -> list[WeightsRecord]:
     """The records of a file; their paths are taken from `folder`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -154,12 +154,12 @@ def read(path: Path, folder: Path) -> list[Record]:
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from None
-    return parse(text, folder, str(path))
+    return parse_list(text, folder, str(path))
 
 
-def parse(text: str, folder: Path, origin: str = "weights.txt") -> list[Record]:
+def parse_list(text: str, folder: Path, origin: str = "weights.txt") -> list[WeightsRecord]:
     """Blocks of `key: value` lines, empty lines between them, # before remarks -> records."""
-    found: list[Record] = []
+    found: list[WeightsRecord] = []
     block: list[tuple[int, str, str]] = []
     for number, line in enumerate([*text.splitlines(), ""], start=1):
         line = line.strip()
@@ -171,7 +171,7 @@ def parse(text: str, folder: Path, origin: str = "weights.txt") -> list[Record]:
                 raise UserError(f"{origin} line {number}: {shorten(line)} is not `key: value`")
             block.append((number, key.strip().lower(), value.strip()))
         elif block:
-            record = _record(block, folder, origin)
+            record = _parse_record(block, folder, origin)
             if any((one.kind, one.name) == (record.kind, record.name) for one in found):
                 raise UserError(f"{origin} line {block[0][0]}: a second record of the {record.kind} {record.name}")
             found.append(record)
@@ -179,19 +179,19 @@ def parse(text: str, folder: Path, origin: str = "weights.txt") -> list[Record]:
     return found
 
 
-def _record(block: list[tuple[int, str, str]], folder: Path, origin: str) -> Record:
+def _parse_record(block: list[tuple[int, str, str]], folder: Path, origin: str) -> WeightsRecord:
     values: dict[str, str] = {}
     urls: dict[str, list[str]] = {"url": [], "config url": []}
     for number, key, value in block:
         where = f"{origin} line {number}"
-        if key not in _KEYS:
-            raise UserError(f"{where}: there is no key {shorten(key)}{near(key, _KEYS)}")
+        if key not in _RECORD_KEYS:
+            raise UserError(f"{where}: there is no key {shorten(key)}{did_you_mean(key, _RECORD_KEYS)}")
         if key in urls:
-            urls[key].append(_address(value, where))
+            urls[key].append(_check_url(value, where))
             continue
         if key in values:
             raise UserError(f"{where}: {key} stands twice in one record")
-        _check(key, value, where)
+        _check_value(key, value, where)
         values[key] = value
     first = f"{origin} line {block[0][0]}"
     for key in ("name", "kind"):
@@ -201,9 +201,9 @@ def _record(block: list[tuple[int, str, str]], folder: Path, origin: str) -> Rec
         raise UserError(f"{first}: name {shorten(values['name'])} may hold letters, digits, dots and dashes only")
     if not urls["url"] and "path" not in values:
         raise UserError(f"{first}: {values['name']} has neither a path nor a url")
-    return Record(
+    return WeightsRecord(
         name=values["name"],
-        kind=cast(Kind, values["kind"]),
+        kind=cast(NetworkKind, values["kind"]),
         file=folder / values["path"] if "path" in values else None,
         urls=tuple(urls["url"]),
         sha256=values.get("sha256", "").lower(),
@@ -217,18 +217,18 @@ def _record(block: list[tuple[int, str, str]], folder: Path, origin: str) -> Rec
     )
 
 
-def _address(value: str, where: str) -> str:
+def _check_url(value: str, where: str) -> str:
     if not value.startswith(("https://", "http://")):
         raise UserError(f"{where}: url {shorten(value)} is no address; expected one that begins with https://")
     return value
 
 
-def _check(key: str, value: str, where: str) -> None:
-    if key == "kind" and value not in get_args(Kind):
-        raise UserError(f"{where}: kind {shorten(value)} is none of {', '.join(get_args(Kind))}")
-    if key == "name" and not _NAME.fullmatch(value):
+def _check_value(key: str, value: str, where: str) -> None:
+    if key == "kind" and value not in get_args(NetworkKind):
+        raise UserError(f"{where}: kind {shorten(value)} is none of {', '.join(get_args(NetworkKind))}")
+    if key == "name" and not _NAME_PATTERN.fullmatch(value):
         raise UserError(f"{where}: name {shorten(value)} may hold letters, digits, dots and dashes only")
-    if key in ("sha256", "config sha256") and not _SHA256.fullmatch(value.lower()):
+    if key in ("sha256", "config sha256") and not _SHA256_PATTERN.fullmatch(value.lower()):
         raise UserError(f"{where}: {key} {shorten(value)} is not 64 hexadecimal digits")
     if key == "bytes" and not (value.isascii() and value.isdigit()):
         raise UserError(f"{where}: bytes {shorten(value)} is not a whole number")

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqtools import studio
 from vqtools.models.clip import CLIP
 from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
+from vqtools.networks import load_clip, load_transformer, load_vqgan
 from vqtools.ui.illustrated.page import open_picture, open_pictures
 
 ZIP = Path(__file__).parents[3] / "notebooks" / "watercolours.zip"
@@ -17,17 +17,17 @@ ZIP = Path(__file__).parents[3] / "notebooks" / "watercolours.zip"
 
 @pytest.fixture(scope="session")
 def vqgan() -> VQGAN:
-    return studio.load_vqgan("starter")
+    return load_vqgan("starter")
 
 
 @pytest.fixture(scope="session")
 def gpt() -> GPT:
-    return studio.load_transformer("starter")
+    return load_transformer("starter")
 
 
 @pytest.fixture(scope="session")
 def clip() -> CLIP:
-    return studio.load_clip("starter")
+    return load_clip("starter")
 
 
 @pytest.fixture(scope="session")

@@ -10,25 +10,36 @@ from torch import Tensor
 from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
 from vqtools.ui.illustrated import attention
+from vqtools.ui.illustrated.attention import (
+    IGPT_TOKENS,
+    AttentionFigure,
+    attention_pairs,
+    compare_tokenisations,
+    extrapolate_seconds,
+    format_number,
+    self_attention,
+    sequence_costs,
+    time_attention,
+)
 
 
 def test_the_cost_grows_as_n_squared() -> None:
-    assert [attention.pairs(n) for n in (1, 144, 288)] == [1, 20736, 4 * 20736]
-    assert attention.pairs(attention.IGPT) == 150_528**2 == 22_658_678_784
-    assert attention.extrapolated(4000, (1000, 2000), [0.25, 0.75]) == 3.0
-    assert attention.human(22_658_678_784) == "22.7 billion" and attention.human(20736) == "20,736"
+    assert [attention_pairs(n) for n in (1, 144, 288)] == [1, 20736, 4 * 20736]
+    assert attention_pairs(IGPT_TOKENS) == 150_528**2 == 22_658_678_784
+    assert extrapolate_seconds(4000, (1000, 2000), [0.25, 0.75]) == 3.0
+    assert format_number(22_658_678_784) == "22.7 billion" and format_number(20736) == "20,736"
 
 
 def test_what_is_timed_is_attention() -> None:
     x = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
     expected = F.scaled_dot_product_attention(x[None], x[None], x[None])[0]
-    assert torch.allclose(attention.attend(x), expected, atol=1e-6)
-    short, long = attention.timed((64, 2048))
+    assert torch.allclose(self_attention(x), expected, atol=1e-6)
+    short, long = time_attention((64, 2048))
     assert 0 < short < long
 
 
 def test_the_family_tells_the_same_picture_ever_shorter(oranges: Tensor, vqgan: VQGAN) -> None:
-    raw, igpt, vit, codes = attention.family(oranges, vqgan)
+    raw, igpt, vit, codes = compare_tokenisations(oranges, vqgan)
     assert [one.tokens for one in (raw, igpt, vit, codes)] == [3 * 96 * 96, 1024, 36, 144]
     assert (raw.tokens * raw.bits, vit.tokens * vit.bits) == (96 * 96 * 24, 96 * 96 * 24)
     assert len(torch.unique(igpt.picture.flatten(1), dim=1).T) <= 512
@@ -55,7 +66,7 @@ def test_attention_weights_are_those_of_the_transformer(oranges: Tensor, vqgan: 
 
 
 def test_a_cell_has_looked_only_at_cells_before_it(oranges: Tensor, vqgan: VQGAN, gpt: GPT) -> None:
-    told = attention.Attention(oranges, vqgan, gpt)
+    told = AttentionFigure(oranges, vqgan, gpt)
     seen = told.of(5, 7)
     assert seen.shape[2:] == (12, 12)
     assert float(seen[:, :, 5, 7:].abs().max()) == 0 and float(seen[:, :, 6:].abs().max()) == 0
@@ -74,4 +85,4 @@ def test_rotary_transformers_are_refused_by_name(gpt: GPT) -> None:
 
 def test_the_figures_are_drawn(oranges: Tensor, vqgan: VQGAN) -> None:
     assert "<svg" in attention.attention_cost(longest=256).svg()
-    assert "<svg" in attention.two_stages(oranges, vqgan).svg()
+    assert "<svg" in sequence_costs(oranges, vqgan).svg()

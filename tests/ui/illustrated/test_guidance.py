@@ -10,24 +10,30 @@ from vqtools.models.clip import CLIP
 from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
 from vqtools.painting.guidance import spherical_distance
-from vqtools.ui.illustrated import guidance
+from vqtools.ui.illustrated.guidance import (
+    PHRASE_TEMPLATES,
+    GuidanceFigure,
+    compare_renderers,
+    record_guidance,
+    sample_phrasings,
+)
 
 
 def test_the_opinions_shown_are_those_that_the_painter_goes_by(oranges: Tensor, vqgan: VQGAN, clip: CLIP) -> None:
-    moments = guidance.loop(oranges, vqgan, clip, "a red apple", iterations=3, cuts=4)
+    moments = record_guidance(oranges, vqgan, clip, "a red apple", iterations=3, cuts=4)
     assert [len(moment.views) for moment in moments] == [4, 4, 4]
     for moment in moments:
         assert float(moment.distances.mean()) == pytest.approx(moment.loss, rel=1e-3)
         assert moment.pull.shape == (96, 96) and float(moment.pull.min()) >= 0
     codes = vqgan.encode(oranges)
     assert torch.allclose(moments[0].picture, vqgan.decode(codes)[0].clamp(-1, 1), atol=1e-3)  # from the reader's own
-    again = guidance.loop(oranges, vqgan, clip, "a red apple", iterations=3, cuts=4)
+    again = record_guidance(oranges, vqgan, clip, "a red apple", iterations=3, cuts=4)
     assert [m.loss for m in again] == [m.loss for m in moments]
-    assert "<svg" in guidance.Loop(moments)(2).svg()
+    assert "<svg" in GuidanceFigure(moments)(2).svg()
 
 
 def test_guidance_brings_codes_and_pixels_nearer_to_the_text(vqgan: VQGAN, clip: CLIP) -> None:
-    codes, pixels = guidance.drawers(vqgan, clip, "a red apple", iterations=8)
+    codes, pixels = compare_renderers(vqgan, clip, "a red apple", iterations=8)
     for made in (codes, pixels):
         assert made.losses[-1] < made.losses[0]
     # noise: neighbouring pixels have nothing to do with each other
@@ -36,7 +42,7 @@ def test_guidance_brings_codes_and_pixels_nearer_to_the_text(vqgan: VQGAN, clip:
 
 
 def test_one_seed_draws_the_same_for_the_same_words(vqgan: VQGAN, gpt: GPT, clip: CLIP) -> None:
-    found = guidance.phrasings(["a red apple", "a blue apple", "a red apple"], vqgan, gpt, clip, seed=3, grid=4)
+    found = sample_phrasings(["a red apple", "a blue apple", "a red apple"], vqgan, gpt, clip, seed=3, grid=4)
     assert torch.equal(found.pictures[0], found.pictures[2])
     assert not torch.equal(found.pictures[0], found.pictures[1])
     text = clip.embed_text(found.texts)
@@ -46,5 +52,5 @@ def test_one_seed_draws_the_same_for_the_same_words(vqgan: VQGAN, gpt: GPT, clip
 
 
 def test_ten_phrasings_each_with_its_article() -> None:
-    texts = [form.format(thing="apple", a="an") for form in guidance.PHRASINGS]
+    texts = [form.format(thing="apple", a="an") for form in PHRASE_TEMPLATES]
     assert len(set(texts)) == 10 and "an apple on a plate" in texts and "a red apple" in texts

@@ -8,73 +8,88 @@ from torch import Tensor
 
 from vqtools.models.vqgan import VQGAN
 from vqtools.ui.illustrated import learning
-from vqtools.workshop import perceptual_distance
+from vqtools.ui.illustrated.learning import (
+    ABLATIONS,
+    AblationResult,
+    adaptive_weight_curve,
+    blur,
+    discriminator_maps,
+    distort_equally,
+    gan_loss_curves,
+    loss_ablation,
+    pixel_vs_perceptual,
+    shift_right,
+    train_discriminator,
+    train_toy_stage,
+    train_toy_vqvae,
+)
+from vqtools.workshop import load_perceptual_distance
 
 
 @pytest.fixture(scope="module")
-def lessons(oranges: Tensor) -> dict[str, learning.Lesson]:
-    return {name: learning.tiny_training(oranges, name, steps=120) for name in learning.TERMS}
+def lessons(oranges: Tensor) -> dict[str, AblationResult]:
+    return {name: train_toy_vqvae(oranges, name, steps=120) for name in ABLATIONS}
 
 
 def test_all_lessons_begin_alike_and_leave_torchs_own_draws_alone(oranges: Tensor) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    first, second = (learning.tiny_training(oranges, name, steps=1) for name in learning.TERMS[:2])
+    first, second = (train_toy_vqvae(oranges, name, steps=1) for name in ABLATIONS[:2])
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(first.start, second.start)
     assert first.errors == second.errors  # the error before the first step moves anything
     with pytest.raises(ValueError, match="must be one of"):
-        learning.tiny_training(oranges, "no idea")
+        train_toy_vqvae(oranges, "no idea")
 
 
-def test_without_the_codebook_term_the_codes_stay_where_they_were(lessons: dict[str, learning.Lesson]) -> None:
+def test_without_the_codebook_term_the_codes_stay_where_they_were(lessons: dict[str, AblationResult]) -> None:
     still = lessons["no codebook term"]
     assert torch.equal(still.codebook, still.start)
     for name in ("all terms", "no reconstruction", "no commitment", "no sg"):
         assert not torch.equal(lessons[name].codebook, lessons[name].start), name
 
 
-def test_without_reconstruction_the_decoder_learns_nothing(lessons: dict[str, learning.Lesson]) -> None:
+def test_without_reconstruction_the_decoder_learns_nothing(lessons: dict[str, AblationResult]) -> None:
     assert {name for name, lesson in lessons.items() if not lesson.decoder_moved} == {"no reconstruction"}
     assert lessons["all terms"].errors[-1] < 0.2 * lessons["all terms"].errors[0]
     assert lessons["no reconstruction"].errors[-1] > 5 * lessons["all terms"].errors[-1]
 
 
-def test_without_commitment_the_encoder_runs_away_from_its_codes(lessons: dict[str, learning.Lesson]) -> None:
+def test_without_commitment_the_encoder_runs_away_from_its_codes(lessons: dict[str, AblationResult]) -> None:
     assert lessons["no commitment"].distance > 5 * lessons["all terms"].distance
 
 
-def test_without_sg_the_encoder_is_pulled_to_fewer_codes(lessons: dict[str, learning.Lesson]) -> None:
+def test_without_sg_the_encoder_is_pulled_to_fewer_codes(lessons: dict[str, AblationResult]) -> None:
     pulled, free = lessons["no sg"], lessons["all terms"]
     assert pulled.distance < free.distance and pulled.used < free.used
 
 
 def test_spoiled_pictures_are_equally_wrong_in_pixels_and_not_to_a_network(oranges: Tensor) -> None:
-    found = learning.spoiled(oranges, error=0.02)
+    found = distort_equally(oranges, error=0.02)
     assert set(found) == {"darker", "noise", "moved aside", "blurred"}
     for changed in found.values():
         assert float((changed - oranges).square().mean()) == pytest.approx(0.02, rel=0.02)
-    distance = perceptual_distance("lite0")[0]
+    distance = load_perceptual_distance("lite0")[0]
     seen = {name: float(distance(changed, oranges)) for name, changed in found.items()}
     assert seen["darker"] < seen["moved aside"] < seen["blurred"]
 
 
 def test_shifts_and_blurs_do_what_they_say(oranges: Tensor) -> None:
-    assert torch.equal(learning.shifted(oranges, 3.0)[..., 3:], oranges[..., :-3])
+    assert torch.equal(shift_right(oranges, 3.0)[..., 3:], oranges[..., :-3])
     flat = torch.full((1, 3, 9, 9), 0.25)
-    assert torch.allclose(learning.blurred(flat, 1.3), flat, atol=1e-6)
+    assert torch.allclose(blur(flat, 1.3), flat, atol=1e-6)
 
 
 def test_the_discriminator_learns_to_tell_real_from_made(fruit: Tensor, vqgan: VQGAN) -> None:
-    match = learning.judge(fruit, vqgan, steps=30)
+    match = train_discriminator(fruit, vqgan, steps=30)
     ahead = [real - fake for real, fake in zip(match.real, match.fake, strict=True)]
     assert sum(ahead[-5:]) / 5 > 0.05 > abs(ahead[0])
     assert match.discriminator(fruit[:1]).shape[1] == 1
 
 
 def test_minimax_teaches_nothing_where_the_discriminator_is_sure_and_hinge_does() -> None:
-    found = learning.game(61)
+    found = gan_loss_curves(61)
     minimax, hinge = (values for name, values in found.pull.items())
     assert float(minimax[0]) < 0.01 and float(minimax[-1]) > 0.99
     assert torch.allclose(hinge, torch.ones(()))
@@ -84,7 +99,7 @@ def test_minimax_teaches_nothing_where_the_discriminator_is_sure_and_hinge_does(
 
 
 def test_the_adaptive_weight_counts_from_the_discriminators_start_and_balances(fruit: Tensor) -> None:
-    told = learning.adaptive_run(fruit, steps=12)
+    told = train_toy_stage(fruit, steps=12)
     assert [i for i, report in enumerate(told) if "adaptive" in report] == list(range(4, 12))
     assert all(0 < report["adaptive"] <= 1e4 for report in told[4:])
     assert told[-1]["pixel"] < told[0]["pixel"]
@@ -92,10 +107,10 @@ def test_the_adaptive_weight_counts_from_the_discriminators_start_and_balances(f
 
 def test_the_figures_are_drawn(oranges: Tensor, fruit: Tensor, vqgan: VQGAN) -> None:
     drawings = [
-        learning.terms_off(oranges, steps=2),
-        learning.two_distances(oranges, perceptual_distance("lite0")[0]),
-        learning.patch_opinions(oranges, fruit, vqgan, steps=2),
+        loss_ablation(oranges, steps=2),
+        pixel_vs_perceptual(oranges, load_perceptual_distance("lite0")[0]),
+        discriminator_maps(oranges, fruit, vqgan, steps=2),
         learning.minimax_and_hinge(),
-        learning.adaptive_weight_over_a_run(fruit, steps=6),
+        adaptive_weight_curve(fruit, steps=6),
     ]
     assert all("<svg" in drawing.svg() for drawing in drawings)

@@ -12,6 +12,8 @@ from torch import Tensor
 from vqtools.settings import UserError
 from vqtools.ui import illustrated
 from vqtools.ui.illustrated import page, pick, style
+from vqtools.ui.illustrated.pick import pick_cell
+from vqtools.ui.illustrated.style import SVGFigure, interactive_figure, new_figure, svg_figure, tile_images
 
 
 def test_the_readers_picture_is_a_file_or_one_of_a_zip(tmp_path: Path, oranges: Tensor, fruit: Tensor) -> None:
@@ -42,28 +44,28 @@ def test_every_figure_on_offer_is_there_and_the_notebook_shows_it() -> None:
 
 
 def test_a_fault_while_redrawing_stands_in_the_drawings_place() -> None:
-    def draw(n: int) -> style.Drawing:
+    def draw(n: int) -> SVGFigure:
         if n == 2:
             raise ValueError("<b>two</b>")
-        return style.drawn(lambda: style.paper(1, 1))()
+        return svg_figure(lambda: new_figure(1, 1))()
 
     n = style.slider("n", 0, 3, 1)
-    box = style.explore(draw, n=n)
+    box = interactive_figure(draw, n=n)
     n.value = 2
     assert "&lt;b&gt;two" in box.children[-1].value
     n.value = 3
     assert box.children[-1].value.startswith("<svg")
     with pytest.raises(ValueError, match="two"):
-        style.explore(draw, n=style.slider("n", 0, 3, 2))
+        interactive_figure(draw, n=style.slider("n", 0, 3, 2))
 
 
 def test_tiles_lie_apart_and_between_them_shines_the_page() -> None:
-    sheet = style.tiles(torch.ones(3, 3, 2, 2), columns=2, gap=1)
+    sheet = tile_images(torch.ones(3, 3, 2, 2), columns=2, gap=1)
     assert sheet.shape == (5, 5, 4)
     assert sheet[0, 0].tolist() == [1, 1, 1, 1] and sheet[0, 2, 3] == 0 and sheet[4, 4, 3] == 0
 
 
 def test_without_anywidget_the_sliders_are_left(monkeypatch: pytest.MonkeyPatch, oranges: Tensor) -> None:
-    monkeypatch.setattr(pick, "_kind", lambda: None)
-    box = pick.pick(lambda row, column: style.drawn(lambda: style.paper(1, 1))(), oranges, 12, 12, (3, 4))
+    monkeypatch.setattr(pick, "_widget_class", lambda: None)
+    box = pick_cell(lambda row, column: svg_figure(lambda: new_figure(1, 1))(), oranges, 12, 12, (3, 4))
     assert [child.value for child in box.children[:2]] == [3, 4]

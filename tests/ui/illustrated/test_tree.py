@@ -9,11 +9,12 @@ import pytest
 
 import vqtools
 from vqtools.ui.illustrated import tree
+from vqtools.ui.illustrated.tree import idea_tree, load_ideas, node_positions
 
 ROOT = Path(vqtools.__file__).parent.parent
 
 
-@pytest.mark.parametrize("one", tree.ideas().values(), ids=lambda one: one.id)
+@pytest.mark.parametrize("one", load_ideas().values(), ids=lambda one: one.id)
 def test_an_idea_names_an_existing_line_of_this_library(one: tree.Idea) -> None:
     assert one.object() is not None
     file, line, lines = one.source()
@@ -23,27 +24,27 @@ def test_an_idea_names_an_existing_line_of_this_library(one: tree.Idea) -> None:
     assert any(re.search(rf"(def|class) {name}\b", each) for each in lines)
 
 
-@pytest.mark.parametrize("one", tree.ideas().values(), ids=lambda one: one.id)
+@pytest.mark.parametrize("one", load_ideas().values(), ids=lambda one: one.id)
 def test_an_idea_is_no_older_than_what_it_grew_from(one: tree.Idea) -> None:
     for parent in one.parents:
-        assert tree.ideas()[parent].year <= one.year, parent
+        assert load_ideas()[parent].year <= one.year, parent
     assert one.by and one.idea.endswith((".", "n²."))
     if one.arxiv:
         assert re.fullmatch(r"\d{4}\.\d{4,5}", one.arxiv)
         assert 0 <= one.year - (2000 + int(one.arxiv[:2])) <= 1
         # the papers that the code's own docstrings cite are the same ones
-    assert tree.lanes()[one.id] is not None
+    assert node_positions()[one.id] is not None
 
 
 def test_the_tree_leads_from_its_roots_to_vqgan_and_clip_guidance() -> None:
     family = tree.ancestors("guided")
     assert {"autoencoder", "gan", "kmeans", "attention", "vqvae", "patchgan", "vqgan", "clip"} <= family
     assert "lecam" not in family
-    assert len(set(tree.lanes().values())) == len(tree.ideas())  # no two in one place
+    assert len(set(node_positions().values())) == len(load_ideas())  # no two in one place
 
 
 def test_choosing_an_idea_shows_its_paper_and_its_code() -> None:
-    box = tree.knowledge()
+    box = idea_tree()
     names, figure, words = box.children
     before = figure.value
     names.value = "lecam"

@@ -15,20 +15,20 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vqtools.models.gpt import GPT
-from vqtools.models.quantizers import kmeans, nearest
+from vqtools.models.quantizers import kmeans, nearest_codes
 from vqtools.models.vqgan import VQGAN
-from vqtools.ui.illustrated.seeing import vqgan_picture
-from vqtools.ui.illustrated.style import BLUE, GREY, INK, ORANGE, RED, drawn, outline, paper, show
+from vqtools.ui.illustrated.seeing import decode_codes
+from vqtools.ui.illustrated.style import BLUE, GREY, INK, ORANGE, RED, new_figure, outline, show, svg_figure
 
-IGPT = 224 * 224 * 3  # a picture of 224² pixels, every colour of every pixel a token
+IGPT_TOKENS = 224 * 224 * 3  # a picture of 224² pixels, every colour of every pixel a token
 
 
-def pairs(n: int) -> int:
+def attention_pairs(n: int) -> int:
     """How many weights one head of attention computes for n tokens: every one looks at every one."""
     return n * n
 
 
-def human(number: float, unit: str = "") -> str:
+def format_number(number: float, unit: str = "") -> str:
     """1234567 -> "1.2 million"."""
     for size, name in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
         if abs(number) >= size:
@@ -36,13 +36,13 @@ def human(number: float, unit: str = "") -> str:
     return f"{number:,.0f}{unit}"
 
 
-def attend(x: Tensor) -> Tensor:
+def self_attention(x: Tensor) -> Tensor:
     """softmax(q kᵀ / √d) v with q = k = v = x (n, d), all n² weights written out."""
     return torch.softmax(x @ x.T / math.sqrt(x.shape[1]), 1) @ x
 
 
 @torch.no_grad()
-def timed(lengths: tuple[int, ...], d: int = 64, repeats: int = 3) -> list[float]:
+def time_attention(lengths: tuple[int, ...], d: int = 64, repeats: int = 3) -> list[float]:
     """Seconds that one head takes for sequences of these lengths: the best of some tries."""
     found = []
     for n in lengths:
@@ -50,51 +50,51 @@ def timed(lengths: tuple[int, ...], d: int = 64, repeats: int = 3) -> list[float
         tries = []
         for _ in range(repeats):
             begun = time.perf_counter()
-            attend(x)
+            self_attention(x)
             tries.append(time.perf_counter() - begun)
         found.append(min(tries))
     return found
 
 
-def extrapolated(n: int, lengths: tuple[int, ...], seconds: list[float]) -> float:
+def extrapolate_seconds(n: int, lengths: tuple[int, ...], seconds: list[float]) -> float:
     """Seconds for n tokens, from the longest sequence that was timed: its share of the pairs."""
-    return seconds[-1] * pairs(n) / pairs(lengths[-1])
+    return seconds[-1] * attention_pairs(n) / attention_pairs(lengths[-1])
 
 
-@drawn
+@svg_figure
 def attention_cost(codes: int = 144, longest: int = 4096) -> Figure:
     """Time of one head of attention over the sequence's length: measured here, and where iGPT's pixels would be."""
     lengths = tuple(n for n in (256, 512, 1024, 2048, 4096) if n <= longest)
-    seconds = timed(lengths)
-    whole = extrapolated(IGPT, lengths, seconds)
-    figure = paper(10.4, 3.7)
+    seconds = time_attention(lengths)
+    whole = extrapolate_seconds(IGPT_TOKENS, lengths, seconds)
+    figure = new_figure(10.4, 3.7)
     left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1.5, 1]})
     left.loglog(lengths, seconds, "o-", color=BLUE, label="measured on this machine")
-    far = [lengths[-1], IGPT]
-    left.loglog(far, [extrapolated(n, lengths, seconds) for n in far], "--", color=GREY, label="grows with n²")
-    left.loglog([IGPT], [whole], "o", color=RED)
-    words = f"224² × 3 = {IGPT:,} tokens\n{human(pairs(IGPT))} weights\n"
+    far = [lengths[-1], IGPT_TOKENS]
+    left.loglog(far, [extrapolate_seconds(n, lengths, seconds) for n in far], "--", color=GREY, label="grows with n²")
+    left.loglog([IGPT_TOKENS], [whole], "o", color=RED)
+    words = f"224² × 3 = {IGPT_TOKENS:,} tokens\n{format_number(attention_pairs(IGPT_TOKENS))} weights\n"
     left.annotate(
-        words + f"{4 * pairs(IGPT) / 1e9:.0f} GB in fp32, {whole:.0f} s",
-        (IGPT, whole), xytext=(0.98, 0.06), textcoords="axes fraction", ha="right", va="bottom", color=RED, fontsize=9,
+        words + f"{4 * attention_pairs(IGPT_TOKENS) / 1e9:.0f} GB in fp32, {whole:.0f} s",
+        (IGPT_TOKENS, whole), xytext=(0.98, 0.06), textcoords="axes fraction", ha="right", va="bottom", color=RED, fontsize=9,
         arrowprops={"arrowstyle": "-", "color": RED, "linewidth": 0.7, "shrinkB": 6},
     )  # fmt: skip
     left.set_xlabel("tokens n")
     left.set_ylabel("seconds, one head of one layer")
     left.legend(loc="upper left")
-    names = [f"{codes} codes", "1,024 pixels (32²)", "4,096 pixels (64²)", f"{IGPT:,}"]
-    values = [pairs(n) for n in (codes, 1024, 4096, IGPT)]
+    names = [f"{codes} codes", "1,024 pixels (32²)", "4,096 pixels (64²)", f"{IGPT_TOKENS:,}"]
+    values = [attention_pairs(n) for n in (codes, 1024, 4096, IGPT_TOKENS)]
     bars = right.barh(range(4), values, color=[ORANGE, BLUE, BLUE, RED], height=0.6)
     right.set_xscale("log")
     right.set_yticks(range(4), names)
     right.invert_yaxis()
-    right.bar_label(bars, [human(value) for value in values], padding=4, fontsize=9, color=INK)
+    right.bar_label(bars, [format_number(value) for value in values], padding=4, fontsize=9, color=INK)
     right.set_xlim(1e3, max(values) * 300)
     right.set_title("weights in one head: n²")
     return figure
 
 
-class Telling(NamedTuple):
+class Tokenisation(NamedTuple):
     """A way to write a picture down as a sequence."""
 
     name: str
@@ -104,11 +104,11 @@ class Telling(NamedTuple):
 
     @property
     def cost(self) -> int:
-        return pairs(self.tokens)
+        return attention_pairs(self.tokens)
 
 
 @torch.no_grad()
-def family(image: Tensor, vqgan: VQGAN, side: int = 32, colours: int = 512) -> list[Telling]:
+def compare_tokenisations(image: Tensor, vqgan: VQGAN, side: int = 32, colours: int = 512) -> list[Tokenisation]:
     """The same image (1, 3, H, W) as raw numbers, as iGPT's shrunken pixels, as ViT's patches and as VQGAN's codes.
 
     iGPT shrinks to 32² and keeps 512 colours found by k-means (Chen et al. 2020); ViT cuts 16² patches and leaves
@@ -118,28 +118,32 @@ def family(image: Tensor, vqgan: VQGAN, side: int = 32, colours: int = 512) -> l
     points = small.flatten(1).T
     k = min(colours, len(points))
     palette = kmeans(points, k, torch.Generator().manual_seed(0))
-    shrunk = palette[nearest(points, palette)].T.view(3, side, side)
+    shrunk = palette[nearest_codes(points, palette)].T.view(3, side, side)
     height, width = image.shape[2:]
     codes = vqgan.encode(image)[0]
     patch = 16
     return [
-        Telling("every colour of every pixel", image[0], 3 * height * width, 8),
-        Telling(f"iGPT: {side}² pixels, {colours} colours", shrunk, side * side, math.log2(colours)),
-        Telling("ViT: patches of 16², unchanged", image[0], (height // patch) * (width // patch), 24.0 * patch * patch),
-        Telling("VQGAN: codes", vqgan_picture(vqgan, codes), codes.numel(), math.log2(vqgan.config.codebook_size)),
+        Tokenisation("every colour of every pixel", image[0], 3 * height * width, 8),
+        Tokenisation(f"iGPT: {side}² pixels, {colours} colours", shrunk, side * side, math.log2(colours)),
+        Tokenisation(
+            "ViT: patches of 16², unchanged", image[0], (height // patch) * (width // patch), 24.0 * patch * patch
+        ),
+        Tokenisation("VQGAN: codes", decode_codes(vqgan, codes), codes.numel(), math.log2(vqgan.config.codebook_size)),
     ]
 
 
-@drawn
-def two_stages(image: Tensor, vqgan: VQGAN) -> Figure:
+@svg_figure
+def sequence_costs(image: Tensor, vqgan: VQGAN) -> Figure:
     """The family side by side: what is left of the picture, how long the sequence is, what attention pays for it."""
-    told = family(image, vqgan)
-    figure = paper(10.4, 3.9)
+    told = compare_tokenisations(image, vqgan)
+    figure = new_figure(10.4, 3.9)
     for ax, one in zip(figure.subplots(1, len(told)), told, strict=True):
         show(ax, one.picture, one.name)
         cheap = told[0].cost / one.cost
         words = f"{one.tokens:,} tokens of {one.bits:,.0f} bits\n{one.tokens * one.bits / 8:,.0f} bytes in all\n"
-        words += f"attention: {human(one.cost)} weights" + (f"\n1/{cheap:,.0f} of the first" if cheap > 1 else "")
+        words += f"attention: {format_number(one.cost)} weights" + (
+            f"\n1/{cheap:,.0f} of the first" if cheap > 1 else ""
+        )
         ax.text(0.5, -0.06, words, transform=ax.transAxes, ha="center", va="top", fontsize=9, color=INK)
     return figure
 
@@ -171,7 +175,7 @@ def attention_weights(gpt: GPT, codes: Tensor, prefix: Tensor) -> Tensor:
     return torch.stack(found)
 
 
-class Attention:
+class AttentionFigure:
     """Which codes a code has looked at when it was predicted; call it with a cell, and it draws."""
 
     def __init__(self, image: Tensor, vqgan: VQGAN, gpt: GPT) -> None:
@@ -197,11 +201,11 @@ class Attention:
         seen = self.weights[:, :, self.prefix :, self.prefix :]
         return (seen * far).sum((1, 2, 3)) / seen.sum((1, 2, 3))
 
-    @drawn
+    @svg_figure
     def __call__(self, row: int, column: int) -> Figure:
         seen = self.of(row, column)
         layers, f = len(seen), self.image.shape[2] // self.codes.shape[0]
-        figure = paper(9.6, 3.9)
+        figure = new_figure(9.6, 3.9)
         grid = figure.subplots(2, 4, squeeze=False).ravel()
         for ax in grid:
             ax.set_axis_off()

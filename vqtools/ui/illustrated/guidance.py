@@ -14,22 +14,32 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vqtools.models.clip import CLIP
-from vqtools.models.gpt import GPT, Caption, packed
+from vqtools.models.gpt import GPT, CaptionEmbedding, pack_linear_layers
 from vqtools.models.vqgan import VQGAN
-from vqtools.painting import cutouts
+from vqtools.painting.cutouts import apply_cutouts, draw_cutouts
 from vqtools.painting.guidance import spherical_distance
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings
 from vqtools.sampling.sampler import Sampler, cell_noise
-from vqtools.ui.illustrated.style import BLUE, INK, ORANGE, RED, drawn, explore, paper, show, slider
+from vqtools.ui.illustrated.style import (
+    BLUE,
+    INK,
+    ORANGE,
+    RED,
+    interactive_figure,
+    new_figure,
+    show,
+    slider,
+    svg_figure,
+)
 
-PHRASINGS = (
+PHRASE_TEMPLATES = (
     "{thing}", "{a} {thing}", "a red {thing}", "a blue {thing}", "two {thing}s", "a drawing of {a} {thing}",
     "{a} {thing} on a plate", "a happy {thing}", "no {thing}", "{a} {thing} at night",
 )  # fmt: skip
 
 
-class Moment(NamedTuple):
+class GuidanceStep(NamedTuple):
     """One turn of the loop, before its step is made."""
 
     picture: Tensor  # (3, H, W) in [-1, 1]
@@ -39,7 +49,7 @@ class Moment(NamedTuple):
     loss: float  # as the painter reports it
 
 
-def opinions(painter: Painter, clip: CLIP) -> tuple[Tensor, Tensor]:
+def score_next_cutouts(painter: Painter, clip: CLIP) -> tuple[Tensor, Tensor]:
     """The views that the painter's next step will show the CLIP, and each one's distance from the first prompt."""
     s = painter.settings
     drawn_next = torch.Generator()
@@ -47,17 +57,17 @@ def opinions(painter: Painter, clip: CLIP) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         picture = painter._decode(painter.z).clamp(0, 1).float()
         height, width = picture.shape[-2:]
-        cuts = cutouts.draw(
+        cuts = draw_cutouts(
             drawn_next, s.cutouts, height, width, clip.size, s.cut_power, s.augment, s.cut_method
         )  # fmt: skip
-        views = cutouts.apply(picture, cuts)
-        distances = spherical_distance(clip.embed_image(views), clip.embed_text([painter.targets().names[0]]))
+        views = apply_cutouts(picture, cuts)
+        distances = spherical_distance(clip.embed_image(views), clip.embed_text([painter.prompt_embeddings().names[0]]))
     return views, distances
 
 
-def loop(
+def record_guidance(
     image: Tensor, vqgan: VQGAN, clip: CLIP, prompt: str, *, iterations: int = 24, seed: int = 1, cuts: int = 8
-) -> list[Moment]:
+) -> list[GuidanceStep]:
     """Paint over an image (1, 3, H, W) and keep every turn: the picture, CLIP's views and its opinion of each."""
     height, width = image.shape[2:]
     settings = PaintSettings(
@@ -65,29 +75,29 @@ def loop(
         precision="fp32",
     )  # fmt: skip
     with torch.no_grad():
-        start = vqgan.latents_of(vqgan.encode(image))
+        start = vqgan.codes_to_latents(vqgan.encode(image))
     painter, moments = Painter(settings, vqgan, [clip], start=start), []
     for _ in range(iterations):
-        views, distances = opinions(painter, clip)
+        views, distances = score_next_cutouts(painter, clip)
         picture = painter._decode(painter.z).detach().mul(2).sub(1).clamp(-1, 1)[0]
         before = painter.z.detach().clone()
         told = painter.step()
         moved = (painter.z.detach() - before).norm(dim=1, keepdim=True)
         pull = F.interpolate(moved, size=(height, width), mode="nearest")[0, 0]
-        moments.append(Moment(picture, views.clamp(0, 1), distances, pull, told["loss"]))
+        moments.append(GuidanceStep(picture, views.clamp(0, 1), distances, pull, told["loss"]))
     return moments
 
 
-class Loop:
+class GuidanceFigure:
     """The turns of the loop; call it with a turn, and it draws."""
 
-    def __init__(self, moments: list[Moment]) -> None:
+    def __init__(self, moments: list[GuidanceStep]) -> None:
         self.moments = moments
 
-    @drawn
+    @svg_figure
     def __call__(self, turn: int) -> Figure:
         moment, count = self.moments[turn], min(8, len(self.moments[turn].views))
-        figure = paper(10.4, 4.2)
+        figure = new_figure(10.4, 4.2)
         halves: Any = figure.subfigures(1, 2, width_ratios=[1.15, 1])
         left, right = halves
         one, two = left.subplots(2, 2, gridspec_kw={"height_ratios": [2.1, 1]})
@@ -109,15 +119,15 @@ class Loop:
         return figure
 
 
-def makes_and_judges(
+def guidance_loop(
     image: Tensor, vqgan: VQGAN, clip: CLIP, prompt: str, *, iterations: int = 24, seed: int = 1
 ) -> widgets.VBox:
     """The loop, turn by turn, from an image on, with CLIP's opinion of each cut."""
-    moments = loop(image, vqgan, clip, prompt, iterations=iterations, seed=seed)
-    return explore(Loop(moments), turn=slider("turn", 0, len(moments) - 1, len(moments) - 1))
+    moments = record_guidance(image, vqgan, clip, prompt, iterations=iterations, seed=seed)
+    return interactive_figure(GuidanceFigure(moments), turn=slider("turn", 0, len(moments) - 1, len(moments) - 1))
 
 
-class Painted(NamedTuple):
+class RendererResult(NamedTuple):
     """What guidance made of random codes or of bare pixels."""
 
     name: str
@@ -125,7 +135,9 @@ class Painted(NamedTuple):
     losses: list[float]
 
 
-def drawers(vqgan: VQGAN, clip: CLIP, prompt: str, *, iterations: int = 24, seed: int = 1) -> list[Painted]:
+def compare_renderers(
+    vqgan: VQGAN, clip: CLIP, prompt: str, *, iterations: int = 24, seed: int = 1
+) -> list[RendererResult]:
     """The same guidance on the VQGAN's codes and on pixels."""
     made = []
     ways: tuple[tuple[str, Literal["vqgan", "pixels"], float], ...] = (
@@ -139,16 +151,16 @@ def drawers(vqgan: VQGAN, clip: CLIP, prompt: str, *, iterations: int = 24, seed
         )  # fmt: skip
         painter = Painter(settings, vqgan, [clip])
         losses = [painter.step()["loss"] for _ in range(iterations)]
-        made.append(Painted(name, painter.image(), losses))
+        made.append(RendererResult(name, painter.image(), losses))
     return made
 
 
-@drawn
-def why_a_codebook(vqgan: VQGAN, clip: CLIP, prompt: str, *, iterations: int = 24, seed: int = 1) -> Figure:
+@svg_figure
+def codebook_vs_pixels(vqgan: VQGAN, clip: CLIP, prompt: str, *, iterations: int = 24, seed: int = 1) -> Figure:
     """The same CLIP, the same words, nearly the same score; only one of them can be looked at."""
-    figure = paper(10.4, 3.4)
+    figure = new_figure(10.4, 3.4)
     axes = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1, 1, 1.2]})
-    made = drawers(vqgan, clip, prompt, iterations=iterations, seed=seed)
+    made = compare_renderers(vqgan, clip, prompt, iterations=iterations, seed=seed)
     for ax, one, colour in zip(axes[:2], made, (BLUE, ORANGE), strict=True):
         show(ax, one.picture, one.name)
         axes[2].plot(one.losses, label=one.name, color=colour)
@@ -158,15 +170,15 @@ def why_a_codebook(vqgan: VQGAN, clip: CLIP, prompt: str, *, iterations: int = 2
     return figure
 
 
-def caption(texts: list[str], clip: CLIP, gpt: GPT) -> Tensor:
+def encode_captions(texts: list[str], clip: CLIP, gpt: GPT) -> Tensor:
     """Texts -> the tokens (n, p, width) that stand before their codes."""
     style = torch.zeros(len(texts), dtype=torch.int64)
     words = clip.embed_words(texts, gpt.config.words)
     with torch.no_grad():
-        return gpt.prefix(Caption(clip.embed_text(texts), words, style))
+        return gpt.prefix(CaptionEmbedding(clip.embed_text(texts), words, style))
 
 
-class Phrased(NamedTuple):
+class PhrasingResult(NamedTuple):
     """Pictures of several phrasings drawn with the same random numbers."""
 
     texts: list[str]
@@ -175,29 +187,31 @@ class Phrased(NamedTuple):
 
 
 @torch.no_grad()
-def phrasings(texts: list[str], vqgan: VQGAN, gpt: GPT, clip: CLIP, seed: int = 1, grid: int = 0) -> Phrased:
+def sample_phrasings(
+    texts: list[str], vqgan: VQGAN, gpt: GPT, clip: CLIP, seed: int = 1, grid: int = 0
+) -> PhrasingResult:
     """One seed, several phrasings: what the transformer draws for each, and how CLIP finds that they fit."""
-    one = cell_noise(seed, 1, gpt.config.drawable)
+    one = cell_noise(seed, 1, gpt.config.num_codes)
     side = grid or gpt.config.grid
     sampler = Sampler(
-        packed(gpt), side, side, caption(texts, clip, gpt), noise=lambda r, c: one(r, c).expand(len(texts), -1),
+        pack_linear_layers(gpt), side, side, encode_captions(texts, clip, gpt), noise=lambda r, c: one(r, c).expand(len(texts), -1),
         unconditional=gpt.no_caption.expand(len(texts), -1, -1), guidance=4.0, top_p=0.85,
     )  # fmt: skip
     while sampler.position < sampler.total:
         sampler.step()
     pictures = vqgan.decode(sampler.codes).clamp(-1, 1)
     views = F.interpolate(pictures.add(1).div(2), size=(clip.size,) * 2, mode="bicubic", antialias=True).clamp(0, 1)
-    return Phrased(texts, pictures, clip.embed_image(views) @ clip.embed_text(texts).T)
+    return PhrasingResult(texts, pictures, clip.embed_image(views) @ clip.embed_text(texts).T)
 
 
-@drawn
+@svg_figure
 def prompt_engineering(
-    thing: str, vqgan: VQGAN, gpt: GPT, clip: CLIP, seed: int = 1, forms: tuple[str, ...] = PHRASINGS
+    thing: str, vqgan: VQGAN, gpt: GPT, clip: CLIP, seed: int = 1, forms: tuple[str, ...] = PHRASE_TEMPLATES
 ) -> Figure:
     """The same seed under ten phrasings, and which text CLIP takes each picture for."""
     article = "an" if thing[:1].lower() in tuple("aeiou") else "a"
-    found = phrasings([form.format(thing=thing, a=article) for form in forms], vqgan, gpt, clip, seed)
-    figure = paper(10.4, 5.0)
+    found = sample_phrasings([form.format(thing=thing, a=article) for form in forms], vqgan, gpt, clip, seed)
+    figure = new_figure(10.4, 5.0)
     halves: Any = figure.subfigures(1, 2, width_ratios=[1.35, 1])
     left, right = halves
     axes = left.subplots(-(-len(found.texts) // 4), 4).ravel()

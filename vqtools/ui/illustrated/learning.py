@@ -17,14 +17,14 @@ from vqtools.models.discriminator import PatchDiscriminator
 from vqtools.models.quantizers import VectorQuantizer
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.training.losses import adversarial_g, hinge_d, minimax_g, vanilla_d
-from vqtools.training.settings import Stage1Settings
-from vqtools.training.stage1 import Stage1
-from vqtools.ui.illustrated.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, drawn, paper, show
+from vqtools.training.settings import VQGANStageSettings
+from vqtools.training.stage1 import VQGANStage
+from vqtools.ui.illustrated.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, new_figure, show, svg_figure
 
-TERMS = ("all terms", "no reconstruction", "no codebook term", "no commitment", "no sg")
+ABLATIONS = ("all terms", "no reconstruction", "no codebook term", "no commitment", "no sg")
 
 
-class Lesson(NamedTuple):
+class AblationResult(NamedTuple):
     """A tiny VQ-VAE after its training."""
 
     name: str
@@ -38,21 +38,25 @@ class Lesson(NamedTuple):
     decoder_moved: bool
 
 
-def tiny_training(image: Tensor, without: str, steps: int = 300, k: int = 16, f: int = 4, seed: int = 0) -> Lesson:
+def train_toy_vqvae(
+    image: Tensor, without: str, steps: int = 300, k: int = 16, f: int = 4, seed: int = 0
+) -> AblationResult:
     """Train 192 → 2 → 192 numbers a patch on one image (1, 3, H, W), with one term of L_VQ turned off.
 
     L_VQ = ‖x − x̂‖² + ‖sg[E(x)] − z_q‖² + β ‖E(x) − sg[z_q]‖², β 0.25. Without sg the last two are one,
     (1 + β) ‖E(x) − z_q‖², which pulls codes and encoder towards each other equally hard.
     """
-    if without not in TERMS:
-        raise ValueError(f"{without!r}: must be one of {', '.join(TERMS)}")
+    if without not in ABLATIONS:
+        raise ValueError(f"{without!r}: must be one of {', '.join(ABLATIONS)}")
     torch_state = torch.get_rng_state()  # layers start from torch's own generator: lent, and given back
     torch.manual_seed(seed)
     n = 3 * f * f
     encoder = nn.Sequential(nn.Linear(n, 64), nn.Tanh(), nn.Linear(64, 2))
     decoder = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, n))
     # with legacy, β weighs the codebook term: so each term can be weighed by 0 with the library's own quantiser
-    quantizer = VectorQuantizer(k, 2, beta=0.0 if without in TERMS[2:4] else 0.25, legacy=without == "no codebook term")
+    quantizer = VectorQuantizer(
+        k, 2, beta=0.0 if without in ABLATIONS[2:4] else 0.25, legacy=without == "no codebook term"
+    )
     nn.init.normal_(quantizer.embedding.weight, std=0.7)
     torch.set_rng_state(torch_state)
     vectors = F.unfold(image, f, stride=f)[0].T
@@ -83,16 +87,16 @@ def tiny_training(image: Tensor, without: str, steps: int = 300, k: int = 16, f:
     far = float((latents - z_q).norm(dim=1).mean())
     moved = not torch.equal(first, nn.utils.parameters_to_vector(decoder.parameters()))
     used = out.codes.unique().numel()
-    return Lesson(without, start, quantizer.codebook.detach(), latents, picture, errors, far, used, moved)
+    return AblationResult(without, start, quantizer.codebook.detach(), latents, picture, errors, far, used, moved)
 
 
-@drawn
-def terms_off(image: Tensor, steps: int = 300) -> Figure:
+@svg_figure
+def loss_ablation(image: Tensor, steps: int = 300) -> Figure:
     """The same toy trained five times: with every term of L_VQ, and with each of them, and sg, turned off."""
-    figure = paper(10.4, 4.9)
-    grid = figure.subplots(2, len(TERMS), gridspec_kw={"height_ratios": [1, 1.15]})
-    for upper, lower, name in zip(*grid, TERMS, strict=True):
-        lesson = tiny_training(image, name, steps)
+    figure = new_figure(10.4, 4.9)
+    grid = figure.subplots(2, len(ABLATIONS), gridspec_kw={"height_ratios": [1, 1.15]})
+    for upper, lower, name in zip(*grid, ABLATIONS, strict=True):
+        lesson = train_toy_vqvae(image, name, steps)
         show(upper, lesson.picture, f"{name}\nerror {lesson.errors[-1]:.3f}")
         lower.plot(*lesson.latents.T.tolist(), ".", color=BLUE, markersize=2.5, alpha=0.4, label="E(x)")
         for before, after in zip(lesson.start.tolist(), lesson.codebook.tolist(), strict=True):
@@ -110,7 +114,7 @@ def terms_off(image: Tensor, steps: int = 300) -> Figure:
 # Two kinds of distance.
 
 
-def blurred(image: Tensor, sigma: float) -> Tensor:
+def blur(image: Tensor, sigma: float) -> Tensor:
     """An image softened by a Gaussian of so many pixels."""
     radius = max(1, int(3 * sigma) + 1)
     line = torch.exp(-torch.arange(-radius, radius + 1).float().square() / (2 * sigma**2))
@@ -120,7 +124,7 @@ def blurred(image: Tensor, sigma: float) -> Tensor:
     return F.conv2d(across, kernel[:, :, :, None], groups=3)
 
 
-def shifted(image: Tensor, distance: float) -> Tensor:
+def shift_right(image: Tensor, distance: float) -> Tensor:
     """An image moved to the right by so many pixels, its border repeated."""
     whole = int(distance)
     columns = torch.arange(image.shape[3])
@@ -128,15 +132,15 @@ def shifted(image: Tensor, distance: float) -> Tensor:
     return torch.lerp(near, far, distance - whole)
 
 
-def spoiled(image: Tensor, error: float = 0.02) -> dict[str, Tensor]:
+def distort_equally(image: Tensor, error: float = 0.02) -> dict[str, Tensor]:
     """An image (1, 3, H, W) spoiled in four ways, each with the same mean squared error."""
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
     dark = torch.full_like(image, -1.0)
     ways: dict[str, tuple[Callable[[float], Tensor], float]] = {
         "darker": (lambda a: torch.lerp(image, dark, a), 1.0),
         "noise": (lambda a: image + a * noise, 2.0),
-        "moved aside": (lambda a: shifted(image, a), image.shape[3] / 4),
-        "blurred": (lambda a: blurred(image, a), image.shape[3] / 4),
+        "moved aside": (lambda a: shift_right(image, a), image.shape[3] / 4),
+        "blurred": (lambda a: blur(image, a), image.shape[3] / 4),
     }
     found = {}
     for name, (change, most) in ways.items():
@@ -148,12 +152,12 @@ def spoiled(image: Tensor, error: float = 0.02) -> dict[str, Tensor]:
     return found
 
 
-@drawn
+@svg_figure
 @torch.no_grad()
-def two_distances(image: Tensor, perceptual: Callable[[Tensor, Tensor], Tensor], error: float = 0.02) -> Figure:
+def pixel_vs_perceptual(image: Tensor, perceptual: Callable[[Tensor, Tensor], Tensor], error: float = 0.02) -> Figure:
     """Pictures that are equally wrong in pixels, and how wrong they look to a network."""
-    found = spoiled(image, error)
-    figure = paper(10.4, 2.9)
+    found = distort_equally(image, error)
+    figure = new_figure(10.4, 2.9)
     axes = figure.subplots(1, len(found) + 1)
     show(axes[0], image, "the picture")
     for ax, (name, changed) in zip(axes[1:], found.items(), strict=True):
@@ -167,7 +171,7 @@ def two_distances(image: Tensor, perceptual: Callable[[Tensor, Tensor], Tensor],
 # The game.
 
 
-class Match(NamedTuple):
+class DiscriminatorRun(NamedTuple):
     """What a patch discriminator has learned."""
 
     discriminator: nn.Module
@@ -175,7 +179,9 @@ class Match(NamedTuple):
     fake: list[float]
 
 
-def judge(images: Tensor, vqgan: VQGAN, steps: int = 60, side: int = 48, batch: int = 8, seed: int = 0) -> Match:
+def train_discriminator(
+    images: Tensor, vqgan: VQGAN, steps: int = 60, side: int = 48, batch: int = 8, seed: int = 0
+) -> DiscriminatorRun:
     """Teach a small patch discriminator to tell pieces of images (n, 3, H, W) from what a VQGAN makes of them."""
     generator = torch.Generator().manual_seed(seed)
     state = torch.get_rng_state()
@@ -201,23 +207,23 @@ def judge(images: Tensor, vqgan: VQGAN, steps: int = 60, side: int = 48, batch: 
             optimiser.step()
             told_real.append(float(real.detach().mean()))
             told_fake.append(float(fake.detach().mean()))
-    return Match(discriminator.requires_grad_(False), told_real, told_fake)
+    return DiscriminatorRun(discriminator.requires_grad_(False), told_real, told_fake)
 
 
-@drawn
+@svg_figure
 @torch.no_grad()
-def patch_opinions(image: Tensor, images: Tensor, vqgan: VQGAN, steps: int = 60) -> Figure:
+def discriminator_maps(image: Tensor, images: Tensor, vqgan: VQGAN, steps: int = 60) -> Figure:
     """The map of a patch discriminator on a picture and on its reconstruction: one logit a patch.
 
     The colours count from the mean of both maps: so shortly taught, it is not yet sure where nothing lies.
     """
-    match = judge(images, vqgan, steps)
+    match = train_discriminator(images, vqgan, steps)
     made = vqgan(image)[0].clamp(-1, 1)
     # read side by side, as it was taught: its batch norm compares the two
     maps = match.discriminator(torch.cat([image, made]))[:, 0]
     maps = maps - maps.mean()
     far = max(float(one.abs().max()) for one in maps)
-    figure = paper(10.4, 3.0)
+    figure = new_figure(10.4, 3.0)
     axes = figure.subplots(1, 5)
     names = ("real", "blue: D says real", "reconstructed", "red: D says made")
     for ax, name, one in zip(axes, names, (image, maps[0], made, maps[1]), strict=False):
@@ -229,7 +235,7 @@ def patch_opinions(image: Tensor, images: Tensor, vqgan: VQGAN, steps: int = 60)
     return figure
 
 
-class Game(NamedTuple):
+class GANLossCurves(NamedTuple):
     """Losses of both players and the gradients that they send, over the logits of one patch."""
 
     logits: Tensor  # (n,)
@@ -237,7 +243,7 @@ class Game(NamedTuple):
     pull: dict[str, Tensor]  # |d loss / d logit| of the generator's losses, each (n,)
 
 
-def game(count: int = 161) -> Game:
+def gan_loss_curves(count: int = 161) -> GANLossCurves:
     """Hinge and minimax, as losses.py has them, for a made patch whose logit goes from sure fake to sure real."""
     logits = torch.linspace(-6, 6, count, requires_grad=True)
     zero = torch.zeros(())
@@ -254,14 +260,14 @@ def game(count: int = 161) -> Game:
             losses[name] = each.detach()
             if name.startswith("G"):
                 pull[name] = torch.autograd.grad(each.sum(), logits)[0].abs()
-    return Game(logits.detach(), losses, pull)
+    return GANLossCurves(logits.detach(), losses, pull)
 
 
-@drawn
+@svg_figure
 def minimax_and_hinge() -> Figure:
     """The two players' losses over what D says of a made patch, and how hard each pulls at the generator."""
-    found = game()
-    figure = paper(10.4, 3.3)
+    found = gan_loss_curves()
+    figure = new_figure(10.4, 3.3)
     left, middle, right = figure.subplots(1, 3)
     x = found.logits.tolist()
     for ax, who in ((left, "D"), (middle, "G")):
@@ -286,10 +292,10 @@ def minimax_and_hinge() -> Figure:
     return figure
 
 
-def tiny_stage1(images: Tensor, steps: int = 60, side: int = 32, seed: int = 0) -> Stage1:
+def toy_vqgan_stage(images: Tensor, steps: int = 60, side: int = 32, seed: int = 0) -> VQGANStage:
     """Stage 1 at toy size on six shrunken images (n, 3, H, W): pixel loss first, the discriminator after a third."""
     start = max(1, steps // 3)
-    settings = Stage1Settings(
+    settings = VQGANStageSettings(
         steps=steps, learning_rate=1e-3, warmup=5, perceptual_weight=0.0, kmeans_batches=2, disc_start=start,
         disc_ramp=max(1, steps // 6), disc_weight=0.8, adaptive_cap=1e4, seed=seed,
     )  # fmt: skip
@@ -304,21 +310,21 @@ def tiny_stage1(images: Tensor, steps: int = 60, side: int = 32, seed: int = 0) 
 
     # the same few pieces at every step: what the curves show is then the game, not the pictures
     pieces = F.interpolate(images[:6], size=(side, side), mode="area")
-    return Stage1(settings, vqgan, discriminator, lambda a, b: a.new_zeros(()), lambda step: pieces)
+    return VQGANStage(settings, vqgan, discriminator, lambda a, b: a.new_zeros(()), lambda step: pieces)
 
 
-def adaptive_run(images: Tensor, steps: int = 60) -> list[dict[str, float]]:
+def train_toy_stage(images: Tensor, steps: int = 60) -> list[dict[str, float]]:
     """What each step of a tiny stage 1 reports; ``adaptive`` is λ, absent while the discriminator does not count."""
-    run = tiny_stage1(images, steps)
+    run = toy_vqgan_stage(images, steps)
     with torch.enable_grad():
         return [run.step() for _ in range(steps)]
 
 
-@drawn
-def adaptive_weight_over_a_run(images: Tensor, steps: int = 60) -> Figure:
+@svg_figure
+def adaptive_weight_curve(images: Tensor, steps: int = 60) -> Figure:
     """λ over a tiny training, and what the two losses do meanwhile."""
-    told = adaptive_run(images, steps)
-    figure = paper(10.4, 3.2)
+    told = train_toy_stage(images, steps)
+    figure = new_figure(10.4, 3.2)
     axes = figure.subplots(1, 3)
 
     def series(name: str) -> list[float]:

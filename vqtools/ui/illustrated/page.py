@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from vqtools import media
+from vqtools.media import resize_and_crop
 from vqtools.settings import Settings, UserError, option
-from vqtools.training.data import Pictures, find_pictures
+from vqtools.training.data import ImageDataset, find_pictures
 
 
 class IllustratedSettings(Settings):
@@ -37,22 +38,22 @@ def open_picture(path: str, side: int) -> Tensor:
     """A file, or one inside a zip as ZIP/NAME -> its middle square as an image (1, 3, side, side) in [-1, 1]."""
     archive, inside, name = path.partition(".zip/")
     if not inside:
-        return _square(media.load_picture(path), side)
+        return _crop_square(media.load_picture(path), side)
     for source in find_pictures(Path(archive + ".zip")):
         if source.name == name:
-            return _square(media.load_picture(source.read(), path), side)
+            return _crop_square(media.load_picture(source.read(), path), side)
     raise UserError(f"{archive + '.zip'!r} holds no picture called {name!r}; take another, or the path of a picture")
 
 
 def open_pictures(path: str, side: int, count: int = 40) -> Tensor:
     """The first pictures of a folder or a zip, each its middle square: images (n, 3, side, side) in [-1, 1]."""
     sources = find_pictures(Path(path))[:count]
-    pictures = Pictures(sources, 2 * side)
+    pictures = ImageDataset(sources, 2 * side)
     found = [picture for i in range(len(sources)) if (picture := pictures.get(i)) is not None]
     if not found:
         raise UserError(f"none of the pictures of {path!r} can be read; take another folder or zip")
-    return torch.cat([_square(picture, side) for picture in found])
+    return torch.cat([_crop_square(picture, side) for picture in found])
 
 
-def _square(picture: Image.Image, side: int) -> Tensor:
-    return media.to_tensor(media.fit(picture, (side, side)))
+def _crop_square(picture: Image.Image, side: int) -> Tensor:
+    return media.to_tensor(resize_and_crop(picture, (side, side)))

@@ -15,9 +15,9 @@ import traitlets
 from PIL import Image
 from torch import Tensor
 
-from vqtools.ui.illustrated.style import explore, png, slider
+from vqtools.ui.illustrated.style import interactive_figure, slider, to_png
 
-SCRIPT = """
+WIDGET_SCRIPT = """
 function render({ model, el }) {
   const box = document.createElement("div"), picture = document.createElement("img");
   const frame = document.createElement("div");
@@ -51,7 +51,7 @@ export default { render };
 
 
 @functools.cache
-def _kind() -> Any:
+def _widget_class() -> Any:
     """The widget's class; None where anywidget is not installed."""
     try:
         import anywidget
@@ -59,7 +59,7 @@ def _kind() -> Any:
         return None
 
     class Picture(anywidget.AnyWidget):
-        _esm = SCRIPT
+        _esm = WIDGET_SCRIPT
         source = traitlets.Unicode().tag(sync=True)
         rows = traitlets.Int().tag(sync=True)
         columns = traitlets.Int().tag(sync=True)
@@ -69,16 +69,16 @@ def _kind() -> Any:
     return Picture
 
 
-def clickable(picture: Image.Image | Tensor, rows: int, columns: int, width: int) -> Any:
+def clickable_picture(picture: Image.Image | Tensor, rows: int, columns: int, width: int) -> Any:
     """The picture as a widget with a trait ``cell`` [row, column]; None where anywidget is not installed."""
-    kind = _kind()
+    kind = _widget_class()
     if kind is None:
         return None
-    source = "data:image/png;base64," + base64.b64encode(png(picture)).decode()
+    source = "data:image/png;base64," + base64.b64encode(to_png(picture)).decode()
     return kind(source=source, rows=rows, columns=columns, width=width)
 
 
-def pick(
+def pick_cell(
     draw: Callable[..., Any],
     picture: Image.Image | Tensor,
     rows: int,
@@ -93,8 +93,8 @@ def pick(
     Two sliders say and set the same cell: by keyboard, and where clicks don't arrive.
     """
     row, column = slider("row", 0, rows - 1, start[0]), slider("column", 0, columns - 1, start[1])
-    box = explore(draw, row=row, column=column, **controls)
-    surface = clickable(picture, rows, columns, width)
+    box = interactive_figure(draw, row=row, column=column, **controls)
+    surface = clickable_picture(picture, rows, columns, width)
     if surface is None:
         return box
     surface.cell = list(start)

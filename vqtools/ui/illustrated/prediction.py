@@ -18,10 +18,10 @@ from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
 from vqtools.sampling.score import Scorer
 from vqtools.sampling.window import Window
-from vqtools.ui.illustrated.attention import Attention
-from vqtools.ui.illustrated.codes import tiles_of
-from vqtools.ui.illustrated.pick import pick
-from vqtools.ui.illustrated.seeing import vqgan_picture
+from vqtools.ui.illustrated.attention import AttentionFigure
+from vqtools.ui.illustrated.codes import decode_each_code
+from vqtools.ui.illustrated.pick import pick_cell
+from vqtools.ui.illustrated.seeing import decode_codes
 from vqtools.ui.illustrated.style import (
     BLUE,
     GREEN,
@@ -29,16 +29,16 @@ from vqtools.ui.illustrated.style import (
     INK,
     ORANGE,
     RED,
-    drawn,
-    explore,
+    interactive_figure,
+    new_figure,
     outline,
-    paper,
     show,
     slider,
+    svg_figure,
 )
 
 
-class NextCode:
+class NextCodeFigure:
     """What the transformer expects in each cell of a picture; call it with a cell, and it draws."""
 
     def __init__(self, image: Tensor, vqgan: VQGAN, gpt: GPT) -> None:
@@ -49,7 +49,7 @@ class NextCode:
         prefix = gpt.config.prefix
         height, width = self.codes.shape
         # the logits at a token are about the one after it
-        cells = logits[prefix - 1 : prefix - 1 + height * width, : gpt.config.drawable]
+        cells = logits[prefix - 1 : prefix - 1 + height * width, : gpt.config.num_codes]
         self.probabilities = cells.float().softmax(-1).view(height, width, -1)  # (h, w, v)
 
     @property
@@ -58,21 +58,21 @@ class NextCode:
         own: Tensor = self.probabilities.gather(2, self.codes[..., None])[..., 0]
         return -own.log()
 
-    def expected(self, row: int, column: int, count: int = 12) -> tuple[Tensor, Tensor]:
+    def top_codes(self, row: int, column: int, count: int = 12) -> tuple[Tensor, Tensor]:
         """The likeliest codes (count,) of a cell and their probabilities."""
         found = self.probabilities[row, column].topk(count)
         return found.indices, found.values
 
-    @drawn
+    @svg_figure
     def __call__(self, row: int, column: int) -> Figure:
         count, f = 12, self.vqgan.f
-        likely, share = self.expected(row, column, count)
+        likely, share = self.top_codes(row, column, count)
         here, p = int(self.codes[row, column]), self.probabilities[row, column]
         rank = int((p > p[here]).sum()) + 1
         entropy = float(-(p * p.clamp(min=1e-30).log2()).sum())
-        figure = paper(10.4, 3.5)
+        figure = new_figure(10.4, 3.5)
         outer = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1, 1.9, 1.1]})
-        seen = vqgan_picture(self.vqgan, self.codes).clone()
+        seen = decode_codes(self.vqgan, self.codes).clone()
         seen[:, row * f : (row + 1) * f, column * f :] = 0.85  # what is not said yet is not known
         seen[:, (row + 1) * f :] = 0.85
         show(outer[0], seen, "what the transformer knows")
@@ -83,7 +83,7 @@ class NextCode:
         outer[1].set_ylim(-0.22 * height, 1.12 * height)
         outer[1].set_yticks([])
         outer[1].set_xticks(range(count), [str(c) for c in likely.tolist()], rotation=60)
-        pictures = tiles_of(self.vqgan, likely)
+        pictures = decode_each_code(self.vqgan, likely)
         for x, tile in enumerate(pictures):
             inset = outer[1].inset_axes((x - 0.4, -0.2 * height, 0.8, 0.17 * height), transform=outer[1].transData)
             show(inset, tile, aspect="auto")
@@ -104,20 +104,20 @@ class NextCode:
 
 def next_code(image: Tensor, vqgan: VQGAN, gpt: GPT) -> widgets.VBox:
     """Click a cell: which codes the transformer expects there, knowing only those before it."""
-    told = NextCode(image, vqgan, gpt)
+    told = NextCodeFigure(image, vqgan, gpt)
     height, width = told.codes.shape
-    return pick(told, media.to_picture(image), height, width, (height // 2, width // 2))
+    return pick_cell(told, media.to_picture(image), height, width, (height // 2, width // 2))
 
 
-def long_range(image: Tensor, vqgan: VQGAN, gpt: GPT) -> widgets.VBox:
+def attention_maps(image: Tensor, vqgan: VQGAN, gpt: GPT) -> widgets.VBox:
     """Click a cell: which codes before it the transformer looks at to predict it."""
-    told = Attention(image, vqgan, gpt)
+    told = AttentionFigure(image, vqgan, gpt)
     height, width = told.codes.shape
-    return pick(told, media.to_picture(image), height, width, (height // 2 + 1, width // 2 + 1))
+    return pick_cell(told, media.to_picture(image), height, width, (height // 2 + 1, width // 2 + 1))
 
 
 @torch.no_grad()
-def surprises(codes: Tensor, gpt: GPT) -> Tensor:
+def code_nll(codes: Tensor, gpt: GPT) -> Tensor:
     """-ln p(s_i | s_<i) of each code (h, w), without a caption, through the walking window."""
     scorer = Scorer(gpt, codes[None], gpt.no_caption)
     while scorer.position < scorer.total:
@@ -125,7 +125,7 @@ def surprises(codes: Tensor, gpt: GPT) -> Tensor:
     return scorer.nats[0]
 
 
-class Likelihood(NamedTuple):
+class ScoredCodes(NamedTuple):
     """A grid of codes and what the transformer thinks of it."""
 
     name: str
@@ -138,7 +138,7 @@ class Likelihood(NamedTuple):
         return float(self.nats.mean()) / math.log(2)
 
 
-def likelihoods(image: Tensor, vqgan: VQGAN, gpt: GPT, seed: int = 0) -> list[Likelihood]:
+def score_variants(image: Tensor, vqgan: VQGAN, gpt: GPT, seed: int = 0) -> list[ScoredCodes]:
     """A picture's codes as they are, upside down, and the same codes in any order."""
     with torch.no_grad():
         codes = vqgan.encode(image)[0]
@@ -146,18 +146,18 @@ def likelihoods(image: Tensor, vqgan: VQGAN, gpt: GPT, seed: int = 0) -> list[Li
     order = torch.randperm(codes.numel(), generator=torch.Generator().manual_seed(seed))
     shuffled = codes.flatten()[order].view(codes.shape)
     named = (("as it is", codes), ("upside down", turned), ("the same codes, shuffled", shuffled))
-    return [Likelihood(name, grid, surprises(grid, gpt)) for name, grid in named]
+    return [ScoredCodes(name, grid, code_nll(grid, gpt)) for name, grid in named]
 
 
-@drawn
-def surprise(image: Tensor, vqgan: VQGAN, gpt: GPT) -> Figure:
+@svg_figure
+def nll_maps(image: Tensor, vqgan: VQGAN, gpt: GPT) -> Figure:
     """The surprise of every code, and how ln p(s) adds up over the picture."""
-    found = likelihoods(image, vqgan, gpt)
+    found = score_variants(image, vqgan, gpt)
     most = max(float(one.nats.max()) for one in found)
-    figure = paper(10.4, 4.6)
+    figure = new_figure(10.4, 4.6)
     grid = figure.subplots(2, 4, gridspec_kw={"width_ratios": [1, 1, 1, 1.5]})
     for upper, lower, one in zip(grid[0], grid[1], found, strict=False):
-        show(upper, vqgan_picture(vqgan, one.codes), one.name)
+        show(upper, decode_codes(vqgan, one.codes), one.name)
         plane = lower.imshow(one.nats.numpy(), cmap="inferno", vmin=0, vmax=most)
         lower.set_axis_off()
         lower.set_title(f"{one.bits:.1f} bits a code")
@@ -173,7 +173,7 @@ def surprise(image: Tensor, vqgan: VQGAN, gpt: GPT) -> Figure:
     return figure
 
 
-class Walk:
+class SlidingWindowFigure:
     """A window walking over a grid; call it with a step, and it draws."""
 
     def __init__(self, height: int, width: int, side: int, picture: Tensor | None = None) -> None:
@@ -186,7 +186,7 @@ class Walk:
         cell = self.cells[step]
         return cell, self.window.origin(*cell), self.window.position(*cell)
 
-    @drawn
+    @svg_figure
     def __call__(self, step: int) -> Figure:
         (row, column), (top, left), known = self.at(step)
         w, side = self.window, self.window.side
@@ -198,7 +198,7 @@ class Walk:
                 state[r, c] = torch.tensor([0.45, 0.66, 0.86])
         state[row, column] = torch.tensor([0.82, 0.29, 0.36])
         columns = 2 if self.picture is not None else 1
-        figure = paper(5.2 * columns, 5.0 * w.height / w.width + 0.6)
+        figure = new_figure(5.2 * columns, 5.0 * w.height / w.width + 0.6)
         axes = figure.subplots(1, columns, squeeze=False)[0]
         show(axes[0], state.numpy(), f"step {step + 1} of {len(self.cells)}: goes by {known} codes of the window")
         outline(axes[0], top, left, side, side, RED)
@@ -212,21 +212,21 @@ class Walk:
         return figure
 
 
-def walking_window(
+def sliding_window(
     gpt: GPT, vqgan: VQGAN, prompt: str, seed: int, *, height: int = 12, width: int = 24, clip: Any = None
 ) -> widgets.VBox:
     """Draw a wide picture with the transformer, then walk through its making with a slider."""
-    from vqtools.models.gpt import packed
+    from vqtools.models.gpt import pack_linear_layers
     from vqtools.sampling.sampler import Sampler, cell_noise
-    from vqtools.ui.illustrated.guidance import caption
+    from vqtools.ui.illustrated.guidance import encode_captions
 
-    condition = caption([prompt], clip, gpt) if clip is not None and gpt.config.text_dim else gpt.no_caption
+    condition = encode_captions([prompt], clip, gpt) if clip is not None and gpt.config.text_dim else gpt.no_caption
     sampler = Sampler(
-        packed(gpt), height, width, condition, noise=cell_noise(seed, 1, gpt.config.drawable),
+        pack_linear_layers(gpt), height, width, condition, noise=cell_noise(seed, 1, gpt.config.num_codes),
         unconditional=gpt.no_caption, guidance=4.0, top_p=0.85,
     )  # fmt: skip
     while sampler.position < sampler.total:
         sampler.step()
-    walk = Walk(height, width, gpt.config.grid, vqgan_picture(vqgan, sampler.codes[0]))
+    walk = SlidingWindowFigure(height, width, gpt.config.grid, decode_codes(vqgan, sampler.codes[0]))
     start = len(walk.cells) * 5 // 8
-    return explore(walk, step=slider("step", 0, len(walk.cells) - 1, start))
+    return interactive_figure(walk, step=slider("step", 0, len(walk.cells) - 1, start))

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vqtools.models.vqgan import VQGAN
-from vqtools.ui.illustrated.style import BLUE, ORANGE, RED, drawn, outline, paper, show, tiles
+from vqtools.ui.illustrated.style import BLUE, ORANGE, RED, new_figure, outline, show, svg_figure, tile_images
 
 
-class Views(NamedTuple):
+class ImageRepresentations(NamedTuple):
     """One picture, told in three ways."""
 
     image: Tensor  # (1, 3, H, W) in [-1, 1]
@@ -27,27 +27,29 @@ class Views(NamedTuple):
 
 
 @torch.no_grad()
-def views(image: Tensor, vqgan: VQGAN) -> Views:
+def represent_image(image: Tensor, vqgan: VQGAN) -> ImageRepresentations:
     """An image as pixels, as patches of f × f pixels, and as one symbol a patch."""
     f, codes = vqgan.f, vqgan.encode(image)[0]
     patches = F.unfold(image, f, stride=f)[0].T.reshape(-1, 3, f, f)
     one = math.ceil(math.log2(vqgan.config.codebook_size))
-    return Views(image, patches, codes, (24 * image.shape[2] * image.shape[3], one * codes.numel()))
+    return ImageRepresentations(image, patches, codes, (24 * image.shape[2] * image.shape[3], one * codes.numel()))
 
 
-@drawn
-def perception(image: Tensor, vqgan: VQGAN) -> Figure:
+@svg_figure
+def pixels_to_codes(image: Tensor, vqgan: VQGAN) -> Figure:
     """Above: sensed as pixels, cut into patches, perceived as symbols. Below: one row of each."""
-    seen, f = views(image, vqgan), vqgan.f
+    seen, f = represent_image(image, vqgan), vqgan.f
     height, width = seen.codes.shape
-    figure = paper(10.4, 5.4)
+    figure = new_figure(10.4, 5.4)
     upper, lower = figure.subplots(2, 3, gridspec_kw={"height_ratios": [3.2, 1]})
     row = height // 3
     pixel_count, code_count = f"{image.shape[2] * image.shape[3]:,} pixels", f"{height * width} symbols"
     show(upper[0], image, f"sensing: {pixel_count}, {seen.bits[0] // 8:,} bytes")
     outline(upper[0], row * f, 0, f, image.shape[3])
-    show(upper[1], tiles(seen.patches, width, gap=max(1, f // 4)), f"{height * width} patches of {f} × {f} pixels")
-    show(upper[2], vqgan_picture(vqgan, seen.codes), f"perceiving: {code_count}, {seen.bits[1] // 8:,} bytes")
+    show(
+        upper[1], tile_images(seen.patches, width, gap=max(1, f // 4)), f"{height * width} patches of {f} × {f} pixels"
+    )
+    show(upper[2], decode_codes(vqgan, seen.codes), f"perceiving: {code_count}, {seen.bits[1] // 8:,} bytes")
     size = min(6.5, 100 / max(height, width))
     for r in range(height):
         for c in range(width):
@@ -71,13 +73,13 @@ def perception(image: Tensor, vqgan: VQGAN) -> Figure:
 
 
 @torch.no_grad()
-def vqgan_picture(vqgan: VQGAN, codes: Tensor) -> Tensor:
+def decode_codes(vqgan: VQGAN, codes: Tensor) -> Tensor:
     """Codes (h, w) -> the image (3, H, W) that they stand for, in [-1, 1]."""
     image: Tensor = vqgan.decode(codes[None])[0].clamp(-1, 1)
     return image
 
 
-class Layer(NamedTuple):
+class LayerResponse(NamedTuple):
     """What one layer of the encoder answers."""
 
     name: str
@@ -85,13 +87,13 @@ class Layer(NamedTuple):
     reach: Tensor  # (H, W) at least 0: how much each pixel moves the answer in the middle
 
 
-def edges(image: Tensor) -> Tensor:
+def sobel_edges(image: Tensor) -> Tensor:
     """Two convolutions written by hand: upright and level edges (2, H, W). Sobel and Feldman 1968."""
     upright = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     return F.conv2d(image.mean(1, keepdim=True), torch.stack([upright, upright.T])[:, None], padding=1)[0]
 
 
-def feature_maps(image: Tensor, vqgan: VQGAN) -> list[Layer]:
+def feature_maps(image: Tensor, vqgan: VQGAN) -> list[LayerResponse]:
     """The encoder's answers from its first convolution to its last, and what each looks at."""
     encoder: Any = vqgan.encoder
     named = [("first convolution", encoder.conv_in)]
@@ -112,14 +114,14 @@ def feature_maps(image: Tensor, vqgan: VQGAN) -> list[Layer]:
                 maps = kept[name]
                 middle = maps[0, :, maps.shape[2] // 2, maps.shape[3] // 2]
                 (gradient,) = torch.autograd.grad(middle.square().sum(), seen, retain_graph=True)
-                layers.append(Layer(name, maps.detach()[0], gradient.abs().sum(1)[0]))
+                layers.append(LayerResponse(name, maps.detach()[0], gradient.abs().sum(1)[0]))
     finally:
         for hook in hooks:
             hook.remove()
     return layers
 
 
-def most_telling(maps: Tensor, count: int) -> Tensor:
+def select_channels(maps: Tensor, count: int) -> Tensor:
     """The channels (count, h, w) of maps (c, h, w) that vary most over the picture, no two of them alike."""
     flat = maps.flatten(1)
     plain = F.normalize(flat - flat.mean(1, keepdim=True), dim=1)
@@ -133,16 +135,16 @@ def most_telling(maps: Tensor, count: int) -> Tensor:
     return maps[(chosen + rest)[:count]]
 
 
-@drawn
+@svg_figure
 def convolution(image: Tensor, vqgan: VQGAN, count: int = 6) -> Figure:
     """Feature maps layer by layer: edges by hand, then what the encoder has learned to see, and how far each looks."""
     layers = feature_maps(image, vqgan)
-    figure = paper(10.4, 1.42 * (len(layers) + 1))
+    figure = new_figure(10.4, 1.42 * (len(layers) + 1))
     grid = figure.subplots(len(layers) + 1, count + 1)
     for ax in grid.flat:
         ax.set_axis_off()
     show(grid[0, 0], image, "the picture")
-    for ax, plane, name in zip(grid[0, 1:], edges(image), ("upright", "level"), strict=False):
+    for ax, plane, name in zip(grid[0, 1:], sobel_edges(image), ("upright", "level"), strict=False):
         show(ax, plane, f"{name} edges\nby hand", cmap="RdBu", vmin=-4, vmax=4)
     words = "red above, blue below a map's mean;\nleft: the pixels that the answer in\n"
     words += "the middle of each layer depends on"
@@ -154,7 +156,7 @@ def convolution(image: Tensor, vqgan: VQGAN, count: int = 6) -> Figure:
         show(axes[0], image[0] * 0.35 + 0.65)
         axes[0].imshow(share.numpy(), cmap="magma_r", alpha=(share > 0.15).float().numpy() * 0.9)
         axes[0].set_title(f"{layer.name}\n{len(layer.maps)} × {height} × {width}", fontsize=8)
-        for ax, plane in zip(axes[1:], most_telling(layer.maps, count), strict=True):
+        for ax, plane in zip(axes[1:], select_channels(layer.maps, count), strict=True):
             far = float((plane - plane.mean()).abs().max()) or 1.0
             show(ax, plane - plane.mean(), cmap="RdBu", vmin=-far, vmax=far)
     return figure

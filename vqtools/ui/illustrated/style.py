@@ -57,7 +57,7 @@ RC: dict[Any, Any] = {
 }
 
 
-class Drawing:
+class SVGFigure:
     """A finished figure. Displayed it is SVG in the page's own ink."""
 
     def __init__(self, figure: Figure) -> None:
@@ -78,23 +78,23 @@ class Drawing:
         return self.svg()
 
 
-def drawn(make: Callable[P, Figure]) -> Callable[P, Drawing]:
+def svg_figure(make: Callable[P, Figure]) -> Callable[P, SVGFigure]:
     """A function that draws a matplotlib figure, made to give a Drawing in the house's style."""
 
     @functools.wraps(make)
-    def draw(*args: P.args, **kwargs: P.kwargs) -> Drawing:
+    def draw(*args: P.args, **kwargs: P.kwargs) -> SVGFigure:
         with mpl.rc_context(RC):
-            return Drawing(make(*args, **kwargs))
+            return SVGFigure(make(*args, **kwargs))
 
     return draw
 
 
-def paper(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure, in inches; not pyplot's, so that nothing is left behind when a cell runs again."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def pixels(picture: Image.Image | Tensor) -> np.ndarray[Any, Any]:
+def to_rgb_array(picture: Image.Image | Tensor) -> np.ndarray[Any, Any]:
     """A picture, or an image (3, H, W) or (1, 3, H, W) in [-1, 1] -> (H, W, 3) in [0, 1]."""
     if isinstance(picture, Image.Image):
         return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
@@ -105,7 +105,7 @@ def pixels(picture: Image.Image | Tensor) -> np.ndarray[Any, Any]:
 def show(ax: Axes, picture: Any, title: str = "", **how: Any) -> None:
     """A picture, an image or a plane of numbers, without axes."""
     if isinstance(picture, Image.Image) or (isinstance(picture, Tensor) and picture.ndim > 2):
-        picture = pixels(picture)
+        picture = to_rgb_array(picture)
     elif isinstance(picture, Tensor):
         picture = picture.detach().cpu().numpy()
     ax.imshow(picture, **how)
@@ -119,21 +119,21 @@ def outline(ax: Axes, row: float, column: float, height: float, width: float, co
     ax.add_patch(Rectangle((column - 0.5, row - 0.5), width, height, fill=False, edgecolor=colour, linewidth=2))
 
 
-def tiles(images: Tensor, columns: int, gap: int = 1) -> np.ndarray[Any, Any]:
+def tile_images(images: Tensor, columns: int, gap: int = 1) -> np.ndarray[Any, Any]:
     """Images (n, 3, h, w) in [-1, 1] -> one sheet (H, W, 4) in [0, 1], what lies between them transparent."""
     n, _, h, w = images.shape
     rows = -(-n // columns)
     sheet = np.zeros((rows * (h + gap) - gap, columns * (w + gap) - gap, 4), np.float32)
     for i, image in enumerate(images):
         top, left = i // columns * (h + gap), i % columns * (w + gap)
-        sheet[top : top + h, left : left + w, :3] = pixels(image)
+        sheet[top : top + h, left : left + w, :3] = to_rgb_array(image)
         sheet[top : top + h, left : left + w, 3] = 1
     return sheet
 
 
-def png(picture: Image.Image | Tensor, least: int = 0) -> bytes:
+def to_png(picture: Image.Image | Tensor, least: int = 0) -> bytes:
     """A picture as PNG, enlarged by whole pixels to at least so many a side."""
-    image = Image.fromarray((pixels(picture) * 255).round().astype(np.uint8))
+    image = Image.fromarray((to_rgb_array(picture) * 255).round().astype(np.uint8))
     factor = max(1, -(-least // max(image.size)))
     data = io.BytesIO()
     image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(data, "PNG")
@@ -148,7 +148,7 @@ def slider(name: str, low: int, high: int, value: int, *, live: bool = True) -> 
     )  # fmt: skip
 
 
-def choice(name: str, options: list[tuple[str, Any]], value: Any) -> widgets.Dropdown:
+def dropdown(name: str, options: list[tuple[str, Any]], value: Any) -> widgets.Dropdown:
     """A list to choose from: (what is shown, what it stands for)."""
     return widgets.Dropdown(
         options=options, value=value, description=name,
@@ -156,7 +156,7 @@ def choice(name: str, options: list[tuple[str, Any]], value: Any) -> widgets.Dro
     )  # fmt: skip
 
 
-def explore(draw: Callable[..., Any], **controls: widgets.Widget) -> widgets.VBox:
+def interactive_figure(draw: Callable[..., Any], **controls: widgets.Widget) -> widgets.VBox:
     """Controls above a drawing that follows them; each is an argument of ``draw`` by its name.
 
     A fault while redrawing is shown in the drawing's place. ``.redraw()`` draws again.

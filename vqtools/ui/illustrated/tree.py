@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from vqtools.ui.illustrated.style import BLUE, GREEN, GREY, INK, ORANGE, RED, choice, drawn, paper
+from vqtools.ui.illustrated.style import BLUE, GREEN, GREY, INK, ORANGE, RED, dropdown, new_figure, svg_figure
 
-DATA = Path(__file__).with_name("tree.json")
-ROOTS = {"vqgan": ORANGE, "guided": RED, "clip": GREEN}
+TREE_FILE = Path(__file__).with_name("tree.json")
+HIGHLIGHTED = {"vqgan": ORANGE, "guided": RED, "clip": GREEN}
 
 
 class Idea(NamedTuple):
@@ -53,9 +53,9 @@ class Idea(NamedTuple):
 
 
 @functools.cache
-def ideas() -> dict[str, Idea]:
+def load_ideas() -> dict[str, Idea]:
     """All nodes by their id, oldest first."""
-    records = json.loads(DATA.read_text("utf-8"))
+    records = json.loads(TREE_FILE.read_text("utf-8"))
     found = [
         Idea(r["id"], r["name"], r["year"], r["by"], r.get("arxiv", ""), r["idea"], r["code"], tuple(r["from"]))
         for r in records
@@ -63,24 +63,24 @@ def ideas() -> dict[str, Idea]:
     return {one.id: one for one in found}
 
 
-def lanes() -> dict[str, tuple[float, float]]:
+def node_positions() -> dict[str, tuple[float, float]]:
     """A place for every node: years from left to right (even steps between years that hold something), and a lane."""
-    years = sorted({one.year for one in ideas().values()})
+    years = sorted({one.year for one in load_ideas().values()})
     lane = {
         "kmeans": 7, "vq": 6, "convolution": 3, "autoencoder": 4, "straight": 8, "gan": 1, "perceptual": 3,
         "patchgan": 2, "gumbel": 9, "hinge": 1, "attention": 10, "vqvae": 6, "gpt": 10, "nucleus": 12, "vqvae2": 7,
         "igpt": 9, "diffaug": 0, "vit": 11, "vqgan": 5, "adaptive": 3, "window": 13, "clip": 11, "lecam": 1,
         "cosine": 6, "revival": 7, "guided": 9, "cfg": 13, "llamagen": 6,
     }  # fmt: skip
-    return {one.id: (years.index(one.year), lane[one.id]) for one in ideas().values()}
+    return {one.id: (years.index(one.year), lane[one.id]) for one in load_ideas().values()}
 
 
-@drawn
+@svg_figure
 def tree_figure(chosen: str = "guided") -> Figure:
     """All ideas over the years, each joined to those that it grew from; the ancestors of the chosen one in colour."""
-    places, nodes = lanes(), ideas()
+    places, nodes = node_positions(), load_ideas()
     family = ancestors(chosen)
-    figure = paper(12.4, 7.2)
+    figure = new_figure(12.4, 7.2)
     ax = figure.subplots()
     for one in nodes.values():
         x, y = places[one.id]
@@ -100,7 +100,7 @@ def tree_figure(chosen: str = "guided") -> Figure:
         ax.plot([x], [y], "o", color=colour, markersize=8, zorder=3)
         ax.annotate(
             one.name, (x, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9, color=INK,
-            fontweight="bold" if one.id in ROOTS or one.id == chosen else "normal", zorder=4,
+            fontweight="bold" if one.id in HIGHLIGHTED or one.id == chosen else "normal", zorder=4,
         )  # fmt: skip
     years = sorted({one.year for one in nodes.values()})
     ax.set_xticks(range(len(years)), [str(year) for year in years])
@@ -115,16 +115,16 @@ def ancestors(chosen: str) -> set[str]:
     """An idea and all that it grew from."""
     found, waiting = {chosen}, [chosen]
     while waiting:
-        for parent in ideas()[waiting.pop()].parents:
+        for parent in load_ideas()[waiting.pop()].parents:
             if parent not in found:
                 found.add(parent)
                 waiting.append(parent)
     return found
 
 
-def card(chosen: str) -> str:
+def idea_html(chosen: str) -> str:
     """An idea in words, with its paper and the first lines of the code, as HTML."""
-    one = ideas()[chosen]
+    one = load_ideas()[chosen]
     file, line, lines = one.source()
     paper_link = f' <a href="{one.url}" target="_blank">arXiv {one.arxiv}</a>' if one.url else ""
     code = html.escape("".join(lines[:18]).rstrip()) + ("\n…" if len(lines) > 18 else "")
@@ -136,13 +136,13 @@ def card(chosen: str) -> str:
     )
 
 
-def knowledge() -> widgets.VBox:
+def idea_tree() -> widgets.VBox:
     """The tree, with a list to choose an idea from: its ancestors, its paper and its lines in this library."""
-    names = choice("idea", [(f"{one.year}  {one.name}", one.id) for one in ideas().values()], "guided")
+    names = dropdown("idea", [(f"{one.year}  {one.name}", one.id) for one in load_ideas().values()], "guided")
     figure, words = widgets.HTML(), widgets.HTML()
 
     def redraw(_: Any = None) -> None:
-        figure.value, words.value = tree_figure(names.value).svg(), card(names.value)
+        figure.value, words.value = tree_figure(names.value).svg(), idea_html(names.value)
 
     names.observe(redraw, "value")
     redraw()
