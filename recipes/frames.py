@@ -42,10 +42,10 @@ def plan(round_: int) -> list[list[tuple[int, bool]]]:
 
 
 def last_frame(prompt: str, seed_: int, ours: bool) -> Image.Image:
-    from vqtools import media
     from vqtools.animation.project import Project
     from vqtools.animation.settings import AnimateSettings
-    from vqtools.filming import create_animation
+    from vqtools.media.image import load_picture
+    from vqtools.pipelines.animate import create_animation
 
     settings = AnimateSettings.parse({"prompt": prompt, "seed": seed_, **WISH, **({} if ours else PUBLISHED)})
     with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +54,7 @@ def last_frame(prompt: str, seed_: int, ours: bool) -> Image.Image:
         job = create_animation(settings, project)
         while job.position < job.total:
             job.step()
-        return media.load_picture(max(project.frames.glob("*.png")))
+        return load_picture(max(project.frames.glob("*.png")))
 
 
 def sheet(round_: int, places: list[tuple[int, bool]], out: Path) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from recipes.naming import FOLDER, cell, order, said
 from recipes.pictures import ICONS, Picture, composite, ground, read
 from recipes.vqgan import pretrained_tower
-from vqtools.jobs import load_state
+from vqtools.core.state_file import load_state
 
 SIDE = 260
 HELD = "noto"  # the icon set that a judge on trial is not fitted to

@@ -19,13 +19,13 @@ from recipes.clip import TextTower
 from recipes.pictures import Picture, by_source, to_tensor
 from recipes.text import DIM, WIDTH
 from recipes.transformer import CONFIG as ICONS_CONFIG
-from vqtools.device import choose_machine
-from vqtools.jobs import load_state, save_state
+from vqtools.core.device import choose_machine
+from vqtools.core.state_file import load_state, save_state
 from vqtools.models.gpt import GPT, CaptionEmbedding, GPTConfig
 from vqtools.models.vqgan import VQGAN
-from vqtools.training.codes import CodeBatches, CodeTable
+from vqtools.training.code_dataset import CodeBatches, CodeTable
 from vqtools.training.settings import TransformerStageSettings
-from vqtools.training.stage2 import TransformerStage
+from vqtools.training.transformer_stage import TransformerStage
 
 SIDE, GRID, BATCH, WORDS = 96, 12, 32, 12
 CONFIG = GPTConfig.for_infilling(

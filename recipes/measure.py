@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from recipes.pictures import ICONS, Picture, composite, ground, read, square, to_tensor
 from vqtools.models.quantizers import codebook_usage
-from vqtools.networks import load_clip, load_vqgan
+from vqtools.weights.load import load_clip, load_vqgan
 
 
 @torch.no_grad()

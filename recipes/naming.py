@@ -40,7 +40,7 @@ def seed(round_: int, prompt: int) -> int:
 
 def sheet(round_: int, fields: dict[str, Any], out: Path, first: Path | None = None) -> None:
     """One picture a prompt at ``seed``, numbered from 1, eight in a row; ``first``: the first sixteen prompts' too."""
-    from vqtools.studio import paint
+    from vqtools.pipelines.paint import paint
 
     asked, began, side = prompts(), time.monotonic(), 192
     page = Image.new("RGB", (8 * (side + 8), 8 * (side + 26)), "white")

@@ -22,12 +22,11 @@ from torch import Tensor
 
 from recipes import clip, large, text, transformer, vqgan
 from recipes.pictures import read
-from vqtools.device import choose_machine
-from vqtools.jobs import load_state, save_state
+from vqtools.core.device import choose_machine
+from vqtools.core.state_file import load_state, save_state
 from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
-from vqtools.weights import files
-from vqtools.weights.files import file_sha256, quantize_int8, read_transformer, read_vqgan
+from vqtools.weights.model_file import STARTER, file_sha256, quantize_int8, read_transformer, read_vqgan, save_model
 
 STEPS = {
     "vqgan": 2_200, "decoder": 1_150, "text": 4_000, "clip": 1_200, "transformer": 4_800, "further": 1_400,
@@ -87,7 +86,7 @@ class Starter:
         def finish() -> None:
             keep = {k: v for k, v in job.averaged.state_dict().items() if k.split(".")[-1] not in
                     ("cluster_size", "embed_sum")}  # fmt: skip
-            files.save_model(self.folder / "vqgan.safetensors", "vqgan", vqgan.SHIPPED.to_dict(), keep)
+            save_model(self.folder / "vqgan.safetensors", "vqgan", vqgan.SHIPPED.to_dict(), keep)
 
         train(job, self.folder / "vqgan.state", finish, say=self.say)
 
@@ -98,7 +97,7 @@ class Starter:
 
         def finish() -> None:
             path = self.folder / "vqgan-tuned.safetensors"
-            files.save_model(path, "vqgan", vqgan.SHIPPED.to_dict(), job.averaged.state_dict())
+            save_model(path, "vqgan", vqgan.SHIPPED.to_dict(), job.averaged.state_dict())
 
         train(job, self.folder / "decoder.state", finish, say=self.say)
 
@@ -144,9 +143,9 @@ class Starter:
     def unpack(self) -> None:
         """Where the states of earlier trainings are gone: the shipped models as where the next ones begin."""
         for name in ("vqgan", "transformer", "large"):
-            shutil.copy(files.STARTER / f"{name}.safetensors", self.folder)
-        shutil.copy(files.STARTER / "vqgan.safetensors", self.folder / "vqgan-tuned.safetensors")
-        clip.unpack(files.STARTER / "clip", self.folder)
+            shutil.copy(STARTER / f"{name}.safetensors", self.folder)
+        shutil.copy(STARTER / "vqgan.safetensors", self.folder / "vqgan-tuned.safetensors")
+        clip.unpack(STARTER / "clip", self.folder)
 
     def transformer(self) -> None:
         self.icons("transformer")
@@ -169,7 +168,7 @@ class Starter:
 
         def finish() -> None:
             config, tensors = transformer.CONFIG.to_dict(), job.averaged.state_dict()
-            files.save_model(self.folder / "transformer.safetensors", "transformer", config, tensors)
+            save_model(self.folder / "transformer.safetensors", "transformer", config, tensors)
             self.say(f"held-out {job.loss_on(held_codes):.3f} nats a code")
 
         train(job, self.folder / f"{stage}.state", finish, say=self.say)
@@ -191,7 +190,7 @@ class Starter:
         job, measure = large.training(squares, held, tower, gpt, seed=self.seed, steps=self.steps[stage], rate=rate)
 
         def finish() -> None:
-            files.save_model(
+            save_model(
                 self.folder / "large.safetensors", "transformer", large.CONFIG.to_dict(), job.averaged.state_dict()
             )
             self.say("held-out " + ", ".join(f"{k} {v:.3f} nats a code" for k, v in measure().items()))
@@ -200,24 +199,24 @@ class Starter:
 
     def export(self) -> None:
         """Round to fp16, put the CLIP into open_clip's form, and write all of it where the package looks."""
-        out = files.STARTER
+        out = STARTER
         out.mkdir(parents=True, exist_ok=True)
         about = {"made by": "python -m recipes.starter", "seed": self.seed, "steps": self.steps}
         drawer: VQGAN = read_vqgan(self.folder / "vqgan-tuned.safetensors")
         config = drawer.config.to_dict()
         drawn = half(drawer.state_dict())
         if not same(out / "vqgan.safetensors", drawn):  # a new header alone would be a new file in the history
-            files.save_model(out / "vqgan.safetensors", "vqgan", config, drawn, **about)
+            save_model(out / "vqgan.safetensors", "vqgan", config, drawn, **about)
         features = half(vqgan.perceptual().state_dict())
         if not same(out / "perceptual.safetensors", features):
-            files.save_model(out / "perceptual.safetensors", "perceptual", {}, features)
+            save_model(out / "perceptual.safetensors", "perceptual", {}, features)
         clip.export(self.folder, out / "clip")
         shutil.copy(self.folder / "tokenizer.json", out / "clip" / "tokenizer.json")
         gpt = read_transformer(self.folder / "transformer.safetensors")
         styles = tuple("" if style in transformer.UNDRAWN else style for style in gpt.config.styles)
         gpt.config = replace(gpt.config, styles=styles)
         about |= {"vqgan": file_sha256(out / "vqgan.safetensors"), "clip": file_sha256(out / "clip")}
-        files.save_model(
+        save_model(
             out / "transformer.safetensors",
             "transformer",
             gpt.config.to_dict(),
@@ -227,7 +226,7 @@ class Starter:
         if (scenes := self.folder / "large.safetensors").exists():
             gpt = read_transformer(scenes)
             tensors = quantize_int8(gpt.state_dict())
-            files.save_model(out / "large.safetensors", "transformer", gpt.config.to_dict(), tensors, **about)
+            save_model(out / "large.safetensors", "transformer", gpt.config.to_dict(), tensors, **about)
         total = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
         self.say(f"exported {json.dumps({f.name: f.stat().st_size for f in sorted(out.rglob('*.safetensors'))})}")
         self.say(f"{total / 1e6:.1f} MB in all")

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from recipes.clip import TextTower
 from recipes.pictures import ICONS, STYLES, Picture, composite, dominant, ground, square, to_tensor, turn_hue
 from recipes.text import DIM, WIDTH, article
-from vqtools.device import choose_machine
-from vqtools.jobs import load_state, save_state
+from vqtools.core.device import choose_machine
+from vqtools.core.state_file import load_state, save_state
 from vqtools.models.gpt import GPT, CaptionEmbedding, GPTConfig
 from vqtools.models.vqgan import VQGAN
 

@@ -17,7 +17,7 @@ from vqtools.models.discriminator import PatchDiscriminator
 from vqtools.models.perceptual import PerceptualDistance
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.training.settings import VQGANStageSettings
-from vqtools.training.stage1 import VQGANStage
+from vqtools.training.vqgan_stage import VQGANStage
 
 SIDE, BATCH = 96, 24
 CONFIG = VQGANConfig(

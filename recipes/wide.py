@@ -16,17 +16,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from recipes.large import scenes
 from recipes.naming import FOLDER, said, seed
 from recipes.pictures import read
-from vqtools import drawing, media
-from vqtools.drawing import SampleJob, create_sample_job
-from vqtools.media import resize_and_crop
+from vqtools.media.image import load_picture, resize_and_crop, to_tensor
+from vqtools.models.vqgan import VQGAN
+from vqtools.pipelines import sample
+from vqtools.pipelines.sample import SampleJob, create_sample_job
 from vqtools.sampling.settings import SampleSettings
-from vqtools.workshop_transformer import seam_contrast
+
+pass
 
 SIZE, GRIDS = (288, 96), 8
 KEPT = {"left": (192, 96), "right": (192, 96), "upper": (96, 192), "lower": (96, 192)}
@@ -49,7 +52,7 @@ def sheet(round_: int) -> Image.Image:
     draw = ImageDraw.Draw(page)
     for place, index in enumerate(order(round_)):
         wish = {"transformer": "starter-large", "size": SIZE, "grids": GRIDS, "seed": seed(round_, index)}
-        picture = drawing.sample(prompts()[index]["prompt"], **wish)
+        picture = sample.sample(prompts()[index]["prompt"], **wish)
         x, y = place % 2 * (2 * SIZE[0] + 8) + 4, place // 2 * (2 * SIZE[1] + 26) + 22
         page.paste(picture.resize((2 * SIZE[0], 2 * SIZE[1]), Image.Resampling.LANCZOS), (x, y))
         draw.text((x, y - 18), str(place + 1), fill="black", font_size=16)
@@ -89,7 +92,7 @@ def seams(data: Path, count_: int) -> None:
             Image.fromarray(picture.pixels[..., :3]).save(path)
             for keep, size in KEPT.items():
                 drawn, job = completed(path, keep)
-                whole = job.vqgan.encode(media.to_tensor(resize_and_crop(media.load_picture(path), size)))
+                whole = job.vqgan.encode(to_tensor(resize_and_crop(load_picture(path), size)))
                 lying = keep in ("upper", "lower")
                 drawn_, whole_ = (seam_contrast(codes, job.vqgan, 12, lying=lying) for codes in (drawn, whole))
                 steps[keep].append((*drawn_, *whole_))
@@ -119,3 +122,22 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def seam_contrast(codes: Tensor, vqgan: VQGAN, place: int, *, lying: bool = False) -> tuple[float, float]:
+    """How much neighbouring pixels differ across a border between codes, and across all other such borders.
+
+    codes (b, h, w); place: the first column to the right of an upright border, or the first row below a lying one.
+    Mean absolute differences of decoded pictures, in [0, 2]. Where nothing gives the border away the first is about
+    the second.
+    """
+    from vqtools.models.tiled_decoding import decode_any_size
+
+    with torch.no_grad():
+        images = decode_any_size(vqgan, codes).float().clamp(-1, 1)
+    images = images.mT if lying else images
+    f, w = vqgan.f, images.shape[-1] // vqgan.f
+    step = (images[..., 1:] - images[..., :-1]).abs().mean((0, 1, 2))
+    borders = step[f - 1 :: f][: w - 1]
+    others = torch.cat([borders[: place - 1], borders[place:]])
+    return float(borders[place - 1]), float(others.mean())

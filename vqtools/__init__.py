@@ -1,6 +1,6 @@
 """A workbook for artists who make pictures and videos with VQGAN and CLIP.
 
-Importing this costs nothing: each name is loaded when it is first used.
+The public names are loaded on first use, so that `import vqtools` is fast and does not import torch.
 """
 
 from __future__ import annotations
@@ -8,33 +8,34 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vqtools.version import __version__
+
 if TYPE_CHECKING:
     from vqtools.animation.settings import AnimateSettings
-    from vqtools.drawing import sample, score
-    from vqtools.filming import animate
-    from vqtools.networks import load_clip, load_transformer, load_vqgan
     from vqtools.painting.painter import Painter
     from vqtools.painting.settings import PaintSettings
-    from vqtools.rendering import fly, morph
+    from vqtools.pipelines.animate import animate
+    from vqtools.pipelines.morph import fly, morph
+    from vqtools.pipelines.paint import paint
+    from vqtools.pipelines.sample import sample
+    from vqtools.pipelines.score import score
     from vqtools.sampling.settings import SampleSettings
-    from vqtools.studio import paint
+    from vqtools.weights.load import load_clip, load_transformer, load_vqgan
 
-__version__ = "0.1.0"
-
-_HOMES = {
+_EXPORTS = {
     "AnimateSettings": "vqtools.animation.settings",
     "PaintSettings": "vqtools.painting.settings",
     "Painter": "vqtools.painting.painter",
     "SampleSettings": "vqtools.sampling.settings",
-    "animate": "vqtools.filming",
-    "fly": "vqtools.rendering",
-    "load_clip": "vqtools.studio",
-    "load_transformer": "vqtools.studio",
-    "load_vqgan": "vqtools.studio",
-    "morph": "vqtools.rendering",
-    "paint": "vqtools.studio",
-    "sample": "vqtools.drawing",
-    "score": "vqtools.drawing",
+    "animate": "vqtools.pipelines.animate",
+    "fly": "vqtools.pipelines.morph",
+    "load_clip": "vqtools.weights.load",
+    "load_transformer": "vqtools.weights.load",
+    "load_vqgan": "vqtools.weights.load",
+    "morph": "vqtools.pipelines.morph",
+    "paint": "vqtools.pipelines.paint",
+    "sample": "vqtools.pipelines.sample",
+    "score": "vqtools.pipelines.score",
 }
 
 __all__ = [
@@ -44,12 +45,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _EXPORTS:
         raise AttributeError(f"module 'vqtools' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_EXPORTS})

@@ -1,6 +1,6 @@
 """`python -m vqtools` is `vqtools`."""
 
-from vqtools.cli import main
+from vqtools.cli.main import main
 
 if __name__ == "__main__":
     main()

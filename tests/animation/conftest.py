@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from vqtools import media
 from vqtools.animation.animator import Animator
-from vqtools.animation.octaves import OctaveZoom
+from vqtools.animation.octave_zoom import OctaveZoom
 from vqtools.animation.project import Project
 from vqtools.animation.settings import AnimateSettings
-from vqtools.animation.video import FRAME_PATTERN, write_video
-from vqtools.device import Machine
+from vqtools.core.device import Machine
+from vqtools.media.image import to_picture, to_tensor
+from vqtools.media.png_record import save_png
+from vqtools.media.video import FRAME_PATTERN, write_video
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.painting.painter import Painter
 
@@ -65,7 +66,7 @@ class First:
         latents = None
         if start is not None:
             with torch.no_grad():
-                latents = self.vqgan.codes_to_latents(self.vqgan.encode(media.to_tensor(start)))
+                latents = self.vqgan.codes_to_latents(self.vqgan.encode(to_tensor(start)))
         self.painter: Painter | None = self._new(latents)
         self.total = settings.iterations
 
@@ -132,7 +133,7 @@ def shapes() -> Make:
         for number in range(count):
             image = ground.clone()
             image[..., 20:44, 10 + 2 * number : 34 + 2 * number] = square
-            made.append(media.to_picture(image))
+            made.append(to_picture(image))
         return made
 
     return make
@@ -145,8 +146,7 @@ def clip(shapes: Make, tmp_path_factory: pytest.TempPathFactory) -> Make:
     def make(count: int = 12, sound: bool = True) -> Path:
         folder = tmp_path_factory.mktemp("clip")
         paths = [
-            media.save_png(folder / FRAME_PATTERN.format(number), picture, {})
-            for number, picture in enumerate(shapes(count))
+            save_png(folder / FRAME_PATTERN.format(number), picture, {}) for number, picture in enumerate(shapes(count))
         ]
         if sound:
             with wave.open(str(folder / "tone.wav"), "wb") as file:

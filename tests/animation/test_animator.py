@@ -15,11 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtools import media
 from vqtools.animation import camera
-from vqtools.animation.animator import Animator, match_colours, sharpen
+from vqtools.animation.animator import Animator
 from vqtools.animation.project import Project
-from vqtools.settings import UserError
+from vqtools.core.errors import UserError
+from vqtools.media.colour import match_colours, sharpen
+from vqtools.media.image import load_picture
+from vqtools.media.png_record import read_record, save_png
 
 Make = Callable[..., Any]
 
@@ -33,7 +35,7 @@ def run(job: Any, until: int | None = None) -> Any:
 def frames(folder: Path) -> list[np.ndarray]:
     paths = sorted((folder / "frames").glob("frame-*.png"))
     assert [path.name for path in paths] == [f"frame-{i:05d}.png" for i in range(len(paths))]
-    return [np.asarray(media.load_picture(path)) for path in paths]
+    return [np.asarray(load_picture(path)) for path in paths]
 
 
 def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
@@ -166,14 +168,14 @@ def test_cadence_paints_every_nth_and_carries_the_others(animator: Make, tmp_pat
 
 
 def test_prompts_pictures_and_iterations_come_at_their_frames(animator: Make, tmp_path: Path) -> None:
-    media.save_png(tmp_path / "blue.png", Image.new("RGB", (60, 60), (0, 0, 255)), {})
+    save_png(tmp_path / "blue.png", Image.new("RGB", (60, 60), (0, 0, 255)), {})
     job = run(
         animator(
             tmp_path / "a", prompt="a ^ b", frames=6, crossfade=0, iterations_per_frame="0:(1), 4:(3)",
             init_images_at=json.dumps({"4": str(tmp_path / "blue.png")}), hold=0.9,
         )
     )  # fmt: skip
-    records = [media.read_record(tmp_path / "a" / "frames" / f"frame-{i:05d}.png") for i in range(6)]
+    records = [read_record(tmp_path / "a" / "frames" / f"frame-{i:05d}.png") for i in range(6)]
     assert [record["shown"] for record in records] == ["a", "a", "a", "b", "b", "b"]
     assert [record["frame"] for record in records] == list(range(6))
     assert records[2]["settings"]["prompt"] == "a ^ b" and records[2]["motion"]["zoom"] == 1.02
@@ -222,7 +224,7 @@ def test_colours_are_held_to_the_first_frame(animator: Make, tmp_path: Path) -> 
         shifts[how] = np.abs(pictures[0].mean((0, 1)) - pictures[-1].mean((0, 1))).max()
     assert shifts["LAB"] < shifts["none"]
     image = torch.rand(1, 3, 8, 8) * 2 - 1
-    from vqtools.animation.animator import lab_statistics
+    from vqtools.media.colour import lab_statistics
 
     assert torch.allclose(match_colours(image, lab_statistics(image)), image, atol=1e-4)
 
@@ -265,7 +267,7 @@ def test_settings_changed_between_frames_count_from_the_next(animator: Make, tmp
     job = run(animator(tmp_path, frames=6), until=3)
     job.settings = job.settings.model_copy(update={"prompt": "the sea", "iterations_per_frame": "4", "frames": 99})
     run(job)
-    shown = [media.read_record(tmp_path / "frames" / f"frame-{i:05d}.png")["shown"] for i in range(6)]
+    shown = [read_record(tmp_path / "frames" / f"frame-{i:05d}.png")["shown"] for i in range(6)]
     assert shown == ["a red apple"] * 3 + ["the sea"] * 3
     assert len(frames(tmp_path)) == 6
 

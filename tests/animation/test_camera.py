@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vqtools.animation import camera
 from vqtools.animation.camera import Motion, homography, warp, warp_and_outpaint, warp_state
-from vqtools.settings import UserError
+from vqtools.core.errors import UserError
 
 BORDERS = ["reflect", "replicate", "wrap", "zeros"]
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from tests.animation.conftest import settings_of
 from vqtools.animation import camera
 from vqtools.animation.camera import Motion
-from vqtools.animation.depth import disparity_to_distance, load_depth_estimator, source_points_by_depth, warp_by_depth
-from vqtools.animation.track import Timeline
-from vqtools.animation.ways import CameraWarper
-from vqtools.settings import UserError
+from vqtools.animation.depth import disparity_to_distance, source_points_by_depth, warp_by_depth
+from vqtools.animation.frame_motion import CameraWarper
+from vqtools.animation.timeline import Timeline
+from vqtools.core.errors import UserError
+from vqtools.pipelines.animate import load_depth_estimator
 
 
 def spots() -> Tensor:

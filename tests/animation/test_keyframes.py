@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqtools.animation.keyframes import FUNCTIONS, Curve, CurveError
-from vqtools.settings import UserError
+from vqtools.animation.keyframe_parser import FUNCTIONS, CurveError
+from vqtools.animation.keyframes import Curve
+from vqtools.core.errors import UserError
 
 
 def at(text: str, *frames: float, last: int = 100, interpolation: str = "linear") -> list[float]:

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from vqtools.animation.settings import CURVE_FIELDS, IDENTITY_MOTION, MOTION_PRESETS, AnimateSettings
-from vqtools.animation.track import Timeline
-from vqtools.settings import UserError, settings_table
+from vqtools.animation.timeline import Timeline
+from vqtools.core.errors import UserError
+from vqtools.core.settings import settings_table
 
 
 def test_the_agreed_flags_are_there() -> None:

@@ -20,14 +20,14 @@ import numpy as np
 import pytest
 
 from recipes.frames import PUBLISHED, STORED
-from vqtools import media
-from vqtools.animation import forecast
+from vqtools.animation import estimate
 from vqtools.animation.animator import Animator
-from vqtools.animation.octaves import OctaveZoom
+from vqtools.animation.octave_zoom import OctaveZoom
 from vqtools.animation.project import Project, export_animation_video
 from vqtools.animation.settings import AnimateSettings
-from vqtools.filming import create_animation, estimate_animation
+from vqtools.media.image import load_picture
 from vqtools.painting.painter import Painter
+from vqtools.pipelines.animate import create_animation, estimate_animation
 
 pytestmark = pytest.mark.benchmark
 
@@ -42,7 +42,7 @@ def job_of(folder: Path, **fields: Any) -> Animator | OctaveZoom:
 def run(job: Animator | OctaveZoom) -> list[np.ndarray]:
     while job.position < job.total:
         job.step()
-    return [np.asarray(media.load_picture(path)) for path in sorted(job.project.frames.glob("*.png"))]
+    return [np.asarray(load_picture(path)) for path in sorted(job.project.frames.glob("*.png"))]
 
 
 def grey(picture: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def test_five_seconds_of_zoom_and_the_estimate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, octave: bool, limit: int
 ) -> None:
     job = job_of(tmp_path, size=(256, 256), frames=60, fps=12, octave_zoom=octave, iterations=100 if not octave else 60)
-    monkeypatch.setattr(forecast, "time", types.SimpleNamespace(perf_counter=processor))
+    monkeypatch.setattr(estimate, "time", types.SimpleNamespace(perf_counter=processor))
     expected = estimate_animation(job).seconds
     started, used = time.perf_counter(), processor()
     run(job)

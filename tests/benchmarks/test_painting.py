@@ -19,14 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtools.device import choose_machine
+from vqtools.core.device import choose_machine
 from vqtools.models.clip import CLIP
 from vqtools.models.vqgan import VQGAN, VQGANConfig
-from vqtools.networks import load_clip, load_vqgan
-from vqtools.painting.guidance import clamp_with_grad, prompt_losses
-from vqtools.painting.memory import apply_plan, count_memory, plan_memory
+from vqtools.painting.clip_loss import clamp_with_grad, prompt_losses
+from vqtools.painting.memory_plan import apply_plan, count_memory, plan_memory
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings
+from vqtools.weights.load import load_clip, load_vqgan
 
 pytestmark = pytest.mark.benchmark
 GPU = torch.cuda.is_available()

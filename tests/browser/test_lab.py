@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Locator, Page, sync_playwright
 
 from vqtools.animation.project import Project
-from vqtools.media import read_record
+from vqtools.media.png_record import read_record
 
 pytestmark = pytest.mark.browser
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vqtools.core.errors import UserError
 from vqtools.models.gpt import GPT, CaptionEmbedding, GPTConfig, SequenceChunk, pack_linear_layers
 from vqtools.sampling.sampler import Sampler, cell_noise
-from vqtools.settings import UserError
-from vqtools.weights.convert_gpt import from_llamagen, from_minigpt
+from vqtools.weights.gpt_key_maps import from_llamagen, from_minigpt
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = GPTConfig(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqtools.device import Machine
+from vqtools.core.device import Machine
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings

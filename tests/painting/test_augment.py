@@ -7,7 +7,7 @@ import torch
 
 from vqtools.painting.augment import EXTRA_CODES, draw_extra
 from vqtools.painting.cutouts import apply_cutouts, draw_cutouts
-from vqtools.painting.settings import ALL_AUGMENTATIONS, AUGMENTATIONS
+from vqtools.painting.parsers import ALL_AUGMENTATIONS, AUGMENTATIONS
 
 RARE = sorted(EXTRA_CODES)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vqtools.core.errors import UserError
 from vqtools.painting.cutouts import _perspective_matrix, apply_cutouts, draw_cutouts
-from vqtools.settings import UserError
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -9,17 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtools import jobs
-from vqtools.device import Machine
+from vqtools.core.device import Machine
+from vqtools.core.errors import UserError
+from vqtools.core.state_file import load_state, save_state
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.painting import prompts
+from vqtools.painting.clip_loss import clamp_with_grad, prompt_losses
 from vqtools.painting.cutouts import apply_cutouts, draw_cutouts
-from vqtools.painting.guidance import clamp_with_grad, prompt_losses
-from vqtools.painting.look import apply_symmetry, compute_image_losses
+from vqtools.painting.image_losses import compute_image_losses
 from vqtools.painting.painter import Painter
 from vqtools.painting.prompts import format_prompts
+from vqtools.painting.renderers import apply_symmetry
 from vqtools.painting.settings import PRESETS, Optimiser, PaintSettings
-from vqtools.settings import UserError
 
 Make = Callable[..., Painter]
 
@@ -89,11 +90,11 @@ def test_stopped_and_resumed_equals_never_stopped(painter: Make, tmp_path: Path)
     for stop in (0, 4):
         first = painter(init_weight=0.1)
         run(first, stop)
-        file = jobs.save_state(tmp_path / "state.safetensors", first.state_dict())
+        file = save_state(tmp_path / "state.safetensors", first.state_dict())
         run(first, 1)  # what was taken is a copy: going on leaves it alone
         start = torch.zeros_like(first.start)  # the state brings its own start along
         resumed = painter(start=start, seed=99, init_weight=0.1)
-        resumed.load_state_dict(jobs.load_state(file))
+        resumed.load_state_dict(load_state(file))
         assert resumed.position == stop
         assert run(resumed, 7 - stop) == expected[stop:]
         assert torch.equal(resumed.z, unbroken.z)
@@ -392,7 +393,7 @@ def test_every_optimiser_moves_stops_and_goes_on(painter: Make, name: str, tmp_p
     run(unbroken, 5)
     run(first, 2)
     resumed = painter(optimiser=name)
-    resumed.load_state_dict(jobs.load_state(jobs.save_state(tmp_path / "s.safetensors", first.state_dict())))
+    resumed.load_state_dict(load_state(save_state(tmp_path / "s.safetensors", first.state_dict())))
     run(resumed, 3)
     assert torch.equal(resumed.z, unbroken.z) and not torch.equal(unbroken.z, unbroken.start)
 

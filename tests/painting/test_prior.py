@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqtools import jobs
+from vqtools.core.errors import UserError
+from vqtools.core.state_file import load_state, save_state
 from vqtools.models.quantizers import nearest_codes
 from vqtools.models.vqgan import VQGAN, VQGANConfig
-from vqtools.painting.drawers import CodeRenderer
-from vqtools.painting.easel import PaintSession
 from vqtools.painting.painter import Painter
 from vqtools.painting.prior import loss_and_gradient
-from vqtools.settings import UserError
+from vqtools.painting.renderers import CodeRenderer
+from vqtools.painting.session import PaintSession
 
 Make = Callable[..., Painter]
 CODES = 32
@@ -121,7 +121,7 @@ def test_stopped_and_resumed_equals_never_stopped(painter: Make, tmp_path: Path)
     expected = [unbroken.step() for _ in range(6)]
     for _ in range(3):
         first.step()
-    resumed.load_state_dict(jobs.load_state(jobs.save_state(tmp_path / "state.safetensors", first.state_dict())))
+    resumed.load_state_dict(load_state(save_state(tmp_path / "state.safetensors", first.state_dict())))
     assert [resumed.step() for _ in range(3)] == expected[3:]
     assert torch.equal(resumed.z, unbroken.z)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from vqtools.core.errors import UserError
 from vqtools.painting.prompts import Prompt, format_prompts, parse_prompts
-from vqtools.settings import UserError
 
 # pieces that mean something here are frequent
 PIECES = st.sampled_from([":", "|", "\\", " ", ":3", ": -0.5", ":1e9 ", ":nan", ":.5:inf", "+", "\n", "12:30", "apple"])

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vqtools.painting.easel import PaintSession
 from vqtools.painting.painter import Painter
+from vqtools.painting.session import PaintSession
 from vqtools.painting.settings import PaintSettings
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from vqtools.settings import UserError
+from vqtools.core.errors import UserError
 from vqtools.ui import colab
 from vqtools.ui.colab import NOT_INSTALLED, installed_versions, missing_requirements, normalised_name, pip_constraints
 

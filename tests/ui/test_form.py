@@ -7,8 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from vqtools.core.errors import UserError
+from vqtools.core.settings import Settings, Size, option
 from vqtools.painting.settings import PaintSettings
-from vqtools.settings import Settings, Size, UserError, option
 from vqtools.ui.form import Form
 
 

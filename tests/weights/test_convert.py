@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from vqtools.core.errors import UserError
 from vqtools.models.vqgan import VQGAN, VQGANConfig
-from vqtools.networks import load_transformer, load_vqgan, resolve_path
-from vqtools.settings import UserError
-from vqtools.weights import convert, files
+from vqtools.weights import convert
 from vqtools.weights.convert import paths_by_name
-from vqtools.weights.files import file_sha256, read_condition_vqgan, read_transformer, read_vqgan
-from vqtools.weights.keys import map_checkpoint
+from vqtools.weights.key_maps import map_checkpoint
+from vqtools.weights.load import load_transformer, load_vqgan, resolve_path
+from vqtools.weights.model_file import file_sha256, read_condition_vqgan, read_header, read_transformer, read_vqgan
 from vqtools.weights.pickles import read_tensors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -88,7 +88,7 @@ def test_a_whole_stage_2_checkpoint_gives_the_reference_numbers(tmp_path: Path, 
     stored = load_file(GOLDEN / f"taming_net2net_{condition}_io.safetensors")
     gpt = read_transformer(tmp_path / "it.safetensors")
     vqgan = read_vqgan(tmp_path / "it-vqgan.safetensors")
-    about = files.read_header(tmp_path / "it.safetensors")["about"]
+    about = read_header(tmp_path / "it.safetensors")["about"]
     assert about["vqgan"] == file_sha256(done.files["vqgan"])
     assert gpt.config.grid == 8 and gpt.config.heads == 4
     assert (gpt.config.prefix_codes, gpt.config.classes) == ((1, 10) if condition == "class" else (64, 0))
@@ -115,7 +115,7 @@ def test_a_whole_stage_2_checkpoint_gives_the_reference_numbers(tmp_path: Path, 
 def test_an_unconditional_stage_2_checkpoint_splits(tmp_path: Path) -> None:
     done = converted(GOLDEN / "taming_net2net_uncond.ckpt", tmp_path)
     assert sorted(done.files) == ["transformer", "vqgan"]
-    assert files.read_header(done.files["transformer"])["about"]["condition"] == {"kind": "sos", "token": 0}
+    assert read_header(done.files["transformer"])["about"]["condition"] == {"kind": "sos", "token": 0}
     config = read_transformer(done.files["transformer"]).config
     assert (config.block_size, config.layers, config.heads, config.vocab_size) == (512, 2, 4, 40)
     assert (config.grid, config.prefix_codes, config.num_codes) == (16, 1, 40)
@@ -386,7 +386,7 @@ def test_a_folder_of_diffusers_and_a_stage_2_checkpoint_work_as_paths(
 
 def test_our_file_says_where_it_comes_from(tmp_path: Path) -> None:
     done = converted(GOLDEN / "ldm_vq.ckpt", tmp_path)
-    about = files.read_header(done.files["vqgan"])["about"]
+    about = read_header(done.files["vqgan"])["about"]
     assert about["sha256"] == file_sha256(GOLDEN / "ldm_vq.ckpt") and "latent-diffusion" in about["family"]
     with safe_open(done.files["vqgan"], framework="pt") as file:
         assert not [key for key in file.keys() if key.startswith("loss")]  # noqa: SIM118

@@ -13,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vqtools.networks import load_vqgan, resolve_path
-from vqtools.settings import UserError
-from vqtools.weights import fetch, files
+from vqtools.core.errors import UserError
+from vqtools.weights import fetch
 from vqtools.weights.fetch import find_downloadable
+from vqtools.weights.load import load_vqgan, resolve_path
+from vqtools.weights.model_file import load_open_clip, read_header
 from vqtools.weights.registry import WeightsRecord
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -254,7 +255,7 @@ def test_fetching_converts_once_and_says_what_it_did(record: WeightsRecord, tmp_
     assert path == tmp_path / "home" / "tiny-f2.safetensors" == resolve_path("vqgan", "tiny-f2")
     assert any("127.0.0.1" in line for line in told) and any("latent-diffusion VQModel" in line for line in told)
     assert not list((tmp_path / "home" / "downloads").iterdir())
-    about = files.read_header(path)["about"]
+    about = read_header(path)["about"]
     assert about["sha256"] == record.sha256 and about["licence"] == "MIT" and about["name"] == "tiny-f2"
     asked = len(Mirror.asked)
     assert fetch.fetch(record) == path and len(Mirror.asked) == asked
@@ -337,6 +338,6 @@ def test_a_fetched_clip_is_what_open_clip_loads(tmp_path: Path, monkeypatch: pyt
     place = WeightsRecord("Tiny/noise", "clip").place
     place.parent.mkdir()
     save_file(saved.state_dict(), place)
-    clip = files.load_open_clip("Tiny/noise")
+    clip = load_open_clip("Tiny/noise")
     assert torch.equal(clip.model.visual.conv1.weight, saved.visual.conv1.weight)
     assert clip.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3]) and clip.size == 32

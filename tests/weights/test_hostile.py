@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqtools.settings import UserError
+from vqtools.core.errors import UserError
 from vqtools.weights import convert
 from vqtools.weights.convert import paths_by_name
 from vqtools.weights.pickles import read_tensors

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vqtools.settings import UserError
+from vqtools.core.errors import UserError
 from vqtools.weights.registry import all_records, find_record, format_bytes, parse_list, url_suffix
 
 HERE = Path("somewhere")
@@ -142,10 +142,10 @@ def test_own_models_are_listed_without_torch(monkeypatch: pytest.MonkeyPatch, tm
 
     import torch
 
-    from vqtools.weights import files
+    from vqtools.weights.model_file import save_model
 
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
-    files.save_model(tmp_path / "my-roses.safetensors", "vqgan", {}, {"a": torch.zeros(1)})
+    save_model(tmp_path / "my-roses.safetensors", "vqgan", {}, {"a": torch.zeros(1)})
     for name, content in (("b", b""), ("c", b"\xff" * 99), ("d", (20).to_bytes(8, "little") + b"[" * 20)):
         (tmp_path / f"{name}.safetensors").write_bytes(content)
     program = (

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from vqtools import media
 from vqtools.animation.camera import Outpainter
 from vqtools.animation.depth import DepthEstimator
+from vqtools.animation.frame_motion import CameraWarper, FrameWarper, OpticalFlowWarper
 from vqtools.animation.project import VIDEO_FRAMES_FOLDER, Project
 from vqtools.animation.settings import AnimateSettings
-from vqtools.animation.track import FrameParameters, Timeline
-from vqtools.animation.ways import CameraWarper, FrameWarper, OpticalFlowWarper
-from vqtools.media import resize_and_crop
+from vqtools.animation.timeline import FrameParameters, Timeline
+from vqtools.core.errors import UserError
+from vqtools.media.colour import lab_statistics, match_colours, sharpen
+from vqtools.media.image import load_picture, resize_and_crop, to_tensor
 from vqtools.painting.painter import Painter
-from vqtools.settings import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -237,7 +237,7 @@ class Animator:
         """Where the frame's painting begins: the last one moved; its colours, noise and edges seen to."""
         settings, device = self.settings, self._painter().machine.device
         if (path := self.timeline.pictures.get(times[-1])) is not None:
-            return media.to_tensor(resize_and_crop(media.load_picture(path), settings.size)).to(device)
+            return to_tensor(resize_and_crop(load_picture(path), settings.size)).to(device)
         assert self.last is not None
         moved = self.warper.picture(_uint8_to_tensor(self.last).to(device), times)
         if settings.color_coherence == "LAB" and self.reference_colours is not None:
@@ -315,15 +315,15 @@ class Animator:
             return
         tail = kept - (self.settings.frames - self.loop_overlap)
         if self.loop_overlap and tail >= 0:  # the end turns into what led to the beginning
-            lead = media.load_picture(self.project.folder / "lead" / f"frame-{tail:05d}.png")
+            lead = load_picture(self.project.folder / "lead" / f"frame-{tail:05d}.png")
             share = (tail + 1) / (self.loop_overlap + 1)
-            mixed = torch.lerp(_uint8_to_tensor(pixels), media.to_tensor(lead), share * share * (3 - 2 * share))
+            mixed = torch.lerp(_uint8_to_tensor(pixels), to_tensor(lead), share * share * (3 - 2 * share))
             pixels = _tensor_to_uint8(mixed)
         if self.settings.clarity:
             pixels = _tensor_to_uint8(sharpen(_uint8_to_tensor(pixels), self.settings.clarity, self.settings.seamless))
         if self.loop_overlap and kept == self.settings.frames - 1:
-            first = media.load_picture(self.project.frames / "frame-00000.png")
-            pixels = _tensor_to_uint8(torch.lerp(_uint8_to_tensor(pixels), media.to_tensor(first), _LOOP_SEAM_BLEND))
+            first = load_picture(self.project.frames / "frame-00000.png")
+            pixels = _tensor_to_uint8(torch.lerp(_uint8_to_tensor(pixels), to_tensor(first), _LOOP_SEAM_BLEND))
         self.project.save_frame(kept, _uint8_to_pil(pixels), about)
 
     def preview(self) -> Image:
@@ -366,40 +366,6 @@ def _uint8_to_pil(pixels: Tensor) -> Image:
     from PIL import Image
 
     return Image.fromarray(pixels.numpy())
-
-
-def _rgb_to_lab(image: Tensor) -> Tensor:
-    from kornia.color import rgb_to_lab
-
-    out: Tensor = rgb_to_lab(image.add(1).div(2).clamp(0, 1))
-    return out
-
-
-def lab_statistics(image: Tensor) -> Tensor:
-    """Mean and spread (2, 3) of a picture's pixels in LAB."""
-    lab = _rgb_to_lab(image).flatten(2)[0]
-    return torch.stack([lab.mean(1), lab.std(1)])
-
-
-def match_colours(image: Tensor, colours: Tensor) -> Tensor:
-    """A picture with the mean and spread (2, 3) in LAB of another: Reinhard et al. 2001, as Deforum's LAB."""
-    from kornia.color import lab_to_rgb
-
-    own = lab_statistics(image)
-    # a plain picture has no spread that could be stretched
-    gain = (colours[1] / own[1].clamp(min=1e-3)).clamp(max=4).view(1, 3, 1, 1)
-    lab = (_rgb_to_lab(image) - own[0].view(1, 3, 1, 1)) * gain + colours[0].view(1, 3, 1, 1)
-    out: Tensor = lab_to_rgb(lab).clamp(0, 1).mul(2).sub(1)
-    return out
-
-
-def sharpen(image: Tensor, amount: float, closed: bool = False) -> Tensor:
-    """Unsharp masking with a radius of one pixel; 0 leaves the picture as it is. closed: its edges join."""
-    from kornia.filters import gaussian_blur2d
-
-    soft = gaussian_blur2d(image, 5, (1.0, 1.0), "circular" if closed else "reflect")
-    out: Tensor = (image + amount * (image - soft)).clamp(-1, 1)
-    return out
 
 
 def _wrapped_indices(side: int, margin: int) -> Tensor:

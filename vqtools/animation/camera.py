@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqtools.settings import UserError
+from vqtools.core.errors import UserError
 
 Border = Literal["reflect", "replicate", "wrap", "zeros"]
 Outpainter = Callable[[Tensor, Tensor], Tensor]

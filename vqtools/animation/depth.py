@@ -9,15 +9,12 @@ Shapes: pictures (1, c, H, W); distances (1, 1, H, W), 1 for the plane that the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vqtools.animation.camera import GRID_SAMPLE_PADDING, Border, Motion, homography
-from vqtools.settings import UserError
 
 DepthEstimator = Callable[[Tensor], Tensor]
 """A picture (1, 3, H, W) in [-1, 1] -> how far each pixel is (1, 1, H, W)."""
@@ -88,29 +85,3 @@ def warp_by_depth(image: Tensor, motion: Motion, far: Tensor, border: Border = "
         return F.grid_sample(
             image.float(), grid, mode="bicubic", padding_mode=GRID_SAMPLE_PADDING[border], align_corners=False
         )
-
-
-def load_depth_estimator(name: str, device: torch.device) -> DepthEstimator:
-    """A depth network of the transformers library by its folder or name, such as one of Depth Anything's or DPT's."""
-    try:
-        from transformers import AutoModelForDepthEstimation
-    except ImportError:
-        raise UserError("motion by depth needs transformers; pip install 'vqtools[depth]'") from None
-    try:
-        model: Any = AutoModelForDepthEstimation.from_pretrained(name, local_files_only=Path(name).is_dir())
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise UserError(f"depth {name!r} is no depth network that can be read ({reason})") from None
-    model = model.to(device).eval().requires_grad_(False)
-    mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(1, 3, 1, 1)
-    spread = torch.tensor([0.229, 0.224, 0.225], device=device).view(1, 3, 1, 1)
-    side = 14 * 16  # what patches of 14 and of 16 pixels both fit
-
-    @torch.no_grad()
-    def see(image: Tensor) -> Tensor:
-        seen = F.interpolate(image.to(device).add(1).div(2).clamp(0, 1), (side, side), mode="bicubic", antialias=True)
-        found = model(pixel_values=(seen - mean) / spread).predicted_depth
-        whole = F.interpolate(found[None].float(), image.shape[-2:], mode="bilinear", align_corners=False)
-        return disparity_to_distance(whole).cpu()
-
-    return see

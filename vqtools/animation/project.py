@@ -19,12 +19,13 @@ from typing import Any
 
 from PIL.Image import Image
 
-from vqtools import jobs, media
-from vqtools.animation.clips import probe_video
 from vqtools.animation.settings import AnimateSettings
-from vqtools.animation.video import FRAME_PATTERN, WrittenVideo, list_frames, write_video
-from vqtools.atomic import try_lock, write_text
-from vqtools.settings import UserError
+from vqtools.core.errors import UserError, shorten_error
+from vqtools.core.files import check_writable, try_lock, write_text
+from vqtools.core.state_file import load_state, save_state
+from vqtools.media.png_record import save_png
+from vqtools.media.video import FRAME_PATTERN, WrittenVideo, list_frames, write_video
+from vqtools.media.video_reader import probe_video
 
 _KEPT = 60
 _EVERY = 30  # states of the last frames are kept, and now and then one before
@@ -64,7 +65,7 @@ class Project:
     def create_lazily(cls, folder: str | Path, record: Mapping[str, Any]) -> Project:
         """The same, not made before :meth:`begin_run`: until then nothing is written."""
         wanted = Path(folder)
-        media.check_writable(wanted.parent)
+        check_writable(wanted.parent)
         project = cls(next(path for path in _candidate_paths(wanted) if not path.exists()), record)
         project._wanted, project._there = wanted, False
         return project
@@ -117,7 +118,7 @@ class Project:
         except FileNotFoundError:
             raise UserError(f"folder {str(folder)!r} holds no animation; expected a settings.json in it") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{path} cannot be read ({jobs.shorten_error(error)})") from None
+            raise UserError(f"{path} cannot be read ({shorten_error(error)})") from None
         if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
             raise UserError(f"{path} holds no settings of an animation")
         return cls(folder, record)
@@ -148,11 +149,11 @@ class Project:
 
     def save_frame(self, number: int, picture: Image, about: Mapping[str, Any], folder: str = "frames") -> Path:
         path = self.folder / folder / FRAME_PATTERN.format(number)
-        return media.save_png(path, picture, {**self.record, **about, "frame": number}, overwrite=True)
+        return save_png(path, picture, {**self.record, **about, "frame": number}, overwrite=True)
 
     def save_state(self, position: int, state: Mapping[str, Any]) -> None:
         """Write the state in which ``position`` frames are done, and forget some that nobody will want."""
-        jobs.save_state(self._state(position), dict(state))
+        save_state(self._state(position), dict(state))
         old = position - _KEPT
         if old > 0 and old % _EVERY:
             self._state(old).unlink(missing_ok=True)
@@ -168,7 +169,7 @@ class Project:
     def load_state(self) -> dict[str, Any] | None:
         """The newest state, or None at the very beginning."""
         positions = self.positions()
-        return jobs.load_state(self._state(positions[-1])) if positions else None
+        return load_state(self._state(positions[-1])) if positions else None
 
     def rewind(self, frames: int) -> int:
         """Throw the last frames away; returns how many are left: to the nearest state kept at or before there."""

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqtools.painting.augment import ExtraAugmentations, draw_extra, erase_boxes, warp_points
-from vqtools.painting.settings import AUGMENTATIONS, CutMethod, parse_augment
+from vqtools.painting.parsers import AUGMENTATIONS, parse_augment
+from vqtools.painting.settings import CutMethod
 
 _RANDOM_COLUMNS = (
     23  # random numbers a cut: always all of them, so that switching one augmentation leaves the others alone

@@ -18,20 +18,27 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vqtools import media
-from vqtools.device import Machine, choose_machine
+from vqtools.core.device import Machine, choose_machine
+from vqtools.core.errors import UserError
+from vqtools.core.settings import check_size
+from vqtools.media.image import load_picture, to_picture, to_tensor
 from vqtools.models.vqgan import VQGAN
+from vqtools.painting.clip_loss import clamp_with_grad, prompt_losses
 from vqtools.painting.cutouts import apply_cutouts, draw_cutouts
-from vqtools.painting.drawers import CodeRenderer, PixelRenderer, Renderer
-from vqtools.painting.guidance import clamp_with_grad, prompt_losses
-from vqtools.painting.look import apply_symmetry, compute_image_losses
-from vqtools.painting.memory import is_out_of_memory, out_of_memory_message, reduce_memory, release_memory
+from vqtools.painting.image_losses import compute_image_losses
+from vqtools.painting.masks import Mask, bounding_box, covered_cells
+from vqtools.painting.memory_plan import is_out_of_memory, out_of_memory_message, reduce_memory, release_memory
 from vqtools.painting.optimisers import create_optimiser, load_optimiser_state, optimiser_state, reset_cells
 from vqtools.painting.prior import CodeLikelihood, loss_and_gradient
-from vqtools.painting.regions import Mask, bounding_box, covered_cells
+from vqtools.painting.prompt_embeddings import (
+    CLIPLike,
+    LoadPicture,
+    PromptEmbeddings,
+    check_prompt_index,
+    embed_prompts,
+)
+from vqtools.painting.renderers import CodeRenderer, PixelRenderer, Renderer, apply_symmetry
 from vqtools.painting.settings import PaintSettings
-from vqtools.painting.targets import CLIPLike, LoadPicture, PromptEmbeddings, check_prompt_index, embed_prompts
-from vqtools.settings import UserError, check_size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,7 +71,7 @@ class Painter:
         clip_weights: Sequence[float] | None = None,
         start: Tensor | None = None,
         likelihood: CodeLikelihood | None = None,
-        load: LoadPicture = media.load_picture,
+        load: LoadPicture = load_picture,
         machine: Machine | None = None,
     ) -> None:
         seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
@@ -125,7 +132,7 @@ class Painter:
             picture = self.load(s.style_image)
             scale = min(1.0, 1024 / max(picture.size))
             sides = [max(self.vqgan.f, round(side * scale / self.vqgan.f) * self.vqgan.f) for side in picture.size]
-            image = media.to_tensor(picture.resize((sides[0], sides[1]))).to(self.machine.device)
+            image = to_tensor(picture.resize((sides[0], sides[1]))).to(self.machine.device)
             with torch.no_grad():
                 codes = torch.unique(self.vqgan.encode(image))
         return CodeRenderer(
@@ -336,7 +343,7 @@ class Painter:
 
     def preview(self) -> Image.Image:
         """The picture as it stands."""
-        return media.to_picture(self.image())
+        return to_picture(self.image())
 
     picture = preview
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vqtools.settings import Settings, Size, network_option, option, seed_option, size_option
+from vqtools.core.settings import Settings, Size, network_option, option, seed_option, size_option
 
 Side = Literal["upper", "lower", "left", "right", "whole"]
 

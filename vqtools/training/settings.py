@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vqtools.settings import Settings, option
+from vqtools.core.settings import Settings, option
 
 
 class VQGANStageSettings(Settings):

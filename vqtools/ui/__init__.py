@@ -9,24 +9,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vqtools.ui.animation import AnimatePanel, test_card
+    from vqtools.animation.test_card import test_card
+    from vqtools.ui.animate_panel import AnimatePanel
     from vqtools.ui.form import Form
-    from vqtools.ui.models import Models
-    from vqtools.ui.painting import PaintPanel
-    from vqtools.ui.panels import SamplePanel
-    from vqtools.ui.runner import Runner
-    from vqtools.ui.training import TrainPanel, TransformerPanel
+    from vqtools.ui.job_runner import Runner
+    from vqtools.ui.model_menu import Models
+    from vqtools.ui.paint_panel import PaintPanel
+    from vqtools.ui.sample_panel import SamplePanel
+    from vqtools.ui.train_transformer_panel import TransformerPanel
+    from vqtools.ui.train_vqgan_panel import TrainPanel
 
 _EXPORTS = {
-    "AnimatePanel": "vqtools.ui.animation",
+    "AnimatePanel": "vqtools.ui.animate_panel",
     "Form": "vqtools.ui.form",
-    "Models": "vqtools.ui.models",
-    "PaintPanel": "vqtools.ui.painting",
-    "Runner": "vqtools.ui.runner",
-    "SamplePanel": "vqtools.ui.panels",
-    "TrainPanel": "vqtools.ui.training",
-    "TransformerPanel": "vqtools.ui.training",
-    "test_card": "vqtools.ui.animation",
+    "Models": "vqtools.ui.model_menu",
+    "PaintPanel": "vqtools.ui.paint_panel",
+    "Runner": "vqtools.ui.job_runner",
+    "SamplePanel": "vqtools.ui.sample_panel",
+    "TrainPanel": "vqtools.ui.train_vqgan_panel",
+    "TransformerPanel": "vqtools.ui.train_transformer_panel",
+    "test_card": "vqtools.animation.test_card",
 }
 
 __all__ = [

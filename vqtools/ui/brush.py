@@ -11,10 +11,10 @@ from typing import Any
 import ipywidgets as widgets
 from PIL import Image
 
+from vqtools.core.errors import UserError
 from vqtools.painting import prompts
+from vqtools.painting.masks import Mask
 from vqtools.painting.prompts import parse_prompts
-from vqtools.painting.regions import Mask
-from vqtools.settings import UserError
 from vqtools.ui.canvas import decode_mask, encode_mask
 
 PROTECT, REPAINT, REFINE = "protect", "repaint", "refine"

@@ -16,7 +16,7 @@ from typing import Any
 import traitlets
 from PIL import Image
 
-from vqtools.settings import UserError
+from vqtools.core.errors import UserError
 
 MAX_FILE_BYTES = 64 * 2**20  # of a file that is dropped
 _MAX_MASK_CHARS = 2**22  # characters

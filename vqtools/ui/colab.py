@@ -47,8 +47,8 @@ def ready(*, drive: bool = False, release: bool = False) -> None:
     _asked_to_let_go = False
     if not on_colab():
         return
-    from vqtools.pages import copy_notebooks
-    from vqtools.settings import UserError
+    from vqtools.core.errors import UserError
+    from vqtools.core.paths import copy_notebooks
 
     if release and not drive:
         raise UserError("let_go_when_done would throw away what was made; tick keep_in_drive too, so that it lasts")

@@ -13,7 +13,8 @@ from typing import Any, Generic, TypeVar
 
 import ipywidgets as widgets
 
-from vqtools.settings import Option, Settings, shorten
+from vqtools.core.errors import shorten
+from vqtools.core.settings import Option, Settings
 
 S = TypeVar("S", bound=Settings)
 LABELS = {"vqgan": "VQGAN", "clip": "CLIP", "ema": "EMA"}

@@ -14,9 +14,11 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from vqtools import media
+from vqtools.core.errors import UserError
+from vqtools.core.settings import format_value
+from vqtools.media.image import load_picture
+from vqtools.media.png_record import read_record
 from vqtools.painting.settings import PaintSettings
-from vqtools.settings import UserError, format_value
 
 PAGE_SIZE = 8  # pictures at a time
 _THUMBNAIL_SIDE = 224  # pixels of a small picture, twice what it measures on the page
@@ -95,14 +97,14 @@ def newest_pictures(folder: Path) -> list[Path]:
 def _read_card(path: Path, version: int) -> tuple[bytes, str, str]:
     """A small JPEG, the prompt, the settings in words; of a stranger's file the name, and no settings."""
     try:
-        picture = media.load_picture(path)
+        picture = load_picture(path)
     except UserError:
         return b"", path.name, ""
     picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=85)
     try:
-        record = media.read_record(path)
+        record = read_record(path)
         settings = PaintSettings.parse(record["settings"])
     except (UserError, KeyError, TypeError):
         return data.getvalue(), path.name, ""

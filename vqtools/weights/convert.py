@@ -17,12 +17,12 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError
 
-from vqtools.settings import UserError
-from vqtools.weights import files
-from vqtools.weights.files import file_sha256, read_kind
-from vqtools.weights.keys import map_checkpoint
+from vqtools.core.errors import UserError
+from vqtools.core.paths import home_folder
+from vqtools.weights.key_maps import map_checkpoint
+from vqtools.weights.model_file import file_sha256, read_kind, save_model
 from vqtools.weights.pickles import DIFFUSERS_STEM, checkpoint_file, read_tensors
-from vqtools.weights.registry import NetworkKind, home_folder
+from vqtools.weights.registry import NetworkKind
 
 OutputPath = Callable[[str, bool], Path]  # kind, and whether it is the checkpoint's main network -> file
 _MTIME_TOLERANCE = 2.0  # seconds; some file systems store no finer
@@ -66,7 +66,7 @@ def convert(
             path.parent.mkdir(parents=True, exist_ok=True)
             own = {"vqgan": file_sha256(written["vqgan"])} if part.kind == "transformer" and "vqgan" in written else {}
             header = {**told, **part.about, **own, "family": part.family}
-            files.save_model(path, part.kind, part.config, part.tensors, **header)
+            save_model(path, part.kind, part.config, part.tensors, **header)
             written[part.kind] = path
     except BaseException as error:
         for path in written.values():

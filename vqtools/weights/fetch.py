@@ -22,8 +22,9 @@ from urllib.request import Request, urlopen
 
 from tqdm.auto import tqdm
 
-from vqtools.settings import UserError, did_you_mean, shorten
-from vqtools.weights.registry import WeightsRecord, all_records, format_bytes, home_folder, url_suffix
+from vqtools.core.errors import UserError, did_you_mean, shorten
+from vqtools.core.paths import home_folder
+from vqtools.weights.registry import WeightsRecord, all_records, format_bytes, url_suffix
 
 Progress = Callable[[int, int | None], None]  # bytes that are here, bytes in all
 

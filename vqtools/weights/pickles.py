@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vqtools.settings import UserError, shorten
+from vqtools.core.errors import UserError, shorten
 
 CHECKPOINT_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 DIFFUSERS_STEM = "diffusion_pytorch_model"

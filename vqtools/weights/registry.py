@@ -6,14 +6,14 @@ Knows names, places and licences; downloads nothing, and opens no network: it is
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote
 
-from vqtools.settings import UserError, did_you_mean, shorten
+from vqtools.core.errors import UserError, did_you_mean, shorten
+from vqtools.core.paths import home_folder
 
 NetworkKind = Literal["vqgan", "clip", "transformer", "perceptual"]
 _HERE = Path(__file__).resolve().parent
@@ -75,15 +75,6 @@ def format_bytes(number: int | None) -> str:
     while value >= 999.5 and len(units) > 1:
         value, units = value / 1000, units[1:]
     return f"{value:.3g} {units[0]}"
-
-
-def home_folder() -> Path:
-    """Where models that a person makes or downloads live: VQTOOLS_HOME, else the user's cache folder."""
-    if chosen := os.environ.get("VQTOOLS_HOME"):
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("vqtools", appauthor=False))
 
 
 def shipped_list() -> Path:

@@ -1,0 +1,143 @@
+"""A film of one's own, painted over: read as it is, followed along its flow, anchored to it, its sound kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from vqtools.animation.project import VIDEO_FRAMES_FOLDER, export_animation_video
+from vqtools.core.errors import UserError
+from vqtools.media.image import load_picture
+from vqtools.media.png_record import save_png
+from vqtools.media.video import FRAME_PATTERN, list_frames
+from vqtools.media.video_reader import extract_frames, probe_video, read_frames
+
+Make = Callable[..., Any]
+
+
+def test_what_a_film_says_of_itself(clip: Make) -> None:
+    found = probe_video(clip())
+    assert (found.size, found.fps, found.sound) == ((96, 64), 8.0, True)
+    assert found.seconds == pytest.approx(1.5, abs=0.02)
+    assert [found.count(fps) for fps in (8, 4, 16)] == [12, 6, 24]
+    assert not probe_video(clip(sound=False)).sound
+
+
+def test_its_frames_come_whole_in_order_and_at_any_rate(clip: Make, shapes: Make) -> None:
+    path, pictures = clip(), shapes(12)
+    found = [np.asarray(picture, dtype=int) for picture in read_frames(path, 8, 100)]
+    assert len(found) == 12
+    for picture, expected in zip(found, pictures, strict=True):
+        assert np.abs(picture - np.asarray(expected, dtype=int)).mean() < 6
+    slower = [np.asarray(picture, dtype=int) for picture in read_frames(path, 4, 100)]
+    assert len(slower) == 6
+    assert len(list(read_frames(path, 8, 5))) == 5
+
+
+def test_laid_into_a_folder_it_is_cut_not_squeezed_and_never_laid_twice(clip: Make, tmp_path: Path) -> None:
+    path = clip()
+    assert extract_frames(path, tmp_path, fps=8, most=4, size=(64, 64)) == 4
+    first = tmp_path / FRAME_PATTERN.format(0)
+    with Image.open(first) as picture:
+        assert picture.size == (64, 64)
+    written = first.stat().st_mtime_ns
+    assert extract_frames(path, tmp_path, fps=8, most=6, size=(64, 64)) == 6
+    assert first.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(("content", "says"), [(None, "is not there"), (b"no film at all", "cannot be read")])
+def test_what_is_no_film_is_said(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = tmp_path / "clip.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=says):
+        probe_video(path)
+
+
+@pytest.fixture
+def restyle(animator: Make, shapes: Make) -> Make:
+    """An animator of a folder in which a film's frames lie."""
+
+    def make(folder: Path, frames: int = 5, **fields: Any) -> Any:
+        for number, picture in enumerate(shapes(frames)):
+            save_png(folder / VIDEO_FRAMES_FOLDER / FRAME_PATTERN.format(number), picture, {}, overwrite=True)
+        fixed = {"size": (96, 64), "video": "clip.mp4", "frames": frames, "clarity": 0, "antiblur": "0"}
+        return animator(folder, **{**fixed, **fields})
+
+    return make
+
+
+def run(job: Any) -> list[np.ndarray[Any, Any]]:
+    while job.position < job.total:
+        job.step()
+    paths = list_frames(job.project.frames)
+    return [np.asarray(load_picture(path), dtype=int) for path in paths]
+
+
+def test_the_painted_picture_follows_what_moves_in_the_film(restyle: Make, tmp_path: Path) -> None:
+    pictures = run(restyle(tmp_path, anchor=0, iterations_per_frame="0", hold=0.999, frames=3))
+    square, ground = (slice(22, 42), slice(12, 32)), (slice(46, 64), slice(50, 96))
+    moved = pictures[2][22:42, 16:36]
+    assert np.abs(moved - pictures[0][square]).mean() < 0.5 * np.abs(pictures[2][square] - pictures[0][square]).mean()
+    assert np.abs(pictures[2][ground] - pictures[0][ground]).mean() < 4
+
+
+def test_wholly_anchored_it_is_the_film(restyle: Make, shapes: Make, tmp_path: Path) -> None:
+    pictures = run(restyle(tmp_path, anchor=1, iterations_per_frame="0", hold=0.999, frames=3))
+    for picture, expected in zip(pictures, shapes(3), strict=True):
+        assert np.abs(picture - np.asarray(expected, dtype=int)).max() <= 2
+
+
+def test_each_frame_is_held_to_the_film_where_init_weight_says_so(restyle: Make, tmp_path: Path) -> None:
+    fields = {"frames": 2, "iterations_per_frame": "12", "hold": 0}
+    free, held = restyle(tmp_path / "free", **fields), restyle(tmp_path / "held", init_weight=5000, **fields)
+    run(free), run(held)
+    away = []
+    for job in (free, held):
+        painter = job.first.painter
+        start = job._latents(painter, job.warper.anchor(1))
+        away.append(float((painter.z.detach() - start).square().mean()))
+    assert away[1] < 0.5 * away[0]
+
+
+def test_stopped_anywhere_and_resumed_equals_never_stopped(restyle: Make, tmp_path: Path) -> None:
+    fields = {"cadence": 2, "color_coherence": "LAB", "noise_schedule": "0.1"}
+    whole = run(restyle(tmp_path / "whole", **fields))
+    broken = restyle(tmp_path / "broken", **fields)
+    while broken.position < broken.total:
+        broken.step()
+        if broken.made:
+            broken = restyle(tmp_path / "broken", **fields)
+    assert len(whole) == 5
+    for ours, theirs in zip(run(broken), whole, strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_its_sound_is_kept(restyle: Make, clip: Make, tmp_path: Path) -> None:
+    job = restyle(tmp_path / "a", frames=4, video=str(clip()), fps=8)
+    run(job)
+    made = export_animation_video(job.project, job.settings)
+    with av.open(str(made.path)) as file:
+        assert (file.streams.video[0].codec_context.name, file.streams.video[0].codec_context.pix_fmt) == (
+            "h264", "yuv420p",
+        )  # fmt: skip
+        assert float(file.streams.video[0].average_rate) == 8
+        loud = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
+    assert np.abs(loud).max() > 0.1
+    job = restyle(tmp_path / "b", frames=2, video=str(clip(sound=False)), fps=8)
+    run(job)
+    with av.open(str(export_animation_video(job.project, job.settings).path)) as file:
+        assert not file.streams.audio and sum(1 for _ in file.decode(video=0)) == 2
+
+
+def test_a_frame_of_the_film_that_is_gone_is_named(restyle: Make, tmp_path: Path) -> None:
+    job = restyle(tmp_path)
+    (tmp_path / VIDEO_FRAMES_FOLDER / FRAME_PATTERN.format(3)).unlink()
+    with pytest.raises(UserError, match=r"frame-00003\.png of the film is missing"):
+        run(job)

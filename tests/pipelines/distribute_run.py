@@ -1,0 +1,76 @@
+"""What one of several processes does in test_sharing: its share of three scenes and of five pictures."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqtools.animation import project
+from vqtools.animation.animator import Animator
+from vqtools.animation.project import Project
+from vqtools.core.device import choose_machine
+from vqtools.core.distributed import Distributed, init_distributed
+from vqtools.media.png_record import save_png
+from vqtools.painting.painter import Painter
+from vqtools.painting.session import PaintSession
+from vqtools.painting.settings import PaintSettings
+from vqtools.pipelines import distribute
+from vqtools.pipelines.distribute import distribute_cells, distribute_scenes
+from vqtools.pipelines.grid import GridCell
+
+
+def networks(activity: str) -> Any:
+    path = Path(__file__).parents[1] / activity / "conftest.py"
+    spec = importlib.util.spec_from_file_location(f"small_{activity}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main(folder: Path) -> None:
+    team = init_distributed(choose_machine("cpu"))
+    made, save = [], save_png
+
+    def counted(path: Any, *arguments: Any, **options: Any) -> Path:
+        made.append(str(Path(path).relative_to(folder)))
+        return save(path, *arguments, **options)
+
+    for module in (distribute, project):  # where the two look the function up
+        module.save_png = counted
+    try:
+        frames, pictures = scenes(folder, team), cells(folder, team)
+    finally:
+        for module in (distribute, project):
+            module.save_png = save
+    lines = [f"{team.size}", f"{len(frames or [])} {len(pictures or [])}", *made]
+    (folder / f"process-{team.rank}.txt").write_text("\n".join(lines))
+    team.close()
+
+
+def scenes(folder: Path, team: Distributed) -> list[Path] | None:
+    small = networks("animation")
+    settings = small.settings_of(prompt="a red apple ^ a green leaf ^ the sea", frames=8, size=(16, 16), seed=3)
+
+    def make(scene: Any, project: Project) -> Animator:
+        return Animator(scene, small.First(scene), project, seed=scene.seed)
+
+    return distribute_scenes(settings, folder / "film", team, make=make)
+
+
+def cells(folder: Path, team: Distributed) -> list[Path] | None:
+    small = networks("painting")
+    wish = PaintSettings(prompt="a red apple", size=(16, 16), iterations=2, cutouts=2)
+    asked = [GridCell("", str(i), wish.model_copy(update={"seed": i})) for i in range(5)]
+
+    def easel(settings: PaintSettings) -> PaintSession:
+        return PaintSession(Painter(settings, small.tiny_vqgan(), [small.TinyCLIP()], machine=small.CPU))
+
+    return distribute_cells(asked, folder, "grid", team, easel=easel)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

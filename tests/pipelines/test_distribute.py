@@ -1,0 +1,80 @@
+"""Scenes and grids shared by processes: everything is made, nothing twice, and it is what one process makes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vqtools.animation.settings import AnimateSettings
+from vqtools.core.errors import UserError
+from vqtools.media.image import load_picture
+from vqtools.pipelines.distribute import split_scenes
+
+PROGRAM = Path(__file__).with_name("distribute_run.py")
+
+
+def launched(folder: Path) -> None:
+    """Two processes, as a launcher starts them: each is told which of how many it is."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[2])}
+    running = [
+        subprocess.Popen(
+            [sys.executable, str(PROGRAM), str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    for process in running:
+        said, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, said
+
+
+def alone(folder: Path) -> None:
+    spec = importlib.util.spec_from_file_location("distribute_run", PROGRAM)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the processes: other numbers round sums otherwise
+    try:
+        module.main(folder)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): load_picture(path).tobytes() for path in sorted(folder.rglob("*.png"))}
+
+
+def test_two_processes_make_what_one_makes_and_no_frame_twice(tmp_path: Path) -> None:
+    two, one = tmp_path / "two", tmp_path / "one"
+    two.mkdir()
+    one.mkdir()
+    launched(two)
+    alone(one)
+    said = [(two / f"process-{rank}.txt").read_text().splitlines() for rank in (0, 1)]
+    assert [lines[:2] for lines in said] == [["2", "8 5"], ["2", "8 5"]]
+    made = [name for lines in said for name in lines[2:]]
+    assert len(made) == len(set(made)) == 8 + 5 and all(len(lines) > 4 for lines in said)
+    assert pictures(two) == pictures(one) and set(made) == set(pictures(two))
+    (two / "grid-02.png").unlink()
+    alone(two)  # gone on with by one: what is there is not made again
+    assert (two / "process-0.txt").read_text().splitlines() == ["1", "8 5", "grid-02.png"]
+    assert pictures(two) == pictures(one)
+
+
+def test_scenes_share_the_frames() -> None:
+    parts = split_scenes(AnimateSettings(prompt="a ^ b ^ c", frames=10, seed=7))
+    assert [(one.prompt, one.frames, one.seed) for one in parts] == [("a", 3, 7), ("b", 3, 8), ("c", 4, 9)]
+    for wrong in ({"prompt": "a"}, {"prompt": "a ^ b", "scene_frames": 5}, {"prompt": "a ^ b ^ c", "frames": 2}):
+        with pytest.raises(UserError):
+            split_scenes(AnimateSettings(**wrong))

@@ -1,0 +1,38 @@
+"""Badges, first cells and metadata of the notebooks follow from one setting."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from recipes import pages
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_notebook_is_as_the_script_writes_it() -> None:
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        text = path.read_text("utf-8")
+        same = pages.written(pages.normal(json.loads(text), path.name, pages.repository())) == text
+        assert same, f"{path.name}: python -m recipes.pages"
+
+
+def test_the_readme_s_badge_follows_too() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert pages.readme(text, pages.repository()) == text
+    assert "/somebody/else/blob/main/notebooks/04_paint.ipynb)" in pages.readme(
+        text, "https://github.com/somebody/else"
+    )
+
+
+def test_badge_and_first_cell_follow_the_repository() -> None:
+    page = json.loads((ROOT / "notebooks/04_paint.ipynb").read_text("utf-8"))
+    made = pages.normal(page, "04_paint.ipynb", "https://github.com/somebody/else")
+    text = pages.written(made)
+    assert "https://colab.research.google.com/github/somebody/else/blob/main/notebooks/04_paint.ipynb" in text
+    assert "git+https://github.com/somebody/else\\n" in text and pages.repository() not in text
+    assert made["metadata"]["accelerator"] == "GPU"
+    ids = [cell["id"] for cell in made["cells"]]
+    code = [cell["id"] for cell in made["cells"] if cell["cell_type"] == "code"]
+    assert code[0] == "ready" and ids[-1] == "done" and len(ids) == len(set(ids))
+    assert pages.normal(made, "04_paint.ipynb", "https://github.com/somebody/else") == made

@@ -1,0 +1,69 @@
+"""The README says what the code does."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vqtools.animation.settings import AnimateSettings, FlySettings, MorphSettings
+from vqtools.core.settings import Settings, settings_table
+from vqtools.painting.settings import PaintSettings
+from vqtools.sampling.settings import SampleSettings
+from vqtools.training.settings import TrainTransformerSettings, TrainVQGANSettings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("page", "activity", "argument"),
+    [
+        ("README.md", PaintSettings, "prompt"),
+        ("docs/training.md", TrainVQGANSettings, "folder"),
+        ("docs/training.md", TrainTransformerSettings, "folder"),
+        ("docs/sampling.md", SampleSettings, "prompt"),
+        ("docs/animation.md", AnimateSettings, "prompt"),
+        ("docs/animation.md", MorphSettings, ""),
+        ("docs/animation.md", FlySettings, ""),
+    ],
+)
+def test_the_settings_table_is_the_generated_one(page: str, activity: type[Settings], argument: str) -> None:
+    mark = f"<!-- settings: {activity.__name__} -->\n"
+    shown = (ROOT / page).read_text("utf-8").split(mark)[1].split("<!-- end -->")[0]
+    assert shown == settings_table(activity, argument), "put vqtools.settings.table(…) between the marks"
+
+
+def test_every_file_of_the_tree_is_there_and_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+    tree = README.split("## What is where")[1].split("```")[1]
+    for name in re.findall(r"^ {4}(\w+\.py)", tree, re.MULTILINE):
+        assert list((ROOT / "vqtools").rglob(name)), name
+
+
+def test_the_two_commands_are_those_that_are_tested() -> None:
+    assert 'pip install . && vqtools paint "a red apple"' in README
+    assert 'pip install -e ".[test]" && pytest' in README
+    ci = (ROOT / ".ci/run").read_text()
+    assert 'pip install --quiet --disable-pip-version-check -e ".[test]"' in ci and 'check "pytest" pytest' in ci
+
+
+def test_environment_yml_names_what_pyproject_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    (listed,) = [one["pip"] for one in environment["dependencies"] if isinstance(one, dict)]
+    assert listed == [*project["dependencies"], "-e ."]
+    assert "python=3.12" in environment["dependencies"] and project["requires-python"] == ">=3.11"
+
+
+def test_every_test_that_the_table_of_hostile_input_names_is_there() -> None:
+    table = (ROOT / "docs/hostile.md").read_text("utf-8")
+    named = re.findall(r"`((?:tests|vqtools)/[\w/]+\.py)?(?:…)?(?:::(\w+))?`", table)
+    file = ""
+    assert len(named) > 30
+    for path, test in named:
+        file = path or file
+        assert (ROOT / file).is_file(), file
+        assert not test or f"def {test}(" in (ROOT / file).read_text("utf-8"), f"{file}::{test}"

@@ -1,0 +1,53 @@
+"""TODO: what this module is.
+
+Split from vqtools.cli.
+"""
+
+from __future__ import annotations
+
+import click
+
+from vqtools import __version__
+from vqtools.cli.options import debug_option
+from vqtools.core.errors import UserError
+
+
+@click.command()
+@debug_option
+def info() -> None:
+    """Versions, device, memory, and where files live."""
+    import platform
+
+    from vqtools.core.device import choose_machine
+    from vqtools.core.paths import home_folder, notebooks_folder
+
+    rows = [("vqtools", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
+    rows += [
+        (name, _package_version(name)) for name in ("torch", "open_clip_torch", "kornia", "ipywidgets", "jupyterlab")
+    ]
+    rows += [("device", choose_machine().describe()), ("memory", _system_memory()), ("models", str(home_folder()))]
+    try:
+        rows.append(("notebooks", str(notebooks_folder())))
+    except UserError as error:
+        rows.append(("notebooks", str(error)))
+    for label, value in rows:
+        click.echo(f"{label:16}{value}")
+
+
+def _package_version(package: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _system_memory() -> str:
+    import os
+
+    try:
+        total, free = (os.sysconf("SC_PAGE_SIZE") * os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf, a Mac no free pages
+        return "unknown"
+    return f"{total / 2**30:.1f} GB, {free / 2**30:.1f} GB free"

@@ -1,0 +1,309 @@
+"""Settings as data: one class an activity, and what forms, flags, tables and records are made from.
+
+Knows fields, ranges and help; nothing about pictures, networks or widgets.
+"""
+
+from __future__ import annotations
+
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+import pydantic
+from pydantic import BeforeValidator, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+
+from vqtools.core.errors import UserError, did_you_mean, shorten
+
+
+def quick_requested() -> bool:
+    """True when VQTOOLS_QUICK=1 asks for small sizes and few steps."""
+    return os.environ.get("VQTOOLS_QUICK", "") == "1"
+
+
+def _parse_pair(value: object) -> object:
+    """`256x256`, `256 256` or `256,256` -> ("256", "256"); anything else goes on unchanged."""
+    if not isinstance(value, str):
+        return value
+    parts = value.lower().replace("×", "x").replace(",", "x").split("x")
+    if len(parts) == 1:
+        parts = value.split()
+    if len(parts) != 2:
+        raise UserError("must be width and height, like 256x256")
+    return tuple(part.strip() for part in parts)
+
+
+Size = Annotated[tuple[int, int], BeforeValidator(_parse_pair)]
+"""Width and height in pixels; `256x256` is accepted too."""
+
+
+def check_size(size: tuple[int, int], f: int) -> None:
+    """UserError unless width and height are multiples of f; it says the nearest."""
+    for side, value in zip(("width", "height"), size, strict=True):
+        if value % f or value < f:
+            raise UserError(f"{side} {value} is not a multiple of {f}; the nearest is {max(f, round(value / f) * f)}")
+
+
+def option(
+    default: Any,
+    *,
+    help: str,
+    unit: str = "",
+    group: str = "basic",
+    short: tuple[str, ...] = (),
+    quick: Any = None,
+    live: bool = True,
+    ge: float | None = None,
+    le: float | None = None,
+    gt: float | None = None,
+    lt: float | None = None,
+    step: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    widget: str = "",
+) -> Any:
+    """A field of a Settings class.
+
+    `short` holds flags, "-sd" or "sd"; `quick` is the most that VQTOOLS_QUICK=1 lets stand; `live=False` says that
+    a change takes effect only from the next run. Ranges count for each number of a pair.
+    """
+    extra = {
+        "unit": unit, "group": group, "short": ["-" + one.lstrip("-") for one in short], "quick": quick, "live": live,
+        "ge": ge, "le": le, "gt": gt, "lt": lt, "step": step, "choices": list(choices) if choices else None,
+        "widget": widget,
+    }  # fmt: skip
+    return pydantic.Field(default=default, description=help, json_schema_extra=extra)
+
+
+# Fields that several activities have in common.
+
+
+def size_option() -> Any:
+    return option(
+        (192, 192), help="width and height, multiples of the VQGAN's f", unit="pixels", short=("s",), quick=64,
+        live=False,
+    )  # fmt: skip
+
+
+def seed_option() -> Any:
+    return option(
+        None, help="the same seed, the same picture; empty draws one", short=("sd",), ge=0, lt=2**63, live=False
+    )
+
+
+def network_option(help: str, *, group: str = "basic", short: tuple[str, ...] = ()) -> Any:
+    """The name or path of a network."""
+    return option("starter", help=help, group=group, short=short, live=False)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field as forms, flags and tables see it. `type` is int, float, str, bool or tuple (a pair)."""
+
+    name: str
+    type: type
+    optional: bool
+    default: Any
+    help: str
+    unit: str = ""
+    group: str = "basic"
+    short: tuple[str, ...] = ()
+    quick: Any = None
+    live: bool = True
+    ge: float | None = None
+    le: float | None = None
+    gt: float | None = None
+    lt: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] | None = None
+    widget: str = ""
+
+    @property
+    def flag(self) -> str:
+        """`cut_power` -> `--cut-power`, `from_` -> `--from`."""
+        return "--" + self.name.rstrip("_").replace("_", "-")
+
+    @property
+    def range(self) -> str:
+        """The range or the choices in words: `1 to 5000`, `at least 0`, `draft, normal, best`, or nothing."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.ge is not None and self.le is not None:
+            return f"{_format_limit(self.ge)} to {_format_limit(self.le)}"
+        limits = (("at least", self.ge), ("more than", self.gt), ("at most", self.le), ("less than", self.lt))
+        words = [f"{word} {_format_limit(limit)}" for word, limit in limits if limit is not None]
+        return ", ".join(words)
+
+    @property
+    def shown_default(self) -> str:
+        """The default as a person types it: `192x192` for a pair, nothing for None and ""."""
+        if self.default is None or self.default == "":
+            return ""
+        return format_value(self.default)
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value of the right type, or None."""
+        if value is None:
+            return None
+        if self.choices and value not in self.choices:
+            return f"must be one of {', '.join(self.choices)}"
+        for number in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(number, int | float) and not self._inside(number):
+                return f"must be {self.range}"
+        return None
+
+    def _inside(self, number: float) -> bool:
+        return not (
+            (self.ge is not None and number < self.ge)
+            or (self.gt is not None and number <= self.gt)
+            or (self.le is not None and number > self.le)
+            or (self.lt is not None and number >= self.lt)
+        )
+
+
+def _format_limit(limit: float) -> str:
+    """A limit in words: `0.5`, `4096`, `2^63`."""
+    whole = int(limit)
+    if whole == limit and whole > 2**20 and whole & (whole - 1) == 0:
+        return f"2^{whole.bit_length() - 1}"
+    return f"{limit:,.0f}".replace(",", "") if whole == limit else f"{limit:g}"
+
+
+def format_value(value: Any) -> str:
+    """A field's value as a person types it: `192x192`, `on`, `0.05`."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple | list):
+        return "x".join(format_value(one) for one in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+class Settings(pydantic.BaseModel):
+    """Base of every activity's settings: closed, checked on assignment too, plain values only."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+    _table: ClassVar[dict[type, dict[str, Option]]] = {}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _pairs_from_text(cls, value: Any, info: ValidationInfo) -> Any:
+        return _parse_pair(value) if cls._options_by_name()[info.field_name or ""].type is tuple else value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _in_range(cls, value: Any, info: ValidationInfo) -> Any:
+        problem = cls._options_by_name()[info.field_name or ""].problem(value)
+        if problem:
+            raise UserError(problem)
+        return value
+
+    @classmethod
+    def _options_by_name(cls) -> dict[str, Option]:
+        if cls not in Settings._table:
+            Settings._table[cls] = {name: _option_from_field(name, field) for name, field in cls.model_fields.items()}
+        return Settings._table[cls]
+
+    @classmethod
+    def options(cls) -> list[Option]:
+        """Every field, in the order of the class: the one description that forms, flags and tables are made from."""
+        return list(cls._options_by_name().values())
+
+    @classmethod
+    def problems(cls, mapping: Mapping[str, Any]) -> dict[str, str]:
+        """What is wrong, by field: empty when `parse` would succeed. The key "" holds what no one field causes."""
+        try:
+            cls.model_validate(dict(mapping))
+        except ValidationError as error:
+            return cls._explain(error)
+        return {}
+
+    @classmethod
+    def parse(cls, mapping: Mapping[str, Any]) -> Self:
+        """Settings from JSON, flags or a form; UserError names every wrong field, its value and the expectation."""
+        try:
+            return cls.model_validate(dict(mapping))
+        except ValidationError as error:
+            fault = UserError("; ".join(cls._explain(error).values()))
+            causes = [one.get("ctx", {}).get("error") for one in error.errors(include_url=False)]
+            fault.pointer = "\n".join(pointer for cause in causes if (pointer := getattr(cause, "pointer", "")))
+            raise fault from None
+
+    @classmethod
+    def _explain(cls, error: ValidationError) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for one in error.errors(include_url=False):
+            name = str(one["loc"][0]) if one["loc"] else ""
+            if name in found:
+                continue
+            if one["type"] == "extra_forbidden":
+                found[name] = f"there is no setting {shorten(name)}{did_you_mean(name, cls.model_fields)}"
+                continue
+            message = " ".join(one["msg"].removeprefix("Value error, ").split())
+            message = message.replace("Input should be", "must be")
+            message = message.replace("Tuple should have", "must have").replace(" after validation", "")
+            message = message.replace("valid integer, unable to parse string as an integer", "whole number")
+            message = message.replace("valid number, unable to parse string as a number", "number")
+            found[name] = f"{name} {shorten(one['input'])}: {message}" if name else message
+        return found
+
+    def quick(self) -> Self:
+        """With VQTOOLS_QUICK=1, every field that has a `quick` value is at most that; else self."""
+        if not quick_requested():
+            return self
+        smaller = {
+            one.name: _clamp_to(getattr(self, one.name), one.quick)
+            for one in self.options()
+            if one.quick is not None and getattr(self, one.name) is not None
+        }
+        return self.model_copy(update=smaller)
+
+
+def _clamp_to(value: Any, limit: Any) -> Any:
+    if isinstance(value, tuple):
+        limits = limit if isinstance(limit, tuple | list) else (limit,) * len(value)
+        return tuple(min(one, most) for one, most in zip(value, limits, strict=True))
+    return min(value, limit)
+
+
+def _option_from_field(name: str, field: FieldInfo) -> Option:
+    extra = dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
+    kind: Any = field.annotation
+    optional = False
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        parts = [one for one in typing.get_args(kind) if one is not type(None)]
+        optional = len(parts) < len(typing.get_args(kind))
+        if len(parts) != 1:
+            raise TypeError(f"{name}: {kind} is more than one type or None; forms and flags need one")
+        kind = parts[0]
+    while typing.get_origin(kind) is Annotated:
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is typing.Literal:
+        extra["choices"] = list(typing.get_args(kind))
+        kind = str
+    kind = typing.get_origin(kind) or kind
+    if kind not in (int, float, str, bool, tuple):
+        raise TypeError(f"{name}: {kind} has no widget and no flag; use int, float, str, bool or Size")
+    values: dict[str, Any] = dict(extra)
+    values["short"] = tuple(values.get("short") or ())
+    values["choices"] = tuple(values["choices"]) if values.get("choices") else None
+    return Option(
+        name=name, type=kind, optional=optional, default=field.default, help=field.description or "", **values
+    )
+
+
+def settings_table(settings_class: type[Settings], argument: str = "") -> str:
+    """The README's markdown table of a settings class; one field may be the command's argument instead of a flag."""
+    lines = ["| flag | what it does | default | range |", "| --- | --- | --- | --- |"]
+    for one in settings_class.options():
+        flags = ", ".join(f"`{flag}`" for flag in (one.flag, *one.short))
+        flags = f"`{argument.upper()}`" if one.name == argument else flags
+        default = f"`{one.shown_default}`" if one.shown_default else ""
+        text = f"{one.help} ({one.unit})" if one.unit else one.help
+        cells = (flags, text, default, one.range)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,22 @@
+"""The ideas of VQGAN and CLIP as figures to touch: what notebook 00 shows.
+
+Each figure stands on small functions that return the numbers it draws.
+"""
+
+from vqtools.illustrated.adversarial import adaptive_weight_curve, discriminator_maps, minimax_and_hinge
+from vqtools.illustrated.attention import attention_cost, sequence_costs
+from vqtools.illustrated.codebook import choose_nearest, codebook_atlas, kmeans_codebook, swap_code
+from vqtools.illustrated.guidance import codebook_vs_pixels, guidance_loop, prompt_engineering
+from vqtools.illustrated.losses import loss_ablation, pixel_vs_perceptual
+from vqtools.illustrated.pictures import open_picture, open_pictures
+from vqtools.illustrated.prediction import attention_maps, next_code, nll_maps, sliding_window
+from vqtools.illustrated.representations import convolution, pixels_to_codes
+from vqtools.illustrated.settings import IllustratedSettings
+from vqtools.illustrated.tree import idea_tree
+
+__all__ = [
+    "IllustratedSettings", "adaptive_weight_curve", "codebook_atlas", "attention_cost", "choose_nearest", "convolution",
+    "kmeans_codebook", "idea_tree", "attention_maps", "guidance_loop", "minimax_and_hinge", "next_code", "open_picture",
+    "open_pictures", "discriminator_maps", "pixels_to_codes", "prompt_engineering", "nll_maps", "swap_code", "loss_ablation",
+    "pixel_vs_perceptual", "sequence_costs", "sliding_window", "codebook_vs_pixels",
+]  # fmt: skip

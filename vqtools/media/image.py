@@ -1,0 +1,136 @@
+"""Pictures in and out, and the settings inside a PNG.
+
+Knows files, pixels and records; nothing about what painted them.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vqtools.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_PIXELS = 178_000_000  # pixels; a 16384 x 10240 scan passes
+
+
+def load_picture(
+    source: str | Path | bytes, name: str = "", ground: tuple[int, int, int] = (255, 255, 255)
+) -> Image.Image:
+    """The first frame of a picture as RGB: turned as the camera held it, transparency on ``ground``, 8 bits.
+
+    source: a file's path, or its content, which errors call ``name``.
+    """
+    path = Path(name) if isinstance(source, bytes) else Path(source)
+    if isinstance(source, bytes):
+        file: Path | io.BytesIO = io.BytesIO(source)
+    elif not path.exists():
+        raise UserError(f"picture {str(path)!r} is not there")
+    elif not path.is_file():
+        raise UserError(f"picture {str(path)!r} is a folder, not a file")
+    else:
+        file = path
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as picture:
+                width, height = picture.size
+                if width * height > MAX_PIXELS:
+                    raise UserError(f"picture {str(path)!r} is {width}x{height}; at most 178 million pixels are read")
+                picture.load()
+                return _as_rgb(ImageOps.exif_transpose(picture), ground)
+    except UserError:
+        raise
+    except Image.DecompressionBombError:
+        raise UserError(f"picture {str(path)!r} is too large; at most 178 million pixels are read") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{str(path)!r} is no picture that can be read; PNG, JPEG and WebP are") from None
+    except PermissionError:
+        raise UserError(f"picture {str(path)!r} may not be read; check its permissions") from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise UserError(f"picture {str(path)!r} is broken ({reason}); save it again from another program") from None
+
+
+def _as_rgb(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        values = np.asarray(picture, dtype=np.float64)
+        unit = picture.mode == "F" and values.size > 0 and values.max() <= 1.0
+        scale = 255.0 if unit else 1.0 if picture.mode == "F" else 255.0 / 65535.0
+        eight = np.nan_to_num(values * scale).round().clip(0, 255).astype(np.uint8)
+        return Image.fromarray(eight).convert("RGB")
+    if "A" in picture.getbands() or "transparency" in picture.info or picture.mode in ("PA", "La", "RGBa"):
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, (*colour, 255))
+        return Image.alpha_composite(ground, picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """A picture -> (1, 3, H, W) of float32 in [-1, 1]."""
+    import torch
+
+    pixels = torch.from_numpy(np.array(picture.convert("RGB")))
+    return pixels.permute(2, 0, 1).unsqueeze(0).to(torch.float32) / 127.5 - 1.0
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """(3, H, W) or (1, 3, H, W) in [-1, 1], clipped, rounded -> a picture; undoes `to_tensor` exactly."""
+    if image.ndim == 4 and image.shape[0] == 1:
+        image = image[0]
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"shape {tuple(image.shape)} is no picture; (3, H, W) or (1, 3, H, W) is")
+    values = (image.detach().float().cpu() + 1.0) * 127.5
+    if not bool(values.isfinite().all()):
+        raise ValueError("the picture holds NaN or infinity; it would come out black")
+    pixels = values.round().clamp(0, 255).permute(1, 2, 0).contiguous().numpy().astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+def resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Scale a picture to cover (width, height) and cut the rest off evenly: nothing is squeezed."""
+    return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+
+
+def resize_and_pad(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture enlarged to stand whole in a size, its edges drawn out to fill the rest."""
+    import torch.nn.functional as F
+
+    scale = min(size[0] / picture.width, size[1] / picture.height)
+    inner = (round(picture.width * scale), round(picture.height * scale))
+    image = to_tensor(picture.resize(inner, Image.Resampling.BICUBIC))
+    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    pads = (left, size[0] - inner[0] - left, top, size[1] - inner[1] - top)
+    return to_picture(F.pad(image, pads, mode="replicate"))
+
+
+def contact_sheet(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures of one size side by side, as square as it gets."""
+    columns = int(len(pictures) ** 0.5 + 0.999)
+    width, height = pictures[0].size
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % columns * width, i // columns * height))
+    return sheet
+
+
+def flip_picture(picture: Image.Image, flipped: tuple[bool, bool]) -> Image.Image:
+    """A picture turned upside down, left to right, or both."""
+    ways = (Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.FLIP_LEFT_RIGHT)
+    for way, flip in zip(ways, flipped, strict=True):
+        picture = picture.transpose(way) if flip else picture
+    return picture
+
+
+def format_size(picture: Image.Image) -> str:
+    return f"{picture.width}x{picture.height}"

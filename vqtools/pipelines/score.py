@@ -1,0 +1,76 @@
+"""TODO: what this module is.
+
+Split from vqtools.drawing.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from vqtools.core.device import Machine, choose_machine
+from vqtools.core.errors import UserError
+from vqtools.media.image import contact_sheet, format_size, load_picture, resize_and_crop, to_picture, to_tensor
+from vqtools.models.gpt import GPT
+from vqtools.models.vqgan import VQGAN
+from vqtools.pipelines.sampling_networks import load_sampling_networks
+from vqtools.sampling.condition import encode_condition, prefix_tokens
+from vqtools.sampling.likelihood import Scorer
+from vqtools.sampling.settings import ScoreSettings
+
+
+class ScoreJob(Scorer):
+    """How surprising a transformer finds a picture, as a job; ``step()`` reads one window."""
+
+    def __init__(self, settings: ScoreSettings, picture: Image.Image, vqgan: VQGAN, gpt: GPT, machine: Machine) -> None:
+        f = vqgan.f
+        inner = (picture.width // f * f, picture.height // f * f)
+        if min(inner) < f:
+            raise UserError(f"a picture of {format_size(picture)} is less than one code of {f}x{f} pixels")
+        self.image = resize_and_crop(picture, inner)
+        with torch.no_grad():
+            codes = vqgan.to(machine.device).encode(to_tensor(self.image).to(machine.device))
+        condition, _ = prefix_tokens(gpt, settings, machine.device)
+        caption = condition if gpt.config.spatial else None
+        if settings.condition:
+            beside = resize_and_crop(load_picture(settings.condition), inner)
+            condition = encode_condition(beside, vqgan, gpt, machine.device)
+        elif gpt.config.spatial:  # nothing is known beforehand: that is what a picture from nothing is drawn from
+            condition = torch.full_like(codes, gpt.config.mask_code)
+        assert condition is not None
+        try:
+            super().__init__(gpt, codes, condition, (settings.stride, settings.stride), caption)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+    @property
+    def bits(self) -> float:
+        """Bits a code; 2 to their power is the perplexity."""
+        return float(self.nats.nanmean()) / math.log(2)
+
+    def heat_map(self) -> Image.Image:
+        """The picture, and beside it the surprise of each code: black for none, over red to white for the most."""
+        share = (self.nats[0] / self.nats[0].nan_to_num().max().clamp(min=1e-9)).nan_to_num().clamp(0, 1)
+        channels = [(3 * share - start).clamp(0, 1) for start in range(3)]
+        heat = to_picture(torch.stack(channels) * 2 - 1).resize(self.image.size, Image.Resampling.NEAREST)
+        return contact_sheet([self.image, heat])
+
+
+def create_score_job(picture: Image.Image, settings: ScoreSettings) -> ScoreJob:
+    """A scoring ready to be stepped."""
+    machine = choose_machine(precision="fp32")
+    vqgan, gpt, _ = load_sampling_networks(settings, machine)
+    return ScoreJob(settings, picture, vqgan, gpt, machine)
+
+
+def score(picture: Image.Image | str | Path, **fields: Any) -> ScoreJob:
+    """How surprising a picture is: ``.bits`` a code, ``.nats`` (1, h, w) and ``.heat_map()``."""
+    loaded = picture if isinstance(picture, Image.Image) else load_picture(picture)
+    job = create_score_job(loaded, ScoreSettings.parse(fields))
+    while job.position < job.total:
+        job.step()
+    return job

@@ -1,0 +1,83 @@
+"""Foreign transformers' weights under our names.
+
+Knows the parameter names of minGPT in taming-transformers and of LlamaGen; opens no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from vqtools.core.errors import UserError
+from vqtools.models.gpt import GPTConfig
+
+_LLAMAGEN_NAMES = {
+    "cls_embedding.embedding_table": "class_emb",
+    "tok_embeddings": "tok_emb",
+    "norm": "ln_f",
+    "output": "head",
+    "attention.wo": "attn.proj",
+    "feed_forward.w1": "mlp.gate",
+    "feed_forward.w3": "mlp.up",
+    "feed_forward.w2": "mlp.down",
+    "attention_norm": "ln1",
+    "ffn_norm": "ln2",
+}
+
+
+def from_minigpt(state: Mapping[str, Tensor], heads: int, **condition: Any) -> tuple[GPTConfig, dict[str, Tensor]]:
+    """The reference's transformer (its keys without ``transformer.``) -> config and tensors.
+
+    heads: of its yaml, for no shape tells them. condition: fields of the config that no shape tells either, such as
+    ``prefix_codes`` (1 for a start code or a class, the grid's cells for another picture's codes) and ``classes``.
+    """
+    tensors = {name: value for name, value in state.items() if not name.endswith("attn.mask")}
+    try:
+        vocab_size, width = tensors["tok_emb.weight"].shape
+        block = tensors["pos_emb"].shape[1]
+    except KeyError as error:
+        raise UserError(f"the checkpoint has no {error}; expected a transformer of taming-transformers") from None
+    prefix = condition.setdefault("prefix_codes", 1)
+    condition.setdefault("grid", round((block if prefix == 1 else block - prefix) ** 0.5))
+    layers = _count_layers(tensors, "blocks")
+    config = GPTConfig(vocab_size, block, layers=layers, heads=heads, width=width, **condition)
+    return config, tensors
+
+
+def from_llamagen(state: Mapping[str, Tensor], heads: int, grid: int) -> tuple[GPTConfig, dict[str, Tensor]]:
+    """LlamaGen's class-conditional transformer -> config and tensors.
+
+    heads and grid: of its configuration, for no shape tells them. The table of classes ends with "no class".
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, value in state.items():
+        place, _, kind = name.rpartition(".")
+        if place.startswith("layers."):
+            _, layer, place = place.split(".", 2)
+            if place == "attention.wqkv":
+                for part, piece in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                    tensors[f"blocks.{layer}.attn.{part}.{kind}"] = piece.clone()
+                continue
+            prefix = f"blocks.{layer}."
+        else:
+            prefix = ""
+        if place not in _LLAMAGEN_NAMES:
+            raise UserError(f"the checkpoint has a tensor {name!r}; expected a class-conditional GPT of LlamaGen")
+        tensors[f"{prefix}{_LLAMAGEN_NAMES[place]}.{kind}"] = value
+    try:
+        vocab_size, width = tensors["tok_emb.weight"].shape
+        classes = len(tensors["class_emb.weight"]) - 1
+        hidden = len(tensors["blocks.0.mlp.gate.weight"])
+    except KeyError as error:
+        raise UserError(f"the checkpoint has no {error}; expected a class-conditional GPT of LlamaGen") from None
+    config = GPTConfig(
+        vocab_size=vocab_size, block_size=grid * grid + 1, layers=_count_layers(tensors, "blocks"), heads=heads, width=width,
+        grid=grid, classes=classes, learned_positions=False, rotary=True, llama=True, hidden=hidden,
+    )  # fmt: skip
+    return config, tensors
+
+
+def _count_layers(tensors: Mapping[str, Tensor], name: str) -> int:
+    return 1 + max((int(key.split(".")[1]) for key in tensors if key.startswith(name + ".")), default=-1)
