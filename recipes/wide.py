@@ -29,8 +29,6 @@ from vqtools.pipelines import sample
 from vqtools.pipelines.sample import SampleJob, create_sample_job
 from vqtools.sampling.settings import SampleSettings
 
-pass
-
 SIZE, GRIDS = (288, 96), 8
 KEPT = {"left": (192, 96), "right": (192, 96), "upper": (96, 192), "lower": (96, 192)}
 

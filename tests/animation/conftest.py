@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,7 @@ from vqtools.animation.octave_zoom import OctaveZoom
 from vqtools.animation.project import Project
 from vqtools.animation.settings import AnimateSettings
 from vqtools.core.device import Machine
-from vqtools.media.image import to_picture, to_tensor
-from vqtools.media.png_record import save_png
-from vqtools.media.video import FRAME_PATTERN, write_video
+from vqtools.media.image import to_tensor
 from vqtools.models.vqgan import VQGAN, VQGANConfig
 from vqtools.painting.painter import Painter
 
@@ -115,48 +112,6 @@ def animator() -> Make:
         project = Project(folder, {"settings": settings.model_dump(mode="json")})
         project.save()
         return Animator(settings, First(settings), project, seed=5)
-
-    return make
-
-
-@pytest.fixture
-def shapes() -> Make:
-    """Pictures of 96x64 in which a spotted square moves to the right over a spotted ground, 2 pixels a frame."""
-
-    def make(count: int) -> list[Image.Image]:
-        ground = torch.rand(1, 1, 16, 24, generator=torch.Generator().manual_seed(1)) * 1.2 - 0.6
-        ground = F.interpolate(ground, size=(64, 96), mode="bicubic").clamp(-1, 1)
-        ground = ground * torch.tensor([1.0, 0.8, 0.5]).view(1, 3, 1, 1)
-        square = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(2)) * 1.6 - 0.6
-        square = F.interpolate(square, size=(24, 24), mode="bicubic").clamp(-1, 1)
-        made = []
-        for number in range(count):
-            image = ground.clone()
-            image[..., 20:44, 10 + 2 * number : 34 + 2 * number] = square
-            made.append(to_picture(image))
-        return made
-
-    return make
-
-
-@pytest.fixture
-def clip(shapes: Make, tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """A film of those pictures, 8 a second, with a tone as long, or silent."""
-
-    def make(count: int = 12, sound: bool = True) -> Path:
-        folder = tmp_path_factory.mktemp("clip")
-        paths = [
-            save_png(folder / FRAME_PATTERN.format(number), picture, {}) for number, picture in enumerate(shapes(count))
-        ]
-        if sound:
-            with wave.open(str(folder / "tone.wav"), "wb") as file:
-                file.setnchannels(1)
-                file.setsampwidth(2)
-                file.setframerate(8000)
-                turns = torch.arange(1000 * count) / 8000 * 440 * 2 * torch.pi
-                file.writeframes((turns.sin() * 20000).short().numpy().tobytes())
-        made = write_video(paths, folder / "clip.mp4", fps=8, crf=4, audio=folder / "tone.wav" if sound else None)
-        return made.path
 
     return make
 

@@ -15,7 +15,7 @@ from vqtools.animation.project import VIDEO_FRAMES_FOLDER, export_animation_vide
 from vqtools.core.errors import UserError
 from vqtools.media.image import load_picture
 from vqtools.media.png_record import save_png
-from vqtools.media.video import FRAME_PATTERN, list_frames
+from vqtools.media.video import frame_name, list_frames
 from vqtools.media.video_reader import extract_frames, probe_video, read_frames
 
 Make = Callable[..., Any]
@@ -43,7 +43,7 @@ def test_its_frames_come_whole_in_order_and_at_any_rate(clip: Make, shapes: Make
 def test_laid_into_a_folder_it_is_cut_not_squeezed_and_never_laid_twice(clip: Make, tmp_path: Path) -> None:
     path = clip()
     assert extract_frames(path, tmp_path, fps=8, most=4, size=(64, 64)) == 4
-    first = tmp_path / FRAME_PATTERN.format(0)
+    first = tmp_path / frame_name(0)
     with Image.open(first) as picture:
         assert picture.size == (64, 64)
     written = first.stat().st_mtime_ns
@@ -66,7 +66,7 @@ def restyle(animator: Make, shapes: Make) -> Make:
 
     def make(folder: Path, frames: int = 5, **fields: Any) -> Any:
         for number, picture in enumerate(shapes(frames)):
-            save_png(folder / VIDEO_FRAMES_FOLDER / FRAME_PATTERN.format(number), picture, {}, overwrite=True)
+            save_png(folder / VIDEO_FRAMES_FOLDER / frame_name(number), picture, {}, overwrite=True)
         fixed = {"size": (96, 64), "video": "clip.mp4", "frames": frames, "clarity": 0, "antiblur": "0"}
         return animator(folder, **{**fixed, **fields})
 
@@ -138,6 +138,6 @@ def test_its_sound_is_kept(restyle: Make, clip: Make, tmp_path: Path) -> None:
 
 def test_a_frame_of_the_film_that_is_gone_is_named(restyle: Make, tmp_path: Path) -> None:
     job = restyle(tmp_path)
-    (tmp_path / VIDEO_FRAMES_FOLDER / FRAME_PATTERN.format(3)).unlink()
+    (tmp_path / VIDEO_FRAMES_FOLDER / frame_name(3)).unlink()
     with pytest.raises(UserError, match=r"frame-00003\.png of the film is missing"):
         run(job)

@@ -12,13 +12,13 @@ from PIL import Image
 
 from vqtools.core.errors import UserError
 from vqtools.media.png_record import save_png
-from vqtools.media.video import FRAME_PATTERN, FrameInterpolation, list_frames, video_widget, write_video
+from vqtools.media.video import FrameInterpolation, frame_name, list_frames, video_widget, write_video
 
 COLOURS = [(200, 60, 40), (40, 180, 80), (60, 80, 220), (230, 210, 60), (20, 20, 20)]
 
 
 def save(folder: Path, number: int, picture: Image.Image, record: dict[str, int]) -> Path:
-    return save_png(folder / FRAME_PATTERN.format(number), picture, record, overwrite=True)
+    return save_png(folder / frame_name(number), picture, record, overwrite=True)
 
 
 def frames(folder: Path, count: int = 5, size: tuple[int, int] = (48, 32)) -> list[Path]:

@@ -150,7 +150,7 @@ def test_own_models_are_listed_without_torch(monkeypatch: pytest.MonkeyPatch, tm
         (tmp_path / f"{name}.safetensors").write_bytes(content)
     program = (
         "import sys\nfrom vqtools.weights import registry\n"
-        "print([(one.name, one.kind) for one in registry.own()], 'torch' in sys.modules)"
+        "print([(one.name, one.kind) for one in registry.unlisted_models()], 'torch' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "[('my-roses', 'vqgan')] False\n"

@@ -25,7 +25,8 @@ from vqtools.animation.settings import AnimateSettings
 from vqtools.animation.timeline import FrameParameters, Timeline
 from vqtools.core.errors import UserError
 from vqtools.media.colour import lab_statistics, match_colours, sharpen
-from vqtools.media.image import load_picture, resize_and_crop, to_tensor
+from vqtools.media.image import from_uint8, load_picture, resize_and_crop, to_tensor, to_uint8
+from vqtools.media.video import frame_name
 from vqtools.painting.painter import Painter
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ class Animator:
         if (path := self.timeline.pictures.get(times[-1])) is not None:
             return to_tensor(resize_and_crop(load_picture(path), settings.size)).to(device)
         assert self.last is not None
-        moved = self.warper.picture(_uint8_to_tensor(self.last).to(device), times)
+        moved = self.warper.picture(from_uint8(self.last).to(device), times)
         if settings.color_coherence == "LAB" and self.reference_colours is not None:
             moved = match_colours(moved, self.reference_colours.to(device))
         if moment.antiblur:
@@ -288,7 +289,7 @@ class Animator:
 
     def _keep(self, frame: PlannedFrame, picture: Tensor) -> None:
         """Write the frame and those between it and the one before."""
-        now = _tensor_to_uint8(picture)
+        now = to_uint8(picture)
         before = self.last
         for step in range(1, frame.between + 1):
             number = frame.number - frame.between - 1 + step
@@ -301,9 +302,7 @@ class Animator:
         """A frame that is not painted: both its neighbours carried to it, and blended."""
         begin = frame.number - frame.between - 1
         times = self._curve_frames(begin, frame.number)
-        return _tensor_to_uint8(
-            self.warper.between(_uint8_to_tensor(before), _uint8_to_tensor(after), times, number - begin)
-        )
+        return to_uint8(self.warper.between(from_uint8(before), from_uint8(after), times, number - begin))
 
     def _save(self, number: int, pixels: Tensor) -> None:
         kept = number - self.loop_overlap
@@ -315,15 +314,15 @@ class Animator:
             return
         tail = kept - (self.settings.frames - self.loop_overlap)
         if self.loop_overlap and tail >= 0:  # the end turns into what led to the beginning
-            lead = load_picture(self.project.folder / "lead" / f"frame-{tail:05d}.png")
+            lead = load_picture(self.project.folder / "lead" / frame_name(tail))
             share = (tail + 1) / (self.loop_overlap + 1)
-            mixed = torch.lerp(_uint8_to_tensor(pixels), to_tensor(lead), share * share * (3 - 2 * share))
-            pixels = _tensor_to_uint8(mixed)
+            mixed = torch.lerp(from_uint8(pixels), to_tensor(lead), share * share * (3 - 2 * share))
+            pixels = to_uint8(mixed)
         if self.settings.clarity:
-            pixels = _tensor_to_uint8(sharpen(_uint8_to_tensor(pixels), self.settings.clarity, self.settings.seamless))
+            pixels = to_uint8(sharpen(from_uint8(pixels), self.settings.clarity, self.settings.seamless))
         if self.loop_overlap and kept == self.settings.frames - 1:
-            first = load_picture(self.project.frames / "frame-00000.png")
-            pixels = _tensor_to_uint8(torch.lerp(_uint8_to_tensor(pixels), to_tensor(first), _LOOP_SEAM_BLEND))
+            first = load_picture(self.project.frames / frame_name(0))
+            pixels = to_uint8(torch.lerp(from_uint8(pixels), to_tensor(first), _LOOP_SEAM_BLEND))
         self.project.save_frame(kept, _uint8_to_pil(pixels), about)
 
     def preview(self) -> Image:
@@ -351,15 +350,6 @@ class Animator:
             return
         self.first.load_state_dict({"sampler": None, "painter": state["painter"]})
         self.last, self.reference_colours, self.noise = state["last"], state["colours"], state["noise"]
-
-
-def _tensor_to_uint8(image: Tensor) -> Tensor:
-    """(1, 3, H, W) in [-1, 1] -> (H, W, 3) of uint8, as a PNG holds it."""
-    return image[0].add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu()
-
-
-def _uint8_to_tensor(pixels: Tensor) -> Tensor:
-    return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 def _uint8_to_pil(pixels: Tensor) -> Image:

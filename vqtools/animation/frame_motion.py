@@ -22,7 +22,7 @@ from vqtools.animation.depth import DepthEstimator, warp_by_depth
 from vqtools.core.errors import UserError
 from vqtools.media.image import load_picture, to_tensor
 from vqtools.media.optical_flow import estimate_flow, flow_confidence, warp_by_flow
-from vqtools.media.video import FRAME_PATTERN
+from vqtools.media.video import frame_name
 
 
 class FrameWarper(Protocol):
@@ -106,7 +106,7 @@ class OpticalFlowWarper:
         self._flows = lru_cache(maxsize=2)(self._find)
 
     def _read(self, time: int) -> Tensor:
-        path = self.folder / FRAME_PATTERN.format(time)
+        path = self.folder / frame_name(time)
         if not path.is_file():
             raise UserError(f"{path.name} of the film is missing in {str(self.folder)!r}; begin a new folder")
         return to_tensor(load_picture(path))

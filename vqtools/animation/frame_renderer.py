@@ -13,7 +13,7 @@ from PIL import Image
 
 from vqtools.animation.project import Project
 from vqtools.media.image import load_picture
-from vqtools.media.video import FRAME_PATTERN
+from vqtools.media.video import frame_name
 
 
 class FrameRenderer:
@@ -25,7 +25,7 @@ class FrameRenderer:
         self._skip()
 
     def _path(self, number: int) -> Path:
-        return self.project.frames / FRAME_PATTERN.format(number)
+        return self.project.frames / frame_name(number)
 
     def _skip(self) -> None:
         while self.position < self.total and self._path(self.position).is_file():

@@ -40,6 +40,7 @@ from vqtools.animation.timeline import Timeline
 from vqtools.core.errors import UserError
 from vqtools.media.image import load_picture, to_picture, to_tensor
 from vqtools.media.png_record import save_png
+from vqtools.media.video import frame_name
 
 InitTransform = Callable[["Image.Image | None"], "Image.Image | None"]
 PictureJobFactory = Callable[[str, int, InitTransform], GuidedPictureJob]
@@ -147,7 +148,7 @@ class OctaveZoom:
         return self.project.folder / "octaves" / f"octave-{k:03d}.png"
 
     def _frame(self, number: int) -> Path:
-        return self.project.frames / f"frame-{number:05d}.png"
+        return self.project.frames / frame_name(number)
 
     @property
     def position(self) -> int:

@@ -24,7 +24,7 @@ from vqtools.core.errors import UserError, shorten_error
 from vqtools.core.files import check_writable, try_lock, write_text
 from vqtools.core.state_file import load_state, save_state
 from vqtools.media.png_record import save_png
-from vqtools.media.video import FRAME_PATTERN, WrittenVideo, list_frames, write_video
+from vqtools.media.video import WrittenVideo, frame_name, list_frames, numbered_frames, write_video
 from vqtools.media.video_reader import probe_video
 
 _KEPT = 60
@@ -148,7 +148,7 @@ class Project:
             )
 
     def save_frame(self, number: int, picture: Image, about: Mapping[str, Any], folder: str = "frames") -> Path:
-        path = self.folder / folder / FRAME_PATTERN.format(number)
+        path = self.folder / folder / frame_name(number)
         return save_png(path, picture, {**self.record, **about, "frame": number}, overwrite=True)
 
     def save_state(self, position: int, state: Mapping[str, Any]) -> None:
@@ -181,8 +181,8 @@ class Project:
         for position in positions:
             if position > left:
                 self._state(position).unlink(missing_ok=True)
-        for path in self.frames.glob("frame-*.png"):
-            if path.stem.removeprefix("frame-").isdecimal() and int(path.stem.removeprefix("frame-")) >= left:
+        for number, path in numbered_frames(self.frames).items():
+            if number >= left:
                 path.unlink()
         return left
 

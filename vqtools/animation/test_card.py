@@ -20,7 +20,7 @@ from vqtools.animation.settings import AnimateSettings
 from vqtools.animation.timeline import Timeline
 from vqtools.media.image import to_picture
 from vqtools.media.png_record import save_png
-from vqtools.media.video import FRAME_PATTERN, WrittenVideo, write_video
+from vqtools.media.video import WrittenVideo, frame_name, write_video
 
 
 def render_test_card(settings: AnimateSettings, seed: int = 0) -> Iterator[Image.Image]:
@@ -58,7 +58,7 @@ def write_test_card_video(settings: AnimateSettings, target: Path) -> WrittenVid
     """The dry run as a video at ``target``."""
     with tempfile.TemporaryDirectory() as scratch:
         paths = [
-            save_png(Path(scratch) / FRAME_PATTERN.format(number), picture, {})
+            save_png(Path(scratch) / frame_name(number), picture, {})
             for number, picture in enumerate(render_test_card(settings, settings.seed or 0))
         ]
         return write_video(paths, target, fps=settings.fps, sides=settings.odd_sides, audio=settings.audio or None)

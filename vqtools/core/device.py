@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
@@ -18,6 +18,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from vqtools.core.errors import UserError, did_you_mean
+
+MAX_THREADS = 1024
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -89,6 +91,15 @@ def choose_machine(device: str | None = None, precision: str | None = None, thre
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
     return Machine(place, _resolve_precision(place, precision), torch.get_num_threads())
+
+
+def recorded_threads(record: Mapping[str, Any]) -> int | None:
+    """The number of CPU threads that a record states, or None if it states none in [1, MAX_THREADS].
+
+    Records come from files of strangers, so the value can be anything.
+    """
+    threads = record.get("threads")
+    return threads if isinstance(threads, int) and 1 <= threads <= MAX_THREADS else None
 
 
 def memory_in_use() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,20 +13,46 @@ from vqtools.core.errors import UserError
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; the file takes its place, safely on the disk, if all goes well.
+def temporary_beside(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+    """Yield an unused hidden name in the folder of ``path``, and remove the file of that name at the end.
 
-    A crash or an error in between leaves what was there before. The folder is made where it is not there.
+    The folder is created if it does not exist. suffix: for programs that read the format from the name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{uuid.uuid4().hex}{suffix}")
     try:
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until the content of a file is on the disk, so that a rename after it survives a power cut."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def atomic_write(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+    """Yield a temporary name to write to; the file replaces ``path`` when the block ends without an error.
+
+    After a crash or an error the old file is still there, whole. See :func:`temporary_beside` for ``suffix``.
+    """
+    with temporary_beside(path, suffix) as temporary:
+        yield temporary
+        flush_to_disk(temporary)
+        os.replace(temporary, path)
+
+
+def write_new(path: Path, write: Callable[[Path], object]) -> Path:
+    """Call ``write`` with a temporary name, then give the file the first free name of path, path-2, path-3, …
+
+    Returns the name taken. An existing file is never replaced.
+    """
+    with temporary_beside(path) as temporary:
+        write(temporary)
+        flush_to_disk(temporary)
+        return claim_free_path(temporary, path)
 
 
 @contextmanager

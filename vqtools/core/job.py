@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vqtools.core.state_file import save_state
 
@@ -61,6 +61,26 @@ class StepReport:
     scalars: dict[str, float]
     image: Image | None
     seconds: float
+
+
+class Steppable(Protocol):
+    """Anything that can be run to its end step by step."""
+
+    @property
+    def position(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    def step(self) -> Any: ...
+
+
+SteppableT = TypeVar("SteppableT", bound=Steppable)
+
+
+def finish(job: SteppableT) -> SteppableT:
+    """Run a job to its end, without progress display or saving, and return it."""
+    while job.position < job.total:
+        job.step()
+    return job
 
 
 def iterate_steps(

@@ -6,6 +6,7 @@ Knows fields, ranges and help; nothing about pictures, networks or widgets.
 from __future__ import annotations
 
 import os
+import secrets
 import types
 import typing
 from collections.abc import Mapping
@@ -250,6 +251,19 @@ class Settings(pydantic.BaseModel):
             message = message.replace("valid number, unable to parse string as a number", "number")
             found[name] = f"{name} {shorten(one['input'])}: {message}" if name else message
         return found
+
+    def with_seed(self) -> Self:
+        """A copy with a seed: the one that is set, else a random one in [0, 2**32)."""
+        seed = getattr(self, "seed", None)
+        return self.model_copy(update={"seed": secrets.randbelow(2**32) if seed is None else seed})
+
+    @property
+    def known_seed(self) -> int:
+        """The seed as a number. Raises ValueError if it was left open: call :meth:`with_seed` first."""
+        seed = getattr(self, "seed", None)
+        if seed is None:
+            raise ValueError("these settings have no seed yet; call with_seed() first")
+        return int(seed)
 
     def quick(self) -> Self:
         """With VQTOOLS_QUICK=1, every field that has a `quick` value is at most that; else self."""

@@ -1,6 +1,6 @@
-"""Pictures in and out, and the settings inside a PNG.
+"""Read and convert pictures: files, PIL images, and tensors in [-1, 1].
 
-Knows files, pixels and records; nothing about what painted them.
+Knows files and pixels; nothing about what made the picture or what is recorded in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from vqtools.core.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_PIXELS = 178_000_000  # pixels; a 16384 x 10240 scan passes
+MAX_PIXELS = 178_000_000  # a scan of 16384 x 10240 passes
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Endings of the picture files that every part of vqtools reads, in lower case."""
 
 
 def load_picture(
@@ -75,25 +77,39 @@ def _as_rgb(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
     return picture.convert("RGB")
 
 
+def from_uint8(pixels: Tensor) -> Tensor:
+    """Convert uint8 pixels (…, H, W, 3) to float32 images (…, 3, H, W) in [-1, 1]."""
+    return pixels.movedim(-1, -3).float() / 127.5 - 1.0
+
+
+def to_uint8(image: Tensor) -> Tensor:
+    """Convert images (…, 3, H, W) in [-1, 1] to uint8 pixels (…, H, W, 3) on the CPU, rounded and clipped.
+
+    Undoes :func:`from_uint8` exactly.
+    """
+    values = image.detach().float().add(1.0).mul(127.5).round().clamp(0, 255)
+    return values.byte().movedim(-3, -1).contiguous().cpu()
+
+
 def to_tensor(picture: Image.Image) -> Tensor:
-    """A picture -> (1, 3, H, W) of float32 in [-1, 1]."""
+    """Convert a picture to a tensor (1, 3, H, W) of float32 in [-1, 1]."""
     import torch
 
-    pixels = torch.from_numpy(np.array(picture.convert("RGB")))
-    return pixels.permute(2, 0, 1).unsqueeze(0).to(torch.float32) / 127.5 - 1.0
+    return from_uint8(torch.from_numpy(np.array(picture.convert("RGB"))))[None]
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """(3, H, W) or (1, 3, H, W) in [-1, 1], clipped, rounded -> a picture; undoes `to_tensor` exactly."""
+    """Convert an image (3, H, W) or (1, 3, H, W) in [-1, 1] to a picture, rounded and clipped.
+
+    Undoes :func:`to_tensor` exactly. ValueError for another shape, and for NaN or infinity.
+    """
     if image.ndim == 4 and image.shape[0] == 1:
         image = image[0]
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"shape {tuple(image.shape)} is no picture; (3, H, W) or (1, 3, H, W) is")
-    values = (image.detach().float().cpu() + 1.0) * 127.5
-    if not bool(values.isfinite().all()):
+    if not bool(image.detach().isfinite().all()):
         raise ValueError("the picture holds NaN or infinity; it would come out black")
-    pixels = values.round().clamp(0, 255).permute(1, 2, 0).contiguous().numpy().astype(np.uint8)
-    return Image.fromarray(pixels)
+    return Image.fromarray(to_uint8(image).numpy())
 
 
 def resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""The record inside a PNG: settings, models and edits, in an iTXt chunk named `vqtools`.
 
-Split from vqtools.media.
+Knows the PNG format and JSON; nothing about what the record means.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import io
 import json
 import os
 import struct
-import uuid
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -18,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vqtools.core.errors import UserError
-from vqtools.core.files import claim_free_path
+from vqtools.core.files import atomic_write, write_new
 
 CHUNK_KEYWORD = "vqtools"
 
@@ -35,19 +34,15 @@ def save_png(path: str | Path, picture: Image.Image, record: dict[str, Any], *, 
     text = _serialise_record(record)
     info = PngInfo()
     info.add_itxt(CHUNK_KEYWORD, text)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            picture.save(file, format="PNG", pnginfo=info)
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            os.replace(temporary, path)
-            return path
-        return claim_free_path(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def write(target: Path) -> None:
+        picture.save(target, format="PNG", pnginfo=info)
+
+    if not overwrite:
+        return write_new(path, write)
+    with atomic_write(path) as temporary:
+        write(temporary)
+    return path
 
 
 def _serialise_record(record: dict[str, Any]) -> str:

@@ -7,17 +7,16 @@ nothing about how frames are made.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import subprocess
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 from vqtools.core.errors import UserError, shorten
-from vqtools.media.image import load_picture
+from vqtools.core.files import atomic_write
+from vqtools.media.image import from_uint8, load_picture, to_uint8
 
 if TYPE_CHECKING:
     from IPython.display import Video
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 FrameInterpolation = Literal["none", "blend", "flow"]
 OddSideMode = Literal["pad", "crop"]
 
-FRAME_PATTERN = "frame-{:05d}.png"
 _FRAME_NAME = re.compile(r"frame-(\d{5,})\.png")
 VIDEO_FORMATS: dict[str, list[str]] = {
     ".mp4": ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "medium", "-movflags", "+faststart"],
@@ -45,19 +43,28 @@ class WrittenVideo(NamedTuple):
     added: tuple[int, int]
 
 
+def frame_name(number: int) -> str:
+    """The file name of a frame, counted from 0: ``frame-00000.png``."""
+    return f"frame-{number:05d}.png"
+
+
+def numbered_frames(folder: str | Path) -> dict[int, Path]:
+    """The frames in a folder by their numbers, in order. Files of other names are ignored."""
+    names = ((_FRAME_NAME.fullmatch(path.name), path) for path in Path(folder).glob("frame-*.png"))
+    return dict(sorted((int(match[1]), path) for match, path in names if match))
+
+
 def list_frames(folder: str | Path) -> list[Path]:
     """The frames of a folder in order; UserError where there are none, or a number is missing between two."""
     folder = Path(folder)
-    found = {int(match[1]): path for path in folder.glob("frame-*.png") if (match := _FRAME_NAME.fullmatch(path.name))}
+    found = numbered_frames(folder)
     if not found:
-        raise UserError(f"folder {str(folder)!r} holds no frames; expected {FRAME_PATTERN.format(0)} and so on")
-    numbers = sorted(found)
+        raise UserError(f"folder {str(folder)!r} holds no frames; expected {frame_name(0)} and so on")
+    numbers = list(found)
     if missing := sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UserError(
-            f"{FRAME_PATTERN.format(missing[0])}{more} is missing in {str(folder)!r}; make it again with --resume"
-        )
-    return [found[number] for number in numbers]
+        raise UserError(f"{frame_name(missing[0])}{more} is missing in {str(folder)!r}; make it again with --resume")
+    return list(found.values())
 
 
 def write_video(
@@ -92,8 +99,6 @@ def write_video(
     if min(size) < 2:
         raise UserError(f"frames of {width}x{height} are too small for a video; at least 2x2 are needed")
     rate = fps if between == "none" or out_fps is None else out_fps
-    temporary = path.with_name(f".{uuid.uuid4().hex}{kind}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     arguments = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", f"{rate:.6g}", "-i", "-"]
     if audio is not None and kind in _AUDIO_CODECS:
         arguments += ["-ss", f"{audio_from:.6f}"] if audio_from else []
@@ -103,17 +108,14 @@ def write_video(
         arguments += ["-crf", str(min(63, crf + _CRF_OFFSETS.get(kind, 0)))]
     else:
         arguments += ["-loop", str(loops)]
-    try:
-        pictures = _load_frames(frames, (width, height))
-        if rate != fps:
-            pictures = _resample_frames(pictures, len(frames), rate / fps, between, closed)
+    pictures = _load_frames(frames, (width, height))
+    if rate != fps:
+        pictures = _resample_frames(pictures, len(frames), rate / fps, between, closed)
+    with atomic_write(path, suffix=kind) as temporary:
         ends = ["-t", f"{len(frames) / fps:.6f}", str(temporary)]
         _encode([*arguments, *ends], (_pad_or_crop(picture, added) for picture in pictures))
         if not temporary.is_file() or not temporary.stat().st_size:
             raise UserError(f"ffmpeg left {path.name} empty; the frames are kept in {str(frames[0].parent)!r}")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return WrittenVideo(path, len(frames), size, added)
 
 
@@ -195,14 +197,14 @@ def _blend_or_warp(before: Any, after: Any, share: float, ways: Any) -> Any:
     from vqtools.media.optical_flow import interpolate_by_flow
 
     image = interpolate_by_flow(_tensor(before), _tensor(after), share, ways)
-    pixels: Any = image[0].permute(1, 2, 0).add(1).mul(127.5).round().byte().numpy()
+    pixels: Any = to_uint8(image[0]).numpy()
     return pixels
 
 
 def _tensor(pixels: Any) -> Any:
     import torch
 
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return from_uint8(torch.from_numpy(pixels.copy()))[None]
 
 
 def _pad_or_crop(pixels: Any, added: tuple[int, int]) -> bytes:

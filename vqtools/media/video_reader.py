@@ -112,11 +112,11 @@ def extract_frames(path: str | Path, folder: Path, *, fps: float, most: int, siz
 
     Those that are there stay as they are: whenever this was cut short, it goes on.
     """
-    from vqtools.media.video import FRAME_PATTERN
+    from vqtools.media.video import frame_name
 
     count = 0
     for number, picture in enumerate(read_frames(path, fps, most)):
-        target = folder / FRAME_PATTERN.format(number)
+        target = folder / frame_name(number)
         if not target.is_file():
             save_png(target, resize_and_crop(picture, size), {"film": Path(path).name, "frame": number}, overwrite=True)
         count = number + 1

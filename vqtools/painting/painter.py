@@ -43,7 +43,7 @@ from vqtools.painting.settings import PaintSettings
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Painter", "CLIPLike"]
+__all__ = ["CLIPLike", "Painter"]
 
 
 class Painter:

@@ -27,7 +27,7 @@ from vqtools.animation.timeline import Timeline
 from vqtools.core.device import choose_machine
 from vqtools.core.errors import UserError
 from vqtools.core.paths import file_stem
-from vqtools.media.video import FRAME_PATTERN
+from vqtools.media.video import frame_name
 from vqtools.media.video_reader import extract_frames, probe_video
 from vqtools.painting.painter import Painter
 from vqtools.painting.parsers import parse_clips
@@ -88,7 +88,7 @@ def _extract_video_frames(settings: AnimateSettings, project: Project) -> str:
     """The film's frames in the folder, laid there if they are not; returns the first one's file."""
     project.begin()
     folder = project.folder / VIDEO_FRAMES_FOLDER
-    last = folder / FRAME_PATTERN.format(settings.frames - 1)
+    last = folder / frame_name(settings.frames - 1)
     if not last.is_file():
         count = extract_frames(settings.video, folder, fps=settings.fps, most=settings.frames, size=settings.size)
         if count < settings.frames:
@@ -96,7 +96,7 @@ def _extract_video_frames(settings: AnimateSettings, project: Project) -> str:
                 f"film {settings.video!r} has {count} frames at {settings.fps:g} a second, not {settings.frames};"
                 f" say --frames {count}"
             )
-    return str(folder / FRAME_PATTERN.format(0))
+    return str(folder / frame_name(0))
 
 
 def estimate_animation(job: Animator | OctaveZoom) -> Estimate:

@@ -19,6 +19,7 @@ from vqtools.animation.settings import AnimateSettings
 from vqtools.core.distributed import Distributed
 from vqtools.core.errors import UserError
 from vqtools.media.png_record import save_png
+from vqtools.media.video import numbered_frames
 from vqtools.pipelines.animate import create_animation
 from vqtools.pipelines.grid import GridCell, PaintGrid
 
@@ -81,7 +82,7 @@ def distribute_scenes(
         raise taken
     found: list[Path] = []
     for k, part in enumerate(parts):
-        frames = sorted((folder / f"scene-{k:02d}" / "frames").glob("frame-*.png"))
+        frames = list(numbered_frames(folder / f"scene-{k:02d}" / "frames").values())
         if len(frames) < part.frames:
             return None
         found += frames

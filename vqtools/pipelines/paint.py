@@ -29,8 +29,17 @@ from vqtools.weights.load import load_clip, load_transformer, load_vqgan, mismat
 from vqtools.weights.model_file import file_sha256, read_header
 
 __all__ = [
-    "PaintSession", "PaintSettings", "Painter", "PaintJob", "create_session", "resolve_path",
-    "load_clip", "load_transformer", "load_vqgan", "paint", "create_paint_job",
+    "PaintJob",
+    "PaintSession",
+    "PaintSettings",
+    "Painter",
+    "create_paint_job",
+    "create_session",
+    "load_clip",
+    "load_transformer",
+    "load_vqgan",
+    "paint",
+    "resolve_path",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vqtools.core.errors import UserError
 from vqtools.media.image import resize_and_pad
-from vqtools.media.video import FRAME_PATTERN, WrittenVideo, list_frames, write_video
+from vqtools.media.video import WrittenVideo, frame_name, list_frames, write_video
 from vqtools.painting.session import PaintSession
 from vqtools.pipelines.sample import SampleJob
 
@@ -63,7 +63,7 @@ class Timelapse:
     def _keep(self, picture: Image.Image) -> None:
         if picture.size != self.job.settings.size:  # the transformer's grids side by side
             picture = resize_and_pad(picture, self.job.settings.size)
-        picture.save(Path(self._folder.name) / FRAME_PATTERN.format(self._frame_count))
+        picture.save(Path(self._folder.name) / frame_name(self._frame_count))
         self._frame_count += 1
 
     def write(self, path: str | Path) -> WrittenVideo:

@@ -25,7 +25,10 @@ def repeat_rows(count: int, tensor: Tensor | None) -> Tensor | None:
 
 
 def prefix_tokens(
-    gpt: GPT, settings: SampleSettings | ScoreSettings, device: torch.device, load_clip: Callable[[], CLIP] | None = None
+    gpt: GPT,
+    settings: SampleSettings | ScoreSettings,
+    device: torch.device,
+    load_clip: Callable[[], CLIP] | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """What stands before the codes (1, p, width), and the same without its content, for guidance.
 

@@ -21,9 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from vqtools.core.errors import UserError
-from vqtools.media.image import load_picture
+from vqtools.media.image import PICTURE_SUFFIXES, from_uint8, load_picture
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _LARGEST_FILE = 256 * 2**20  # bytes of one picture inside an archive
 _LARGEST_SHARDS = 4 * 2**30  # bytes of compressed shards, which have to be held in memory
 _LARGEST_CACHE = 2**30  # bytes of decoded pictures that are kept
@@ -76,7 +75,7 @@ def find_pictures(path: Path) -> list[PictureSource]:
     try:
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-            found: list[PictureSource] = [FolderSource(p, path) for p in files if p.suffix.lower() in SUFFIXES]
+            found: list[PictureSource] = [FolderSource(p, path) for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
             shards = [p for p in files if p.name.endswith((".tar", ".tar.gz", ".tgz"))]
             found = found or [source for shard in shards for source in _in_tar(shard)]
         elif zipfile.is_zipfile(path):
@@ -88,7 +87,9 @@ def find_pictures(path: Path) -> list[PictureSource]:
     except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         raise UserError(f"{str(path)!r} can't be read ({' '.join(str(error).split())[:80]})") from None
     if not found:
-        raise UserError(f"{str(path)!r} holds no pictures; {', '.join(sorted(s[1:] for s in SUFFIXES))} are read")
+        raise UserError(
+            f"{str(path)!r} holds no pictures; {', '.join(sorted(s[1:] for s in PICTURE_SUFFIXES))} are read"
+        )
     return found
 
 
@@ -97,7 +98,7 @@ def _in_zip(path: Path) -> Iterator[PictureSource]:
     for member in sorted(archive.infolist(), key=lambda one: one.filename):
         if (
             not member.is_dir()
-            and Path(member.filename).suffix.lower() in SUFFIXES
+            and Path(member.filename).suffix.lower() in PICTURE_SUFFIXES
             and "__MACOSX" not in member.filename
         ):
             yield ZipSource(archive, member)
@@ -123,7 +124,7 @@ def _in_tar(path: Path) -> Iterator[PictureSource]:
 
 
 def _is_picture(member: tarfile.TarInfo) -> bool:
-    return member.isfile() and Path(member.name).suffix.lower() in SUFFIXES and member.size <= _LARGEST_FILE
+    return member.isfile() and Path(member.name).suffix.lower() in PICTURE_SUFFIXES and member.size <= _LARGEST_FILE
 
 
 class ImageDataset:
@@ -269,5 +270,4 @@ def centre_crops(pictures: ImageDataset, numbers: Sequence[int], side: int) -> T
 
 def to_images(pictures: list[np.ndarray]) -> Tensor:
     """Pixels (side, side, 3) of uint8, several -> (b, 3, side, side) of float32 in [-1, 1]."""
-    pixels = torch.from_numpy(np.stack(pictures))
-    return pixels.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
+    return from_uint8(torch.from_numpy(np.stack(pictures)))

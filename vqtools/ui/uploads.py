@@ -13,8 +13,9 @@ from typing import Any
 import ipywidgets as widgets
 
 from vqtools.core.files import atomic_write
+from vqtools.media.image import PICTURE_SUFFIXES
 
-PICTURE_EXTENSIONS = ".png,.jpg,.jpeg,.webp"
+PICTURE_EXTENSIONS = ",".join(PICTURE_SUFFIXES)
 
 
 def upload_button(text: str, help: str, take: Callable[[str, bytes], None], accept: str = PICTURE_EXTENSIONS) -> Any:

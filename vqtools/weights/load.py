@@ -6,9 +6,11 @@ Knows names, paths and files; nothing about what networks are used for.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from vqtools.core.errors import UserError, did_you_mean
 from vqtools.core.paths import home_folder
@@ -26,6 +28,8 @@ from vqtools.weights.model_file import (
     read_vqgan,
 )
 from vqtools.weights.registry import NetworkKind, all_records
+
+NetworkT = TypeVar("NetworkT", VQGAN, GPT, CLIP)
 
 
 def resolve_path(kind: NetworkKind, name: str) -> Path:
@@ -46,27 +50,69 @@ def resolve_path(kind: NetworkKind, name: str) -> Path:
     if name in known:
         return known[name]
     if name in listed:
-        raise UserError(f"the {kind} {name!r} is known but not here; bring it with: vqtools weights fetch {name}")
+        raise UserError(f"the {kind} {name!r} is known but not here; download it with: vqtools weights fetch {name}")
     raise UserError(f"no {kind} is called {name!r}{did_you_mean(name, known)}")
 
 
+@dataclass(frozen=True)
+class LoadedNetwork(Generic[NetworkT]):
+    """A network with the name it was asked by and the file it came from.
+
+    path: None for a CLIP that open_clip keeps itself, which is known by its name alone.
+    """
+
+    network: NetworkT
+    name: str
+    path: Path | None
+
+    @property
+    def sha256(self) -> str:
+        """Of the file, read once per file and change; "" where there is no file of ours."""
+        return file_sha256(self.path) if self.path else ""
+
+    @property
+    def trained_with(self) -> Mapping[str, Any]:
+        """What the file's header says about the training: hashes of the VQGAN and CLIP among it. Not for CLIPs."""
+        about: Mapping[str, Any] = read_header(self.path)["about"] if self.path else {}
+        return about
+
+    @property
+    def record(self) -> dict[str, str]:
+        """The entry for a picture's record: {"name": …, "sha256": …}."""
+        return {"name": self.name, "sha256": self.sha256}
+
+
+@overload
+def load_network(kind: Literal["vqgan"], name: str) -> LoadedNetwork[VQGAN]: ...
+@overload
+def load_network(kind: Literal["transformer"], name: str) -> LoadedNetwork[GPT]: ...
+@overload
+def load_network(kind: Literal["clip"], name: str) -> LoadedNetwork[CLIP]: ...
+def load_network(kind: str, name: str) -> LoadedNetwork[Any]:
+    """Resolve a name once and load the network: in fp32, on the CPU, frozen. The last two of a kind stay in memory.
+
+    kind: "vqgan", "transformer" or "clip". name: of a network that ships, was fetched or was trained; a path, also to
+    another program's checkpoint; for a CLIP also open_clip's NAME/TAG. UserError if there is none of that name.
+    """
+    if kind == "clip" and "/" in name and not Path(name).exists():
+        return LoadedNetwork(_cached_open_clip(name), name, None)
+    path = resolve_path(cast(NetworkKind, kind), name)
+    return LoadedNetwork(_READERS[kind](*_path_and_mtime(path)), name, path)
+
+
 def load_vqgan(name: str = "starter") -> VQGAN:
-    """A VQGAN by name, path, or another program's checkpoint: in fp32, on the CPU, frozen."""
-    return _cached_vqgan(*_path_and_mtime(resolve_path("vqgan", name)))
+    """Load a VQGAN by name, path, or another program's checkpoint: in fp32, on the CPU, frozen."""
+    return load_network("vqgan", name).network
 
 
 def load_transformer(name: str = "starter") -> GPT:
-    """A transformer by name, path, or another program's checkpoint: in fp32, on the CPU, frozen."""
-    return _cached_transformer(*_path_and_mtime(resolve_path("transformer", name)))
+    """Load a transformer by name, path, or another program's checkpoint: in fp32, on the CPU, frozen."""
+    return load_network("transformer", name).network
 
 
 def load_clip(name: str = "starter") -> CLIP:
-    """A CLIP: "starter", a folder in open_clip's form, or open_clip's NAME/TAG as "ViT-B-32-quickgelu/openai"."""
-    return (
-        _cached_open_clip(name)
-        if "/" in name and not Path(name).exists()
-        else _cached_clip(*_path_and_mtime(resolve_path("clip", name)))
-    )
+    """Load a CLIP: "starter", a folder in open_clip's form, or open_clip's NAME/TAG as "ViT-B-32-quickgelu/openai"."""
+    return load_network("clip", name).network
 
 
 def _path_and_mtime(path: Path) -> tuple[Path, int]:
@@ -91,6 +137,11 @@ def _cached_clip(path: Path, version: int) -> CLIP:
 
 
 _cached_open_clip = lru_cache(maxsize=2)(load_open_clip)
+
+
+_READERS: dict[str, Callable[[Path, int], Any]] = {
+    "vqgan": _cached_vqgan, "transformer": _cached_transformer, "clip": _cached_clip,
+}  # fmt: skip
 
 
 def mismatch_reason(transformer: Path, others: Mapping[str, Path]) -> str:
