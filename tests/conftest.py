@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings shared by all tests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, settings
+from PIL import Image
+
+from vqtools.media.image import to_picture
+from vqtools.media.png_record import save_png
+from vqtools.media.video import frame_name, write_video
 
 # the machine may be busy with something else: a slow example is no failure
 settings.register_profile("vqtools", deadline=None, suppress_health_check=[HealthCheck.too_slow])
