@@ -64,16 +64,17 @@ def option(
     step: float | None = None,
     choices: tuple[str, ...] | None = None,
     widget: str = "",
+    flag_name: str = "",
 ) -> Any:
     """A field of a Settings class.
 
-    `short` holds flags, "-sd" or "sd"; `quick` is the most that VQTOOLS_QUICK=1 lets stand; `live=False` says that
+    `flag_name` names the flag where it differs from the field: the field's own name stays a hidden flag. `short` holds flags, "-sd" or "sd"; `quick` is the most that VQTOOLS_QUICK=1 lets stand; `live=False` says that
     a change takes effect only from the next run. Ranges count for each number of a pair.
     """
     extra = {
         "unit": unit, "group": group, "short": ["-" + one.lstrip("-") for one in short], "quick": quick, "live": live,
         "ge": ge, "le": le, "gt": gt, "lt": lt, "step": step, "choices": list(choices) if choices else None,
-        "widget": widget,
+        "widget": widget, "flag_name": flag_name,
     }  # fmt: skip
     return pydantic.Field(default=default, description=help, json_schema_extra=extra)
 
@@ -120,11 +121,17 @@ class Option:
     step: float | None = None
     choices: tuple[str, ...] | None = None
     widget: str = ""
+    flag_name: str = ""
 
     @property
     def flag(self) -> str:
-        """`cut_power` -> `--cut-power`, `from_` -> `--from`."""
-        return "--" + self.name.rstrip("_").replace("_", "-")
+        """The visible flag: `cut_power` -> `--cut-power`, `from_` -> `--from`."""
+        return "--" + (self.flag_name or self.name).rstrip("_").replace("_", "-")
+
+    @property
+    def hidden_flag(self) -> str:
+        """The flag named after the field where the visible one has another name, else ""; accepted, but not listed."""
+        return "--" + self.name.rstrip("_").replace("_", "-") if self.flag_name else ""
 
     @property
     def range(self) -> str:
@@ -249,7 +256,8 @@ class Settings(pydantic.BaseModel):
             message = message.replace("Tuple should have", "must have").replace(" after validation", "")
             message = message.replace("valid integer, unable to parse string as an integer", "whole number")
             message = message.replace("valid number, unable to parse string as a number", "number")
-            found[name] = f"{name} {shorten(one['input'])}: {message}" if name else message
+            title = cls._options_by_name()[name].flag_name or name if name in cls.model_fields else name
+            found[name] = f"{title} {shorten(one['input'])}: {message}" if name else message
         return found
 
     def with_seed(self) -> Self:

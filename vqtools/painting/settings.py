@@ -77,6 +77,7 @@ class PaintSettings(Settings):
         ge=1,
         le=256,
         live=False,
+        flag_name="candidates",
     )
     cutouts: int = option(
         8,
@@ -153,7 +154,11 @@ class PaintSettings(Settings):
     )
     protect: str = option("", help="what stays as it began: such a box, or such a file", group="regions", live=False)
     drawer: Literal["vqgan", "pixels"] = option(
-        "vqgan", help="what draws: the VQGAN, or bare pixels, to see why codes matter", group="advanced", live=False
+        "vqgan",
+        help="what draws: the VQGAN, or bare pixels, to see why codes matter",
+        group="advanced",
+        live=False,
+        flag_name="renderer",
     )
     group: int = option(
         0,

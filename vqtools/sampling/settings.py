@@ -34,6 +34,7 @@ class SampleSettings(Settings):
         ge=1,
         le=64,
         live=False,
+        flag_name="candidates",
     )
     stride: int = option(
         1,

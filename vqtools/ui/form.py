@@ -170,7 +170,7 @@ class _Field:
 def _create_inputs(option: Option, wide: bool, suggestions: tuple[str, ...]) -> list[Any]:
     """The widgets for an option's type; an optional number is a text that may stay empty."""
     common: dict[str, Any] = {
-        "description": LABELS.get(option.name, option.name.replace("_", " ")),
+        "description": LABELS.get(option.name, (option.flag_name or option.name).replace("_", " ")),
         "style": {"description_width": LABEL_WIDTH},
         "layout": widgets.Layout(width="auto"),
     }
