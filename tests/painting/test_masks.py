@@ -57,7 +57,7 @@ def test_a_prompt_changes_only_its_region(painter: Make, prompt: str) -> None:
     painting = painter(prompt=prompt, size=(24, 16))
     for index in range(prompt.count("|") + 1):
         painting.set_region(index, LEFT)
-    picture = painting._decode(painting.z.detach()).clamp(0, 1)
+    picture = painting.decode(painting.z.detach()).clamp(0, 1)
     losses, gradient = painting._look(picture)
     assert (losses != 0).all()
     assert (gradient[..., :12] != 0).any() and (gradient[..., 12:] == 0).all()

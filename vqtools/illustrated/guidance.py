@@ -46,7 +46,7 @@ def score_next_cutouts(painter: Painter, clip: CLIP) -> tuple[Tensor, Tensor]:
     drawn_next = torch.Generator()
     drawn_next.set_state(painter.generator.get_state())  # the same cuts, without taking them away
     with torch.no_grad():
-        picture = painter._decode(painter.z).clamp(0, 1).float()
+        picture = painter.decode(painter.z).clamp(0, 1).float()
         height, width = picture.shape[-2:]
         cuts = draw_cutouts(
             drawn_next, s.cutouts, height, width, clip.size, s.cut_power, s.augment, s.cut_method
@@ -70,7 +70,7 @@ def record_guidance(
     painter, moments = Painter(settings, vqgan, [clip], start=start), []
     for _ in range(iterations):
         views, distances = score_next_cutouts(painter, clip)
-        picture = painter._decode(painter.z).detach().mul(2).sub(1).clamp(-1, 1)[0]
+        picture = painter.decode(painter.z).detach().mul(2).sub(1).clamp(-1, 1)[0]
         before = painter.z.detach().clone()
         told = painter.step()
         moved = (painter.z.detach() - before).norm(dim=1, keepdim=True)

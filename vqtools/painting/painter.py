@@ -186,7 +186,7 @@ class Painter:
         the next; then it goes once through the decoder. So memory does not grow with the number of cutouts.
         """
         with torch.enable_grad():
-            picture = clamp_with_grad(self._decode(self.z), 0, 1)
+            picture = clamp_with_grad(self.decode(self.z), 0, 1)
         # cut off after the clamp, not before: its mask looks at the gradient's sign and must see the whole sum
         losses, on_picture = self._look(picture.detach())
         scalars = dict(zip(self.prompt_embeddings().names, losses.tolist(), strict=True))
@@ -339,7 +339,7 @@ class Painter:
     @torch.no_grad()
     def image(self) -> Tensor:
         """The picture as it stands (3, H, W) in [-1, 1]: decoded from the latents' running average."""
-        return self._decode(self.average)[0].mul(2).sub(1).clamp(-1, 1).cpu()
+        return self.decode(self.average)[0].mul(2).sub(1).clamp(-1, 1).cpu()
 
     def preview(self) -> Image.Image:
         """The picture as it stands."""
@@ -387,8 +387,8 @@ class Painter:
             self._prompt_embeddings = embed_prompts(self.settings.prompt, self.clips, self.machine.device, self.load)
         return self._prompt_embeddings
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        """Latents (1, c, h, w) -> picture (1, 3, H, W), about [0, 1]; the gradient goes straight through the codes."""
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents (1, c, h, w) to a picture (1, 3, H, W), about [0, 1]; gradients pass straight through the codes."""
         return apply_symmetry(self.drawer.decode(latents), self.settings.symmetry)
 
     def _clip_precision(self) -> AbstractContextManager[Any]:
