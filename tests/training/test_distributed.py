@@ -35,7 +35,7 @@ def training(team: Distributed) -> VQGANStage:
 
     def batch(step: int) -> torch.Tensor:
         whole = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(step)) * 2 - 1
-        return team.share(whole)
+        return team.shard(whole)
 
     networks = VQGAN(CONFIG), PatchDiscriminator(8, layers=2, norm="group")
     return VQGANStage(settings, *networks, lambda a, b: (a - b).square().mean(), batch, team=team)
@@ -81,11 +81,11 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
             )
 
 
-def test_a_batch_that_cannot_be_dealt_evenly_is_an_error() -> None:
+def test_a_batch_that_size_does_not_divide_is_an_error() -> None:
     team = Distributed()
     team.size = 3
-    with pytest.raises(ValueError, match="8 can't be dealt to 3"):
-        team.share(torch.zeros(8, 1))
+    with pytest.raises(ValueError, match="8 cannot be divided evenly among 3"):
+        team.shard(torch.zeros(8, 1))
 
 
 PICTURES = Path(__file__).parents[1] / "pictures"

@@ -1,7 +1,7 @@
-"""The processes of one training: each has the same networks and its own share of every batch; alone by default.
-Independent work, such as a grid's pictures or an animation's scenes, is dealt out to them too.
+"""Collective operations among the processes of one run; the identity where there is only one process.
 
-Knows tensors; nothing about what is trained. Several processes talk through accelerate.
+Training splits batches over the processes, and independent work (the pictures of a grid, the scenes of an animation) is
+divided among them. Works on tensors; knows nothing about what is computed. Communicates through accelerate.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from vqtools.core.device import Machine, choose_machine
 
 
 class Distributed:
-    """With ``accelerator`` (accelerate's), ``size`` processes of which this is number ``rank``.
+    """A group of ``size`` processes, of which this one has number ``rank``.
 
-    A batch is dealt out like cards, so that the first n pictures of the whole are the first n/size of every share,
-    and :meth:`whole` puts them back in order: two processes compute what one would.
+    accelerator: accelerate's ``Accelerator``; None for a single process.
+
+    :meth:`shard` strides through a batch, so that the first n images of the batch are the first n/size images of every
+    shard; :meth:`gather` restores the order. Two processes therefore compute what one process would.
     """
 
     def __init__(self, accelerator: Any = None) -> None:
@@ -29,47 +31,48 @@ class Distributed:
         self.size: int = accelerator.num_processes if accelerator else 1
 
     def close(self) -> None:
-        """Take leave of the other processes, which a process must do before it ends; nothing where there are none."""
+        """Leave the process group. Every process must call this before it ends."""
         if self.accelerator is not None:
             self.accelerator.end_training()
 
-    def wait(self) -> None:
-        """Until every process has come here."""
+    def barrier(self) -> None:
+        """Wait until every process has called this method."""
         if self.accelerator is not None:
             self.accelerator.wait_for_everyone()
 
-    def any_process(self, wish: bool) -> bool:
-        """Whether any of the processes wishes it; all of them must ask, and all get the same answer."""
+    def any_process(self, flag: bool) -> bool:
+        """Return whether ``flag`` is true in any process. Every process must call this; all get the same answer."""
         if self.size == 1:
-            return wish
-        wishes = torch.tensor([float(wish)], device=self.accelerator.device)
-        return bool(self.accelerator.reduce(wishes, reduction="sum").item())
+            return flag
+        count = torch.tensor([float(flag)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(count, reduction="sum").item())
 
-    def told(self, value: Any) -> Any:
-        """What the first process says, at every process, where its disk may not reach: tensors, numbers, strings."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the value of process 0 in every process: tensors, numbers, strings and containers of them."""
         if self.size == 1:
             return value
         from accelerate.utils import broadcast_object_list
 
-        (said,) = broadcast_object_list([value if self.rank == 0 else None])
-        return said
+        (received,) = broadcast_object_list([value if self.rank == 0 else None])
+        return received
 
-    def share(self, batch: Tensor) -> Tensor:
-        """This process's part of a batch (b, …), b a multiple of ``size``."""
+    def shard(self, batch: Tensor) -> Tensor:
+        """Return this process's items of a batch (b, …): (b/size, …). Raises ValueError unless size divides b."""
         if len(batch) % self.size:
-            raise ValueError(f"a batch of {len(batch)} can't be dealt to {self.size} processes evenly")
+            raise ValueError(f"a batch of {len(batch)} cannot be divided evenly among {self.size} processes")
         return batch[self.rank :: self.size]
 
-    def whole(self, share: Tensor) -> Tensor:
-        """All shares (b/size, …) as one batch (b, …) in its order."""
+    def gather(self, shard: Tensor) -> Tensor:
+        """Return the shards (b/size, …) of all processes as one batch (b, …), in the order of the batch."""
         if self.size == 1:
-            return share
-        gathered = self.accelerator.gather(share.contiguous()).view(self.size, *share.shape)
-        return gathered.transpose(0, 1).reshape(-1, *share.shape[1:])  # type: ignore[no-any-return]
+            return shard
+        gathered = self.accelerator.gather(shard.contiguous()).view(self.size, *shard.shape)
+        # process r holds items r, r + size, r + 2 size, … of the batch
+        return gathered.transpose(0, 1).reshape(-1, *shard.shape[1:])  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over the processes, in place and in one message."""
+    def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor in place by its mean over the processes, in one message."""
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.detach().float().flatten() for tensor in tensors])
@@ -79,7 +82,7 @@ class Distributed:
 
 
 def init_distributed(machine: Machine | None) -> Distributed:
-    """Alone, or one of the processes that `accelerate launch` started."""
+    """Join the process group that ``accelerate launch`` started, or return a group of one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Distributed()
     from accelerate import Accelerator

@@ -77,7 +77,7 @@ def distribute_scenes(
         except ProjectLockedError as error:
             taken = error
             break
-    team.wait()
+    team.barrier()
     if taken is not None:  # only now: the other processes would wait for this one without end
         raise taken
     found: list[Path] = []
@@ -104,5 +104,5 @@ def distribute_cells(
         if not run(sheet):
             break
         save_png(paths[i], sheet.done[0].picture, sheet.done[0].record)
-    team.wait()
+    team.barrier()
     return paths if all(path.exists() for path in paths) else None

@@ -166,7 +166,7 @@ def begin_run(settings: S, *, folder: str | Path, resume: bool, machine: Machine
         raise UserError(f"name {shorten(told.name)} is no file name; use letters, digits and dashes")
     run, team, state = RunFolder(Path(folder) / told.name), init_distributed(machine), None
     if resume:
-        kept, state = team.told((run.settings(), run.load()) if team.rank == 0 else None)
+        kept, state = team.broadcast((run.settings(), run.load()) if team.rank == 0 else None)
         told = settings = type(settings).parse(kept)
     machine = machine or choose_machine(precision=told.precision)
     if team.accelerator:

@@ -158,7 +158,7 @@ class TransformerStage:
         cells = target_mask(batch, self.gpt.config)
         # a process may hold more holes than another: each code counts the same over the whole team
         count = torch.tensor(float(cells.sum()), device=self.device)
-        self.team.average([count])
+        self.team.all_reduce_mean([count])
         nats = torch.zeros((), device=self.device)
         with self._dropout():
             for rows in torch.arange(len(batch.codes), device=self.device).chunk(self.settings.accumulate):
@@ -172,13 +172,13 @@ class TransformerStage:
         self.update_ema()
         self.position += 1
         told = torch.stack([nats, length.detach().float().to(self.device)])
-        self.team.average([told])
+        self.team.all_reduce_mean([told])
         loss_now, norm = told.tolist()
         return {"loss": loss_now, "bits": loss_now / math.log(2), "gradient": norm}
 
     def drawn(self, batch: CodeBatch) -> tuple[CodeBatch, Tensor, Tensor | None]:
         """This process's share, which of its conditions are dropped, and its codes as they are read (pkeep)."""
-        s, share = self.settings, self.team.share
+        s, share = self.settings, self.team.shard
         draws = torch.Generator().manual_seed((s.seed << 32) + self.position)
         dropped = torch.rand(len(batch.codes), generator=draws) < s.drop_condition
         seen = None
@@ -200,7 +200,7 @@ class TransformerStage:
 
     def optimise(self) -> Tensor:
         """A step of every optimiser; the gradient's length before it was shortened."""
-        self.team.average([p.grad for p in self.trained if p.grad is not None])
+        self.team.all_reduce_mean([p.grad for p in self.trained if p.grad is not None])
         for optimiser, _ in self.optimisers:
             self.scaler.unscale_(optimiser)
         length = nn.utils.clip_grad_norm_(self.trained, self.settings.clip_gradient)

@@ -99,9 +99,9 @@ class VQGANStage:
         reconstruction, latents, codes, report = self.step_generator(images, self.position >= s.disc_start)
         if s.disc_weight and self.position >= s.disc_start - s.disc_ramp:  # it warms up before it counts
             report |= self.step_discriminator(images, reconstruction)
-        codes = self.team.whole(codes)
+        codes = self.team.gather(codes)
         if not s.decoder_only:
-            self.update_codebook(self.team.whole(latents), codes)
+            self.update_codebook(self.team.gather(latents), codes)
         self.update_ema()
         self.position += 1
         return self.told(report, codes)
@@ -169,7 +169,7 @@ class VQGANStage:
             ]
             for end in (faithful, pull)
         ]
-        self.team.average(ends)
+        self.team.all_reduce_mean(ends)
         weight = adaptive_weight(ends[0], ends[1], s.adaptive_cap)
         ramp = min(1.0, (self.position - s.disc_start + 1) / s.disc_ramp)
         return ramp * s.disc_weight * weight * pull, {"adversarial": loss, "adaptive": ramp * weight}
@@ -193,7 +193,7 @@ class VQGANStage:
                 report[name] = report.get(name, 0) + share * value
         self.optimise(self.opt_d, list(self.discriminator.parameters()))
         means = torch.stack([report["real"], report["fake"]])
-        self.team.average([means])
+        self.team.all_reduce_mean([means])
         self.logits.lerp_(means, 0.01)
         return report
 
@@ -202,10 +202,10 @@ class VQGANStage:
         if not self.settings.diff_augment:
             return images
         draws = torch.rand(len(images) * self.team.size, AUGMENT_DRAWS, generator=self.generator)
-        return diff_augment(images, self.team.share(draws))
+        return diff_augment(images, self.team.shard(draws))
 
     def optimise(self, optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
-        self.team.average([p.grad for p in parameters if p.grad is not None])
+        self.team.all_reduce_mean([p.grad for p in parameters if p.grad is not None])
         self.scaler.unscale_(optimiser)
         nn.utils.clip_grad_norm_(parameters, self.settings.clip_gradient)
         self.scaler.step(optimiser)
@@ -235,7 +235,7 @@ class VQGANStage:
     def told(self, report: dict[str, Tensor], codes: Tensor) -> dict[str, float]:
         """The report in numbers, averaged over the team."""
         values = torch.stack([value.detach().float() for value in report.values()])
-        self.team.average([values])
+        self.team.all_reduce_mean([values])
         usage, spread = codebook_usage(codes, self.vqgan.config.codebook_size)
         return dict(zip(report, values.tolist(), strict=True)) | {"usage": usage, "perplexity": spread}
 
@@ -244,7 +244,7 @@ class VQGANStage:
         found: list[Tensor] = []
         # as many batches as were asked for, and more where they hold fewer latents than there are codes
         while len(found) < self.settings.kmeans_batches or sum(z[:, 0].numel() for z in found) < len(self.usage):
-            found.append(self.team.whole(self.vqgan.encode_latents(self.batch(len(found)).to(self.device))))
+            found.append(self.team.gather(self.vqgan.encode_latents(self.batch(len(found)).to(self.device))))
         self.vqgan.quantize.start(torch.cat(found), self.generator)
 
     def autocast(self) -> torch.autocast:
