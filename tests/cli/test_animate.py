@@ -104,7 +104,7 @@ def test_an_octave_zoom_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> N
     capsys.readouterr()
     assert call("animate", "the blue sea", "--resume", "zoom", "--rewind", "2", "--zoom", "1.1") == 2
     assert call("animate", "the blue sea", "--resume", "zoom") == 2  # what is painted was asked for otherwise
-    assert shots("zoom") == before and "leave it away, or start a new folder" in capsys.readouterr().err
+    assert shots("zoom") == before and "omit it, or start a new folder" in capsys.readouterr().err
     kept = [(Path("zoom/octaves") / name).read_bytes() for name in octaves[1:]]
     assert call("animate", "the blue sea", "--resume", "zoom", "--rewind", "2") == 0
     assert "2 frames are left; 1 of 3 pictures will be painted anew" in capsys.readouterr().err

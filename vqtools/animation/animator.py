@@ -21,7 +21,7 @@ from vqtools.animation.camera import Outpainter
 from vqtools.animation.depth import DepthEstimator
 from vqtools.animation.frame_motion import CameraWarper, FrameWarper, OpticalFlowWarper
 from vqtools.animation.project import VIDEO_FRAMES_FOLDER, Project
-from vqtools.animation.settings import AnimateSettings
+from vqtools.animation.settings import STEERABLE_FIELDS, AnimateSettings
 from vqtools.animation.timeline import FrameParameters, Timeline
 from vqtools.core.errors import UserError
 from vqtools.media.colour import lab_statistics, match_colours, sharpen
@@ -131,8 +131,13 @@ class Animator:
         self.project.trim_log(self.done)
         return self.done
 
+    @property
+    def steerable_fields(self) -> frozenset[str]:
+        """Names of the settings that :meth:`steer` can change."""
+        return STEERABLE_FIELDS
+
     def steer(self, changes: Mapping[str, Any]) -> None:
-        """Other settings from the next frame on, in the folder too, so that a resumed run has them."""
+        """Change settings from the next frame on, in the folder too, so that a resumed run has them."""
         self.settings = type(self.settings).parse({**self.settings.model_dump(), **changes})
         self.project.record["settings"] = self.settings.model_dump(mode="json")
         self.project.save()

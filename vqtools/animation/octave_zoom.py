@@ -339,9 +339,14 @@ class OctaveZoom:
         self.project.record["turn"] = self.rewind_point._asdict()
         self.project.save()
 
+    @property
+    def steerable_fields(self) -> frozenset[str]:
+        """Names of the settings that :meth:`steer` can change."""
+        return OCTAVE_ZOOM_LIVE_FIELDS
+
     def steer(self, changes: Mapping[str, Any]) -> None:
         """Other prompts for the pictures that are not begun, in the folder too. UserError for what can't change."""
-        if fixed := sorted(set(changes) - set(OCTAVE_ZOOM_LIVE_FIELDS)):
+        if fixed := sorted(set(changes) - OCTAVE_ZOOM_LIVE_FIELDS):
             raise UserError(f"{fixed[0]} can't change in an octave zoom that is begun; prompts can")
         self.settings = type(self.settings).parse({**self.settings.model_dump(), **changes})
         self.timeline = Timeline(self.settings, self.seed, self.timeline.sound)

@@ -35,11 +35,12 @@ MOTION_PRESETS: dict[str, dict[str, str]] = {
 SIZE_VARIABLES = ("w", "h")  # variables beside Deforum's: the picture's width and height in pixels
 CURVE_FIELDS = (*IDENTITY_MOTION, "fov", "centre_x", "centre_y", "iterations_per_frame", "noise_schedule", "antiblur")
 
-OCTAVE_ZOOM_LIVE_FIELDS = (
-    "prompt",
-    "prompts_at",
-    "crossfade",
-)  # on another path of an octave zoom: its frames' levels stay
+# an octave zoom's levels are fixed once it is begun, so only what its remaining pictures show can change
+OCTAVE_ZOOM_LIVE_FIELDS = frozenset({"prompt", "prompts_at", "crossfade"})
+_NEXT_RUN_FIELDS = frozenset({
+    "size", "frames", "fps", "seed", "vqgan", "clip", "transformer", "grids", "precision", "clip_precision", "compile",
+    "iterations", "preset", "format",
+})  # fmt: skip
 
 
 def _curve_option(default: str, *, help: str, unit: str = "", group: str = "motion") -> Any:
@@ -211,6 +212,10 @@ class AnimateSettings(PaintSettings):
         if not quick_requested():
             return smaller
         return smaller.model_copy(update={"iterations_per_frame": "2", "cadence": 1})
+
+
+STEERABLE_FIELDS = frozenset(option.name for option in AnimateSettings.options() if option.live) - _NEXT_RUN_FIELDS
+"""Fields that can change between two frames of a running animation. An octave zoom has fewer of them."""
 
 
 class VideoSettings(Settings):

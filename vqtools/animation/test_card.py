@@ -20,7 +20,7 @@ from vqtools.animation.settings import AnimateSettings
 from vqtools.animation.timeline import Timeline
 from vqtools.media.image import to_picture
 from vqtools.media.png_record import save_png
-from vqtools.media.video import WrittenVideo, frame_name, write_video
+from vqtools.media.video import WrittenVideo, frame_name, video_widget, write_video
 
 
 def render_test_card(settings: AnimateSettings, seed: int = 0) -> Iterator[Image.Image]:
@@ -64,22 +64,7 @@ def write_test_card_video(settings: AnimateSettings, target: Path) -> WrittenVid
         return write_video(paths, target, fps=settings.fps, sides=settings.odd_sides, audio=settings.audio or None)
 
 
-MIME_TYPES = {"mp4": "video/mp4", "webm": "video/webm", "gif": "image/gif"}
-
-
 def test_card(settings: AnimateSettings) -> Any:
     """The motion alone on a test card, as a video for a cell's output; seconds, and no network."""
-    import tempfile
-
-    from IPython.display import Image, Video
-
-    from vqtools.animation.test_card import write_test_card_video
-
     with tempfile.TemporaryDirectory() as folder:
-        made = write_test_card_video(settings.quick(), Path(folder) / f"card.{settings.format}")
-        data = made.path.read_bytes()
-    if settings.format == "gif":
-        return Image(data=data, format="gif")  # type: ignore[no-untyped-call]
-    return Video(  # type: ignore[no-untyped-call]
-        data=data, embed=True, mimetype=MIME_TYPES[settings.format], html_attributes="controls loop autoplay muted"
-    )
+        return video_widget(write_test_card_video(settings.quick(), Path(folder) / f"card.{settings.format}").path)

@@ -6,7 +6,6 @@ Knows flags, folders and words; the work itself is the studio's. Imports nothing
 from __future__ import annotations
 
 import contextlib
-import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +20,6 @@ from vqtools.core.settings import Settings
 if TYPE_CHECKING:
     from vqtools.animation.project import Project
     from vqtools.animation.settings import AnimateSettings
-
-_VIDEO_FIELDS = {"format", "out_fps", "between", "crf", "odd_sides", "audio"}
 
 
 def _animate_settings() -> type[Settings]:
@@ -86,39 +83,9 @@ def _animate(fields: Mapping[str, Any], *, out: str | None, resume: str | None, 
 
 def _parse_settings(fields: Mapping[str, Any], stored: Project | None, rewind: int = 0) -> AnimateSettings:
     """The flags' settings, on top of a folder's; with a seed."""
-    from vqtools.animation.settings import OCTAVE_ZOOM_LIVE_FIELDS, AnimateSettings
-    from vqtools.pipelines.animate import fit_to_video
+    from vqtools.pipelines.animate import change_settings, new_settings
 
-    if stored is None:
-        settings = fit_to_video(AnimateSettings.parse(fields), fields).quick()
-        return settings.model_copy(update={"seed": secrets.randbelow(2**32)}) if settings.seed is None else settings
-    before = AnimateSettings.parse(stored.record["settings"])
-    settings = AnimateSettings.parse({**stored.record["settings"], **_motion_curves(fields), **fields})
-    begun = bool(stored.positions()) or (stored.folder / "octaves").is_dir()
-    of_octaves = {*_VIDEO_FIELDS, *(OCTAVE_ZOOM_LIVE_FIELDS if rewind else ())}
-    for one in AnimateSettings.options():
-        changed = getattr(before, one.name) != getattr(settings, one.name)
-        fixed = (
-            not one.live
-            or (before.octave_zoom and one.name not in of_octaves)
-            or (before.loop and one.name == "frames")
-        )
-        if begun and changed and fixed:
-            raise UserError(
-                f"{one.flag} can't change in a folder that is begun ({shorten(getattr(before, one.name))} there);"
-                " leave it away, or start a new folder"
-            )
-    return settings
-
-
-def _motion_curves(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A motion's curves by its name: the folder's own must not stand in their way."""
-    if "motion" not in fields:
-        return {}
-    from vqtools.animation.settings import IDENTITY_MOTION, AnimateSettings
-
-    chosen = AnimateSettings.parse({"motion": fields["motion"]})
-    return {name: getattr(chosen, name) for name in IDENTITY_MOTION}
+    return new_settings(fields) if stored is None else change_settings(stored, fields, rewind=bool(rewind))
 
 
 def _new_project(settings: AnimateSettings, out: str | None) -> Project:

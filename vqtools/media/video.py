@@ -19,7 +19,7 @@ from vqtools.core.files import atomic_write
 from vqtools.media.image import from_uint8, load_picture, to_uint8
 
 if TYPE_CHECKING:
-    from IPython.display import Video
+    from IPython.display import DisplayObject
 
 FrameInterpolation = Literal["none", "blend", "flow"]
 OddSideMode = Literal["pad", "crop"]
@@ -247,10 +247,17 @@ def _last_lines(log: IO[bytes], count: int = 3) -> str:
     return " / ".join(lines[-count:])[-400:] or "nothing"
 
 
-def video_widget(path: str | Path, width: int | None = None) -> Video:
-    """The video as a notebook's cell shows it, inside the page: it plays in the browser, also in Colab."""
-    from IPython.display import Video
+def video_widget(path: str | Path, width: int | None = None) -> DisplayObject:
+    """A video (mp4, webm or gif) as a notebook's cell shows it, embedded in the page: it also plays in Colab.
 
+    The file is read at once and may be deleted afterwards.
+    """
+    from IPython.display import Image, Video
+
+    data, kind = Path(path).read_bytes(), Path(path).suffix.lower().removeprefix(".")
+    if kind == "gif":
+        return Image(data=data, format="gif", width=width)  # type: ignore[no-untyped-call]
+    attributes = "controls loop autoplay muted"
     return Video(  # type: ignore[no-untyped-call]
-        str(path), embed=True, width=width, html_attributes="controls loop autoplay muted"
+        data=data, embed=True, mimetype=f"video/{kind}", width=width, html_attributes=attributes
     )

@@ -6,8 +6,7 @@ Knows settings, folders and names of networks; how a frame is made is the animat
 from __future__ import annotations
 
 import functools
-import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,13 @@ from vqtools.animation.depth import DepthEstimator, disparity_to_distance
 from vqtools.animation.estimate import Estimate, estimate_remaining
 from vqtools.animation.octave_zoom import InitTransform, OctaveZoom
 from vqtools.animation.project import VIDEO_FRAMES_FOLDER, Project, export_animation_video
-from vqtools.animation.settings import AnimateSettings
+from vqtools.animation.settings import IDENTITY_MOTION, OCTAVE_ZOOM_LIVE_FIELDS, AnimateSettings
 from vqtools.animation.timeline import Timeline
 from vqtools.core.device import choose_machine
-from vqtools.core.errors import UserError
+from vqtools.core.errors import UserError, shorten
+from vqtools.core.job import finish
 from vqtools.core.paths import file_stem
+from vqtools.core.settings import Option
 from vqtools.media.video import frame_name
 from vqtools.media.video_reader import extract_frames, probe_video
 from vqtools.painting.painter import Painter
@@ -36,6 +37,7 @@ from vqtools.pipelines.paint import create_paint_job
 from vqtools.pipelines.paint_job import PaintJob
 from vqtools.weights.load import load_clip, load_vqgan
 
+_VIDEO_FIELDS = frozenset({"format", "out_fps", "between", "crf", "odd_sides", "audio"})  # of the file, not of frames
 _PRESERVED_RECORD_KEYS = ("turn", "heard_from")  # of a folder's record: not the networks', nor the settings'
 
 
@@ -49,6 +51,46 @@ def fit_to_video(settings: AnimateSettings, given: Collection[str]) -> AnimateSe
     return settings.model_copy(update={"fps": fps, "frames": min(most, clip.count(fps))})
 
 
+def new_settings(fields: Mapping[str, Any]) -> AnimateSettings:
+    """Settings of a new animation from fields by name, with a seed; a video given sets the rate and the length."""
+    return fit_to_video(AnimateSettings.parse(fields), fields).quick().with_seed()
+
+
+def change_settings(project: Project, fields: Mapping[str, Any], *, rewind: bool = False) -> AnimateSettings:
+    """A folder's settings with some fields changed.
+
+    rewind: the last frames will be removed first, so that an octave zoom can take other prompts. Raises UserError for
+    a field that is fixed once the folder holds frames or pictures.
+    """
+    before = AnimateSettings.parse(project.record["settings"])
+    curves = _preset_curves(fields["motion"]) if "motion" in fields else {}
+    settings = AnimateSettings.parse({**project.record["settings"], **curves, **fields})
+    if not (project.positions() or (project.folder / "octaves").is_dir()):
+        return settings
+    for option in AnimateSettings.options():
+        old = getattr(before, option.name)
+        if old != getattr(settings, option.name) and not _may_change(option, before, rewind):
+            raise UserError(
+                f"{option.flag} can't change in a folder that is begun ({shorten(old)} there);"
+                " omit it, or start a new folder"
+            )
+    return settings
+
+
+def _may_change(option: Option, before: AnimateSettings, rewind: bool) -> bool:
+    """Whether a setting of a folder with frames can change: it must not contradict the frames that stay."""
+    if before.octave_zoom:
+        allowed = _VIDEO_FIELDS | OCTAVE_ZOOM_LIVE_FIELDS if rewind else _VIDEO_FIELDS
+        return option.live and option.name in allowed
+    return option.live and not (before.loop and option.name == "frames")
+
+
+def _preset_curves(motion: Any) -> dict[str, Any]:
+    """The curves of a motion preset: they replace those that the folder's settings hold."""
+    preset = AnimateSettings.parse({"motion": motion})
+    return {name: getattr(preset, name) for name in IDENTITY_MOTION}
+
+
 def create_animation(
     settings: AnimateSettings, project: Project, *, threads: int | None = None
 ) -> Animator | OctaveZoom:
@@ -56,8 +98,8 @@ def create_animation(
 
     threads: of the CPU; the same bits again need the number they were made with.
     """
-    seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
-    settings = settings.model_copy(update={"seed": seed})
+    settings = settings.with_seed()
+    seed = settings.known_seed
     if settings.drawer == "pixels":
         raise UserError("drawer 'pixels' is for single pictures; animate with 'vqgan'")
     heard = analyse_audio(settings.audio, settings.fps) if settings.audio else None
@@ -124,10 +166,8 @@ def rewind_animation(job: Animator | OctaveZoom, frames: int) -> str:
 def animate(prompt: str = "", *, out: str | Path | None = None, **fields: Any) -> Path:
     """Frames and a video from a prompt; every field of AnimateSettings is a keyword. Returns the folder."""
     fields = {**fields, **({"prompt": prompt} if prompt else {})}
-    settings = fit_to_video(AnimateSettings.parse(fields), fields).quick()
-    if settings.seed is None:
-        settings = settings.model_copy(update={"seed": secrets.randbelow(2**32)})
-    stem = file_stem(settings.prompt, settings.seed or 0)
+    settings = new_settings(fields)
+    stem = file_stem(settings.prompt, settings.known_seed)
     project = Project.create_lazily(out or stem, {"settings": settings.model_dump(mode="json")})
     try:
         job = create_animation(settings, project)
@@ -135,8 +175,7 @@ def animate(prompt: str = "", *, out: str | Path | None = None, **fields: Any) -
         project.forget()
         raise
     with project.alone():
-        while job.position < job.total:
-            job.step()
+        finish(job)
         export_animation_video(project, settings)
     return project.folder
 
