@@ -305,7 +305,7 @@ def test_a_rewinding_that_was_killed_is_finished(
     job = run(octaves(tmp_path / "film", frames=10, zoom="1.4"))
     before = shots(tmp_path / "film")
     with monkeypatch.context() as patch:
-        patch.setattr(type(job), "_throw", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(type(job), "_delete_discarded", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             job.rewind(6)
     assert shots(tmp_path / "film") == before

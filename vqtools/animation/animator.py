@@ -245,7 +245,7 @@ class Animator:
         if (path := self.timeline.pictures.get(times[-1])) is not None:
             return to_tensor(resize_and_crop(load_picture(path), settings.size)).to(device)
         assert self.last is not None
-        moved = self.warper.picture(from_uint8(self.last).to(device), times)
+        moved = self.warper.picture(_image_of(self.last).to(device), times)
         if settings.color_coherence == "LAB" and self.reference_colours is not None:
             moved = match_colours(moved, self.reference_colours.to(device))
         if moment.antiblur:
@@ -294,7 +294,7 @@ class Animator:
 
     def _keep(self, frame: PlannedFrame, picture: Tensor) -> None:
         """Write the frame and those between it and the one before."""
-        now = to_uint8(picture)
+        now = _pixels_of(picture)
         before = self.last
         for step in range(1, frame.between + 1):
             number = frame.number - frame.between - 1 + step
@@ -307,7 +307,7 @@ class Animator:
         """A frame that is not painted: both its neighbours carried to it, and blended."""
         begin = frame.number - frame.between - 1
         times = self._curve_frames(begin, frame.number)
-        return to_uint8(self.warper.between(from_uint8(before), from_uint8(after), times, number - begin))
+        return _pixels_of(self.warper.between(_image_of(before), _image_of(after), times, number - begin))
 
     def _save(self, number: int, pixels: Tensor) -> None:
         kept = number - self.loop_overlap
@@ -321,13 +321,13 @@ class Animator:
         if self.loop_overlap and tail >= 0:  # the end turns into what led to the beginning
             lead = load_picture(self.project.folder / "lead" / frame_name(tail))
             share = (tail + 1) / (self.loop_overlap + 1)
-            mixed = torch.lerp(from_uint8(pixels), to_tensor(lead), share * share * (3 - 2 * share))
-            pixels = to_uint8(mixed)
+            mixed = torch.lerp(_image_of(pixels), to_tensor(lead), share * share * (3 - 2 * share))
+            pixels = _pixels_of(mixed)
         if self.settings.clarity:
-            pixels = to_uint8(sharpen(from_uint8(pixels), self.settings.clarity, self.settings.seamless))
+            pixels = _pixels_of(sharpen(_image_of(pixels), self.settings.clarity, self.settings.seamless))
         if self.loop_overlap and kept == self.settings.frames - 1:
             first = load_picture(self.project.frames / frame_name(0))
-            pixels = to_uint8(torch.lerp(from_uint8(pixels), to_tensor(first), _LOOP_SEAM_BLEND))
+            pixels = _pixels_of(torch.lerp(_image_of(pixels), to_tensor(first), _LOOP_SEAM_BLEND))
         self.project.save_frame(kept, _uint8_to_pil(pixels), about)
 
     def preview(self) -> Image:
@@ -355,6 +355,16 @@ class Animator:
             return
         self.first.load_state_dict({"sampler": None, "painter": state["painter"]})
         self.last, self.reference_colours, self.noise = state["last"], state["colours"], state["noise"]
+
+
+def _pixels_of(image: Tensor) -> Tensor:
+    """An image (1, 3, H, W) in [-1, 1] as uint8 pixels (H, W, 3) on the CPU."""
+    return to_uint8(image)[0]
+
+
+def _image_of(pixels: Tensor) -> Tensor:
+    """Pixels (H, W, 3) of uint8 as an image (1, 3, H, W) in [-1, 1]."""
+    return from_uint8(pixels)[None]
 
 
 def _uint8_to_pil(pixels: Tensor) -> Image:
