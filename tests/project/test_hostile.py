@@ -234,7 +234,7 @@ def test_markup_is_text_in_every_widget(here: Path) -> None:
     record = {"activity": "paint", "settings": {"prompt": MARKUP}}
     save_png(here / "pictures" / "theirs.png", Image.new("RGB", (8, 8)), record)
     panel = PaintPanel(PaintSettings(prompt=MARKUP), folder=here / "pictures")
-    panel.runner.fail(UserError(MARKUP), MARKUP)
+    panel.runner.show_error(UserError(MARKUP), MARKUP)
     panel.form.note("vqgan", MARKUP, wrong=True)
     form = Form(PaintSettings(prompt=MARKUP), apart=("prompt",))
     shown = [*_html(panel.view), *_html(form.body)]

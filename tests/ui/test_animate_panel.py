@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vqtools.animation import test_card
 from vqtools.animation.project import Project
 from vqtools.animation.settings import AnimateSettings
-from vqtools.animation.test_card import test_card
 from vqtools.ui import curve_editor
 from vqtools.ui.animate_panel import AnimatePanel
 
@@ -125,7 +125,7 @@ def test_the_dry_run_plays_the_motion_before_any_network(panel: AnimatePanel, fi
     panel.dry_run().join(30)
     (shown,) = panel.video.outputs
     assert "data:video/mp4;base64," in shown["data"]["text/html"] and not films.count
-    with av.open(io.BytesIO(test_card(panel.form.settings()).data)) as film:
+    with av.open(io.BytesIO(test_card.test_card(panel.form.settings()).data)) as film:
         assert sum(1 for _ in film.decode(video=0)) == 6
 
 

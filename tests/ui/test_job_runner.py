@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from vqtools.core.errors import UserError
-from vqtools.ui.job_runner import Runner, format_duration
+from vqtools.ui.job_runner import Runner
+from vqtools.ui.job_status import format_duration
 
 
 def until(true: Callable[[], bool]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from vqtools.painting.settings import PRESETS, PaintSettings
 from vqtools.pipelines import presets
 from vqtools.pipelines.presets import StepTimeModel, measure_presets
-from vqtools.ui.job_runner import job_lock
+from vqtools.ui.job_worker import job_lock
 from vqtools.ui.paint_panel import PaintPanel
 from vqtools.weights.load import load_vqgan
 

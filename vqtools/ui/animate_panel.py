@@ -10,6 +10,7 @@ import io
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,6 @@ class AnimatePanel(Panel):
         super().__init__(settings, folder=folder, **options)
         self._held: set[str] = set()  # fields changed while no run was under way: they count when it goes on
         self.curves = CurveEditor(AnimateSettings.parse(self.form.values()), self._draw)
-        self.runner.before_resume, self.runner.after_run = self._apply_pending, self._remove_empty_folder
-        self.runner.step_context = lambda job: job.project.alone()
         self.view.children = (
             *self.view.children,
             self._tools(),
@@ -71,6 +70,7 @@ class AnimatePanel(Panel):
             self.waveform,
             self._curve_fold(),
         )
+        self._attach()
 
     def _tools(self) -> Any:
         self.back = widgets.BoundedIntText(30, min=1, max=10_000, layout=widgets.Layout(width="70px"))
@@ -111,7 +111,7 @@ class AnimatePanel(Panel):
                     self._show_audio(settings)
                 self._show_video(test_card(settings))
             except Exception as error:
-                self.runner.fail(error)
+                self.runner.show_error(error)
             else:
                 self.note.value = f"The motion alone, {settings.frames} frames on a test card."
 
@@ -121,7 +121,7 @@ class AnimatePanel(Panel):
 
     def forecast(self) -> None:
         """Say what it will take, and wait: Resume begins, Stop forgets it."""
-        self.runner.start(held=True)
+        self.runner.start(paused=True)
 
     def throw_away(self, frames: int) -> None:
         """Go back by the last frames; the form's settings count from there, when it goes on."""
@@ -148,7 +148,7 @@ class AnimatePanel(Panel):
     def _on_throw_away(self) -> None:
         self.throw_away(self.back.value)
 
-    def _job(self, settings: AnimateSettings) -> Job:
+    def _create_job(self, settings: AnimateSettings) -> Job:
         from vqtools.animation.project import Project
         from vqtools.pipelines.animate import create_animation, estimate_animation, fit_to_video
 
@@ -169,7 +169,12 @@ class AnimatePanel(Panel):
             clear_start_picture(self.folder)
         return job
 
-    def _save(self, job: Any) -> str:
+    def step_context(self, job: Any) -> AbstractContextManager[None]:
+        """The lock of the project's folder: no other process writes frames there meanwhile."""
+        context: AbstractContextManager[None] = job.project.alone()
+        return context
+
+    def finish(self, job: Any) -> str:
         from vqtools.animation.project import export_animation_video
         from vqtools.media.video import video_widget
 
@@ -245,7 +250,7 @@ class AnimatePanel(Panel):
 
         return act
 
-    def _apply_pending(self, job: Any) -> None:
+    def before_resume(self, job: Any) -> None:
         """Give a job that goes on what was changed in the form while it was at rest."""
         changes: dict[str, Any] = {}
         for name in sorted(self._held):
@@ -256,16 +261,16 @@ class AnimatePanel(Panel):
                 self.form.clear_notes()
         self._held.clear()
 
-    def _remove_empty_folder(self, job: Any) -> None:
+    def after_run(self, job: Any) -> None:
         """Leave no folder in which there is nothing; a film of one's own is laid there again with the next job."""
         if job.settings.video and job.position:
             return
         if job.project.forget() and not job.position:
-            self.runner.job = None
+            self.runner.discard_job()
 
-    def _plan(self) -> Callable[[], Job]:
+    def plan(self) -> Callable[[], Job]:
         self._held = set()
-        return super()._plan()
+        return super().plan()
 
 
 def _accepts_change(job: Any, name: str) -> bool:

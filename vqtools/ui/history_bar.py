@@ -56,7 +56,6 @@ class HistoryBar:
         self.row.add_class("vqtools-row")
         self.view = widgets.VBox([self.row, self.losses])
         self.slider.observe(self._moved, names=["value"])
-        runner.report, runner.changed, runner.preview_of = self.report, self.refresh, self._look
         self._follow()
         self.refresh()
 
@@ -110,12 +109,13 @@ class HistoryBar:
     def _easel(self) -> Any:
         return self.runner.job if hasattr(self.runner.job, "branch") else None
 
-    def _look(self, job: Any) -> Image | None:
+    def preview(self, job: Any) -> Image | None:
+        """The picture to show: the present, or that of the step looked back at."""
         image: Image | None = job.preview() if self.viewed_position is None else job.preview_at(self.viewed_position)
         return image
 
-    def report(self, job: Any, report: StepReport) -> None:
-        """After a step: the losses go on."""
+    def step_done(self, report: StepReport) -> None:
+        """Add the losses of a step."""
         for name, value in report.scalars.items():
             points = self._losses.setdefault(name, [])
             points.append((report.position, value))

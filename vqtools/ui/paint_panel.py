@@ -33,6 +33,8 @@ from vqtools.ui.prompt_block_menu import prompt_block_menu
 from vqtools.ui.uploads import save_upload, upload_button
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from vqtools.core.job import Job
     from vqtools.painting.session import PaintSession
     from vqtools.pipelines.grid import PaintGrid
@@ -50,7 +52,6 @@ class PaintPanel(PicturePanel):
     verb = "Paint"
     resumable = True
     hint = "Say what you want to see and press Paint; the first picture takes some seconds."
-    folds: Any = None  # a run that is taken over may end, and be saved, before they are built
     _last: tuple[Any, ...] = ()  # what the last file holds
 
     def __init__(self, settings: PaintSettings | None = None, **options: Any) -> None:
@@ -59,23 +60,23 @@ class PaintPanel(PicturePanel):
         self._stop_at: int | None = None  # where a picture that is made again had been stopped
         self._build_tools()
         self._place_tools()
-        self.runner.before_resume, self.runner.end = self._apply_pending, self._end
-        self.runner.report, self.runner.changed = self._report, self._refresh
-        self._refresh()
+        self._attach()
 
     def _build_tools(self) -> None:
         wrap = self.runner.guard
         self.preset_sizes = PresetSizes(self.form, self.runner)
         self.history_bar = HistoryBar(self.runner, branch=self.branch, undo=self.undo, redo=self.redo, save=self.save)
         self.layer = create_canvas(
-            picked=lambda x, y, more: self.grid_picker.clicked(x, y, more), dropped=self.take, failed=self.runner.fail
+            picked=lambda x, y, more: self.grid_picker.clicked(x, y, more),
+            dropped=self.take,
+            failed=self.runner.show_error,
         )
         self.brush = Brush(self.layer, self._stroke, wrap)
         self.grid_picker = GridPicker(self.layer, pick=self.pick, cross=self.cross, back=self.back_to_grid, wrap=wrap)
         self.picture_import = PictureImport(
             self.folder / "inputs", load=self._load, again=self.make_again, use=self.use, wrap=wrap
         )  # fmt: skip
-        self.picture_import.origin = self.runner.kept.get("origin", self.picture_import.origin)
+        self.picture_import.origin = self.runner.panel_state.get("origin", self.picture_import.origin)
         self.grid_form = GridForm(self.grid, wrap)
         self.gallery = Gallery(
             self.folder, open=self.open, start=lambda path: self.use("init_image", path), wrap=wrap
@@ -103,7 +104,7 @@ class PaintPanel(PicturePanel):
         )  # fmt: skip
         if self.layer is not None:
             self.runner.view.children = (self.runner.picture, self.layer)
-        self.runner.insert_after_start(self.draft)
+        self.runner.controls.insert_after_start(self.draft)
         helpers = widgets.HBox([
             prompt_block_menu(self.add_words, wrap),
             upload_button("Picture prompt", "draw the picture towards another picture", self._guarded(self._add_picture_prompt)),
@@ -131,7 +132,7 @@ class PaintPanel(PicturePanel):
     @property
     def sheet(self) -> PaintGrid | None:
         """The last sheet of drafts, or of several at once."""
-        return self.runner.kept.get("sheet")
+        return self.runner.panel_state.get("sheet")
 
     # What the buttons do; each can be called from a cell.
 
@@ -153,16 +154,16 @@ class PaintPanel(PicturePanel):
 
         def act(easel: PaintSession) -> str:
             easel.branch(position)
-            self._apply_pending(easel)
+            self.before_resume(easel)
             self._show_settings(easel)
             return f"a new branch from step {position}"
 
         self.history_bar.show_present()
-        self.runner.queue_action(act, go_on=True)
+        self.runner.queue_action(act, resume=True)
 
     def save(self) -> None:
         """Keep the picture as it stands, also in mid-run."""
-        self.runner.queue_action(self._save)
+        self.runner.queue_action(self.finish)
 
     def drafts(self, count: int = 16) -> None:
         """A sheet of short runs from so many seeds, to choose among; :meth:`pick_cell` or :meth:`cross` go on from it."""
@@ -214,7 +215,7 @@ class PaintPanel(PicturePanel):
         """Show the last sheet again, to choose another of its paintings."""
         sheet = self._there()
         self.history_bar.begin()
-        self.runner.switch_to(lambda: sheet, rest=True)
+        self.runner.switch_to(lambda: sheet, at_rest=True)
 
     def bigger(self, factor: float = 1.5) -> None:
         """Go on from the picture as it stands, at so many times its size; the smaller one is saved."""
@@ -233,7 +234,7 @@ class PaintPanel(PicturePanel):
         """Save the picture, and leave word for the page 05_animate to begin with it."""
 
         def act(easel: PaintSession) -> str:
-            self._save(easel)
+            self.finish(easel)
             assert self.saved is not None
             save_start_picture(self.folder.parent / "animations", self.saved)
             return f"open 05_animate and run it: it begins with {self.saved}"
@@ -257,7 +258,7 @@ class PaintPanel(PicturePanel):
             self._set_field(field, str(path))
         if field == "init_image":
             self.form.set(init="auto")
-            self.runner.say(f"The next picture begins with {path}.")
+            self.runner.set_status(f"The next picture begins with {path}.")
 
     def add_words(self, name: str) -> None:
         """Add a building block to the prompt: words for a style, a medium, light, or what shall not be."""
@@ -319,7 +320,7 @@ class PaintPanel(PicturePanel):
         self.runner.switch_to(self._mark_failing_field(make))
 
     def _keep_grid(self, sheet: PaintGrid) -> PaintGrid:
-        self.runner.kept["sheet"] = sheet
+        self.runner.panel_state["sheet"] = sheet
         return sheet
 
     def _there(self) -> PaintGrid:
@@ -339,10 +340,13 @@ class PaintPanel(PicturePanel):
             self._show_settings(easel)
             return words
 
-        self.runner.queue_action(done, go_on=go_on)
+        self.runner.queue_action(done, resume=go_on)
 
-    def _report(self, job: Any, report: Any) -> None:
-        self.history_bar.report(job, report)
+    def preview(self, job: Any) -> Image | None:
+        return self.history_bar.preview(job)
+
+    def step_done(self, job: Any, report: Any) -> None:
+        self.history_bar.step_done(report)
         if self._stop_at is not None and report.position >= self._stop_at:
             self._stop_at = None
             self.runner.stop()
@@ -350,10 +354,10 @@ class PaintPanel(PicturePanel):
             with self.history_bar.lock:
                 self._refresh_grid_picker()
 
-    def _refresh(self) -> None:
+    def state_changed(self) -> None:
         with self.history_bar.lock:
             self.history_bar.refresh()
-            self.runner.kept["origin"] = self.picture_import.origin
+            self.runner.panel_state["origin"] = self.picture_import.origin
             self.draft.disabled = self.runner.state != "idle"
             self.brush.refresh(self.easel)
             self._refresh_grid_picker()
@@ -364,7 +368,7 @@ class PaintPanel(PicturePanel):
             self.layer.size = list(self.sheet.preview_size())
         self.grid_picker.refresh(self.sheet, shown)
 
-    def _job(
+    def _create_job(
         self, settings: PaintSettings, record: Mapping[str, Any] | None = None, replay: bool = False
     ) -> PaintSession:
         from vqtools.pipelines.paint import create_session  # loads torch: not before it is needed
@@ -375,14 +379,14 @@ class PaintPanel(PicturePanel):
         threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else None
         return create_session(settings, threads=threads, record=record, trusted=origin.trusted, replay=replay)
 
-    def _save(self, job: Any) -> str:
+    def finish(self, job: Any) -> str:
         state = job, job.position, len(job.edit_log.entries) if hasattr(job, "edit_log") else 0
         if state != self._last or self.saved is None:
             activity = getattr(job, "activity", "")
             stem = file_stem(job.settings.prompt, job.settings.seed) + (f"-{activity}" if activity else "")
             self.saved = save_png(self.folder / f"{stem}.png", job.picture(), job.record())
             self._last = state
-            if self.folds is not None and self.folds.selected_index == 0:
+            if self.folds.selected_index == 0:
                 self.gallery.refresh()
         return f"saved as {self.saved}"
 
@@ -425,7 +429,7 @@ class PaintPanel(PicturePanel):
     def _is_live(self, name: str) -> bool:
         return next(one.live for one in PaintSettings.options() if one.name == name)
 
-    def _apply_pending(self, easel: PaintSession) -> None:
+    def before_resume(self, easel: PaintSession) -> None:
         """Give a job that goes on what was changed in the form while it was at rest."""
         values = self.form.values()
         changes = {name: values[name] for name in sorted(self._held) if self._is_live(name)}
@@ -433,7 +437,7 @@ class PaintPanel(PicturePanel):
         if changes and hasattr(easel, "edit"):
             easel.edit(changes)
 
-    def _end(self, easel: PaintSession) -> int:
+    def total_steps(self, easel: PaintSession) -> int:
         """The steps in all, with what stands in the form."""
         held = self.easel is not None and self._held & {"iterations", "preset"}
         wanted = self.form.values()["iterations"] if held else None
@@ -452,8 +456,8 @@ class PaintPanel(PicturePanel):
         self.form.set(**{name: getattr(easel.settings, name) for name in type(easel.settings).model_fields
                          if self._is_live(name)})  # fmt: skip
 
-    def _plan(self) -> Any:
-        make = super()._plan()
+    def plan(self) -> Any:
+        make = super().plan()
         self.picture_import.origin.check(self.form.settings())
         self._held.clear()
         self._stop_at = None
@@ -473,7 +477,7 @@ class PaintPanel(PicturePanel):
         if not both and values["transformer"] == "starter":
             self.form.set(transformer="none")
             self.form.note("transformer", "none: the starter draws for the starter VQGAN and CLIP alone")
-            self.runner.say(
+            self.runner.set_status(
                 "This VQGAN and CLIP have no transformer to draw the start: the picture begins with random codes."
             )
         elif both and values["transformer"] == "none":

@@ -19,7 +19,7 @@ from vqtools.core.settings import Settings, quick_requested
 from vqtools.media.image import load_picture
 from vqtools.media.png_record import read_record, save_png
 from vqtools.ui.form import Form
-from vqtools.ui.job_runner import Runner
+from vqtools.ui.job_runner import RunHooks, Runner
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,7 +37,7 @@ class PictureJob(Job, Protocol):
     def record(self) -> dict[str, Any]: ...
 
 
-class Panel:
+class Panel(RunHooks):
     """Settings, the job they make, and what comes of it. Display it; press the first button, or `await panel.run()`.
 
     The job lives here and not in the page: displayed again, or after the page was loaded anew, the panel shows the
@@ -58,12 +58,11 @@ class Panel:
         self, settings: Settings, *, folder: str | Path = "pictures", make: Callable[..., Any] | None = None
     ) -> None:
         self.folder = Path(folder)
-        self._make: Callable[..., Any] = make or self._job
-        self.runner = self._adopt_runner() or Runner(
-            self._plan, finish=self._save, verb=self.verb, steered=self.resumable
-        )  # fmt: skip
-        if self.runner.state != "idle" and self.runner.job is not None:
-            settings = getattr(self.runner.job, "settings", settings)
+        self._make: Callable[..., Any] = make or self._create_job
+        self.runner = self._adopted_runner() or Runner(self, verb=self.verb, resumable=self.resumable)
+        job: Any = self.runner.job
+        if self.runner.state != "idle" and job is not None:
+            settings = job.settings
         self.form: Form[Any] = Form(settings, apart=(self.top_field,), suggestions=self.suggestions)
         self.form.on_change = self._changed
         page = widgets.HBox([self.runner.view, self.form.body])
@@ -74,28 +73,31 @@ class Panel:
         self.view = widgets.VBox([style, self.form.row(self.top_field), page, self.runner.buttons, quick])
         self.view.add_class("vqtools-panel")
         if self.runner.job is None and self.runner.state == "idle":
-            self.runner.say(self.hint)
+            self.runner.set_status(self.hint)
 
-    def _adopt_runner(self) -> Runner | None:
-        """The runner of the panel that was open for this folder before, with the job that it has."""
-        key = type(self), self.folder.absolute()
-        before, Panel._open[key] = Panel._open.get(key), self
-        if before is None:
+    def _adopted_runner(self) -> Runner | None:
+        """The runner of the panel that was open for this folder before, with its job."""
+        previous = Panel._open.get((type(self), self.folder.absolute()))
+        if previous is None:
             return None
-        runner = before.runner
-        runner.plan, runner.finish = self._plan, self._save
-        runner.recreate_widgets()
-        return runner
+        previous.runner.recreate_widgets()
+        return previous.runner
+
+    def _attach(self) -> None:
+        """Take the runner over; the last thing that the constructor of a panel does.
+
+        Until then a run that was adopted is served by the panel before, whose widgets are complete.
+        """
+        Panel._open[type(self), self.folder.absolute()] = self
+        self.runner.attach(self)
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
         display(self.view)  # type: ignore[no-untyped-call]
 
-    def _job(self, settings: Any) -> Job:
-        raise NotImplementedError
-
-    def _save(self, job: Any) -> str:
+    def _create_job(self, settings: Any) -> Job:
+        """Make the job of these settings, in the worker's thread."""
         raise NotImplementedError
 
     def _changed(self, name: str) -> None:
@@ -109,7 +111,8 @@ class Panel:
     def _follow(self, name: str) -> None:
         """Change what hangs on a field that a person has changed."""
 
-    def _plan(self) -> Callable[[], Job]:
+    def plan(self) -> Callable[[], Job]:
+        """Check the form; return the function that makes its job."""
         self.form.clear_notes()
         settings = self.form.settings().quick()
         check_writable(self.folder)
@@ -146,7 +149,8 @@ class PicturePanel(Panel):
         job = await self.runner.run()
         return job.picture() if job is not None and job.position else None  # type: ignore[attr-defined]
 
-    def _save(self, job: Any) -> str:
+    def finish(self, job: Any) -> str:
+        """Save the picture with its settings inside."""
         name = file_stem(job.settings.prompt or "sample", job.settings.seed) + ".png"
         self.saved = save_png(self.folder / name, job.picture(), job.record())
         return f"saved as {self.saved}"
@@ -157,8 +161,8 @@ class PicturePanel(Panel):
         for path in made[:3]:  # a file from elsewhere may lie among them
             try:
                 prompt = read_record(path)["settings"]["prompt"]
-                self.runner.show(load_picture(path))
+                self.runner.show_picture(load_picture(path))
             except (UserError, KeyError, TypeError):
                 continue
-            self.runner.say(f"Made before: {prompt or path.stem}. {self.hint}")
+            self.runner.set_status(f"Made before: {prompt or path.stem}. {self.hint}")
             return

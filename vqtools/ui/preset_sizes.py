@@ -14,7 +14,8 @@ from vqtools.core.errors import UserError
 from vqtools.core.settings import quick_requested
 from vqtools.painting.settings import PRESETS, PaintSettings
 from vqtools.ui.form import Form
-from vqtools.ui.job_runner import Runner, job_lock
+from vqtools.ui.job_runner import Runner
+from vqtools.ui.job_worker import job_lock
 
 _SPEED_FIELDS = ("size", "vqgan", "clip", "precision", "clip_precision", "drawer")  # what a machine's speed depends on
 
@@ -74,7 +75,7 @@ class PresetSizes:
         except UserError as error:  # a network that is not there, say
             self._note(asked, str(error))
         except Exception as error:
-            self.runner.fail(error)
+            self.runner.show_error(error)
 
     def _note(self, asked: int, words: str) -> None:
         if asked == self._request_number:

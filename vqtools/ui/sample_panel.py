@@ -22,8 +22,9 @@ class SamplePanel(PicturePanel):
 
     def __init__(self, settings: SampleSettings | None = None, **options: Any) -> None:
         super().__init__(settings or SampleSettings(), **options)
+        self._attach()
 
-    def _job(self, settings: SampleSettings) -> PictureJob:
+    def _create_job(self, settings: SampleSettings) -> PictureJob:
         from vqtools.pipelines.sample import create_sample_job
 
         return create_sample_job(settings)

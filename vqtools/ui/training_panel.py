@@ -78,9 +78,9 @@ class TrainingPanel(Generic[S]):
         watched.add_class("vqtools-watched")
         self.view = widgets.VBox([style, self.form.row("folder"), self.explanation, page, self.runner.buttons, watched])
         self.view.add_class("vqtools-panel")
-        self.runner.say("Press Train to begin. Stop keeps everything: Train then goes on from there.")
+        self.runner.set_status("Press Train to begin. Stop keeps everything: Train then goes on from there.")
         if problem:
-            self.runner.fail(problem)
+            self.runner.show_error(problem)
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -109,7 +109,7 @@ class TrainingPanel(Generic[S]):
             job: Job = made
             if resume:
                 self.form.load(made.settings)
-                self.runner.say(
+                self.runner.set_status(
                     f"Going on with {settings.name} at step {job.position}, with the settings it began with"
                 )
             return job
