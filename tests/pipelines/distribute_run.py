@@ -68,7 +68,7 @@ def cells(folder: Path, team: Distributed) -> list[Path] | None:
     def easel(settings: PaintSettings) -> PaintSession:
         return PaintSession(Painter(settings, small.tiny_vqgan(), [small.TinyCLIP()], machine=small.CPU))
 
-    return distribute_cells(asked, folder, "grid", team, easel=easel)
+    return distribute_cells(asked, folder, "grid", team, create_session=easel)
 
 
 if __name__ == "__main__":

@@ -35,16 +35,16 @@ def test_a_draft_sheet_is_short_runs_of_seeds_in_a_row(sheet: PaintGrid) -> None
     plain = create_candidate_grid(PaintSettings(prompt="a", seed=5, size=(64, 64)))
     assert [cell.settings.seed for cell in plain.cells] == list(range(5, 21))
     assert {(cell.settings.iterations, cell.settings.grids) for cell in plain.cells} == {(40, 4)}
-    assert sheet.position == sheet.total == sum(done.record["total"] for done in sheet.done)
+    assert sheet.position == sheet.total == sum(done.record["total"] for done in sheet.finished)
     alone = finish(create_session(sheet.cells[1].settings))
-    assert sheet.done[1].picture.tobytes() == alone.picture().tobytes()
+    assert sheet.finished[1].picture.tobytes() == alone.picture().tobytes()
 
 
 def test_what_is_picked_goes_on_where_it_was_and_its_png_makes_it_again(sheet: PaintGrid) -> None:
     job = sheet.pick(1, iterations=5)
-    assert job.picture().tobytes() == sheet.done[1].picture.tobytes()
+    assert job.picture().tobytes() == sheet.finished[1].picture.tobytes()
     finish(job)
-    assert job.position == sheet.done[1].record["position"] + 2
+    assert job.position == sheet.finished[1].record["position"] + 2
     record = job.record()
     again = create_session(PaintSettings.parse(record["began"]), record=record, replay=True)
     assert finish(again).picture().tobytes() == job.picture().tobytes()
@@ -57,7 +57,7 @@ def test_halves_of_two_are_crossed_with_a_soft_seam(sheet: PaintGrid) -> None:
     assert (above[:14] == (255, 0, 0)).all() and (above[18:] == (0, 0, 255)).all()
     job = sheet.cross(0, 2, iterations=2)
     assert job.settings.iterations == 2 and job.settings.seed == 5 and job.total == 2
-    left, right = sheet.done[0].picture, sheet.done[2].picture
+    left, right = sheet.finished[0].picture, sheet.finished[2].picture
     seen = np.asarray(job.picture(), dtype=float)
     for half, source in ((slice(28), left), (slice(36, 64), right)):
         ours = np.abs(seen[:, half] - np.asarray(source, dtype=float)[:, half]).mean()
@@ -69,12 +69,12 @@ def test_halves_of_two_are_crossed_with_a_soft_seam(sheet: PaintGrid) -> None:
 
 def test_a_stopped_sheet_goes_on_to_the_same_pictures(sheet: PaintGrid) -> None:
     first, second = (PaintGrid(sheet.cells, activity="drafts") for _ in range(2))
-    for _ in range(sheet.done[0].record["total"] + 4):
+    for _ in range(sheet.finished[0].record["total"] + 4):
         first.step()
     second.load_state_dict(first.state_dict())
     assert second.position == first.position
     finish(second)
-    assert [one.picture.tobytes() for one in second.done] == [one.picture.tobytes() for one in sheet.done]
+    assert [one.picture.tobytes() for one in second.finished] == [one.picture.tobytes() for one in sheet.finished]
 
 
 def test_a_grid_has_every_combination_and_names_it() -> None:
@@ -116,23 +116,23 @@ def test_the_commands_make_a_sheet_and_go_on_from_it(
             main(arguments)
         return int(left.value.code or 0)
 
-    assert call("drafts", "a cat", "--count", "2", "-sd", "3", "--each", "--with", "oil", *quick) == 0
+    assert call("candidates", "a cat", "--count", "2", "-sd", "3", "--each", "--with", "oil", *quick) == 0
     assert read_record("a-cat-an-oil-painting-on-canvas-3-drafts.png")["activity"] == "drafts"
     sheet, first = "a-cat-an-oil-painting-on-canvas-3-drafts.png", "a-cat-an-oil-painting-on-canvas-3-drafts-01.png"
-    assert call("drafts", "--from", sheet, "--pick", "2", "-i", "2", "--out", "p.png") == 0
+    assert call("candidates", "--from", sheet, "--pick", "2", "-i", "2", "--out", "p.png") == 0
     record = read_record("p.png")
     assert record["began"]["iterations"] == 2 and record["settings"]["iterations"] == 4
-    assert call("drafts", "--from", sheet, "--cross", "1,2", "-i", "1", "--out", "c.png") == 0
+    assert call("candidates", "--from", sheet, "--cross", "1,2", "-i", "1", "--out", "c.png") == 0
     assert read_record("c.png")["settings"]["init_image"] == "cross-1-2.png"
     assert read_record(first)["settings"]["seed"] == 3
     assert call("grid", "a cat", "a dog", "--vary", "seed=1-2", *quick, "--out", "g.png") == 0
     assert len(read_record("g.png")["cells"]) == 4
     capsys.readouterr()
     for arguments, says in (
-        (("drafts", "--from", sheet, "--pick", "3"), "no draft 3"),
-        (("drafts", "--from", sheet), "wants --pick"),
-        (("drafts", "--from", first, "--pick", "1"), "is no sheet"),
-        (("drafts", "--from", sheet, "--cross", "1"), "two drafts"),
+        (("candidates", "--from", sheet, "--pick", "3"), "no draft 3"),
+        (("candidates", "--from", sheet), "wants --pick"),
+        (("candidates", "--from", first, "--pick", "1"), "is no sheet"),
+        (("candidates", "--from", sheet, "--cross", "1"), "two drafts"),
         (("grid", "a", "--vary", "seed"), "a setting and its values"),
         (("grid", "a", "--vary", "seed=5-1"), "no range"),
         (("grid",), "no prompt"),

@@ -74,7 +74,7 @@ def test_an_octave_is_the_most(steered: Path, factor: float) -> None:
 def test_a_making_is_filmed_to_the_picture_it_led_to(steered: Path, tmp_path: Path) -> None:
     import av
 
-    with Timelapse(replay(steered), seconds=1, fps=8) as film:
+    with Timelapse(replay(read_record(steered)), seconds=1, fps=8) as film:
         finish(film)
         assert film.preview().tobytes() == load_picture(steered).tobytes()
         made = film.write(tmp_path / "making.mp4")

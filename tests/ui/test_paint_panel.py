@@ -170,7 +170,7 @@ def test_the_slider_holds_the_run_and_shows_what_was_and_a_branch_goes_on_from_t
     studio.gate.release()
     until(lambda: "this was step 4" in panel.runner.status.value)
     assert ("the picture of step 0" in panel.runner.status.value) == (seen == 0)
-    plain = make_easel(panel.easel.began)  # type: ignore[union-attr]
+    plain = make_easel(panel.easel.initial_settings)  # type: ignore[union-attr]
     for _ in range(seen):
         plain.step()
     assert abs(shown(panel) - as_shown(plain.preview())).max() == 0

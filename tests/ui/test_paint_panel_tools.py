@@ -227,7 +227,7 @@ def test_drafts_are_chosen_by_a_click_gone_on_with_and_crossed(panel: PaintPanel
     panel.drafts(4)
     rest(panel)
     sheet = panel.sheet
-    assert sheet is not None and panel.runner.job is sheet and len(sheet.done) == 4 and panel.layer.pick
+    assert sheet is not None and panel.runner.job is sheet and len(sheet.finished) == 4 and panel.layer.pick
     assert read_record(panel.saved or "")["activity"] == "drafts"
     left, top, right, bottom = sheet.boxes()[2]
     panel.grid_picker.clicked((left + right) / 2, (top + bottom) / 2, False)
@@ -250,7 +250,7 @@ def test_several_at_once_are_each_with_each(panel: PaintPanel) -> None:
     assert panel.grid_form.vary() == {"prompt": ["a tree", "a <b>boat</b>"], "seed": [1, 2, 3]}
     panel.grid_form.button.click()
     rest(panel)
-    assert panel.sheet is not None and len(panel.sheet.done) == 6
+    assert panel.sheet is not None and len(panel.sheet.finished) == 6
     panel.grid_form.seeds.value = "1 two"
     panel.grid_form.button.click()
     assert "seed &#x27;two&#x27;" in panel.runner.status.value

@@ -130,7 +130,7 @@ def run_grid(sheet: PaintGrid, folder: Path, name: str, each: bool) -> int:
     if sheet.position == 0:
         raise KeyboardInterrupt
     if each:
-        for i, done in enumerate(sheet.done):
+        for i, done in enumerate(sheet.finished):
             click.echo(str(save_png(folder / f"{Path(name).stem}-{i + 1:02d}.png", done.picture, done.record)))
     save_picture(sheet, folder / name, started)
     return 0 if finished else STOPPED

@@ -82,7 +82,7 @@ def paint(
     if source is None and (replay or film):
         raise UserError(f"--{'film' if film else 'replay'} wants the picture whose making it tells: --from PICTURE.png")
     if film:
-        return _write_timelapse(str(source), fields, trust_paths, folder, name)
+        return _write_timelapse(str(source), record, fields, trust_paths, folder, name)
     if bigger is not None and source is not None:
         return _paint_bigger(source, bigger, _add_blocks_to_fields(fields, added, record), folder, name, trust_paths)
     _resolve_larger_size(fields, record)
@@ -127,15 +127,16 @@ def _resolve_larger_size(fields: dict[str, Any], record: dict[str, Any]) -> None
     fields["size"] = f"{2 * size[0]}x{2 * size[1]}"
 
 
-def _write_timelapse(source: str, fields: dict[str, Any], trusted: bool, folder: Path, name: str | None) -> int:
+def _write_timelapse(
+    source: str, record: dict[str, Any], fields: dict[str, Any], trusted: bool, folder: Path, name: str | None
+) -> int:
     """A video of a picture's making."""
     from vqtools.core.job import run_job
-    from vqtools.media.png_record import read_record
     from vqtools.painting.settings import PaintSettings
     from vqtools.pipelines.reproduce import replay
     from vqtools.pipelines.timelapse import Timelapse
 
-    _resolve_larger_size(fields, read_record(source))
+    _resolve_larger_size(fields, record)
     if wrong := set(fields) - {"size"}:
         raise UserError(
             f"--{min(wrong).replace('_', '-')} with --film: the picture is made as it was, only --size may differ"
@@ -144,7 +145,7 @@ def _write_timelapse(source: str, fields: dict[str, Any], trusted: bool, folder:
     path = folder / (name or f"{Path(source).stem}-making.mp4")
     if path.exists():
         raise UserError(f"{path} is there already; choose another with --out")
-    with Timelapse(replay(source, size=size, trusted=trusted)) as film:
+    with Timelapse(replay(record, size=size, trusted=trusted)) as film:
         if not run_job(film, label="filming"):
             raise KeyboardInterrupt
         made = film.write(path)
@@ -171,14 +172,10 @@ def _paint_one(
     from vqtools.pipelines.reproduce import describe_differences
 
     started = time.monotonic()
-    threads = record.get("threads")
-    threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else None
-    job = create_session(settings, threads=threads, record=record or None, trusted=trusted, replay=replay)
+    job = create_session(settings, record=record or None, trusted=trusted, replay=replay)
     notes = describe_differences(record, job.record()) if record else []
-    limit = record.get("position") if record and same else None
-    at_limit = (
-        functools.partial(_limit_reached, job, limit) if isinstance(limit, int) and 0 < limit < job.total else None
-    )
+    limit = job.stop_at if same else None
+    at_limit = functools.partial(_limit_reached, job, limit) if limit is not None else None
     return finish_painting(job, folder, name, started, stop=at_limit, notes=notes)
 
 

@@ -222,6 +222,11 @@ class Settings(pydantic.BaseModel):
         return list(cls._options_by_name().values())
 
     @classmethod
+    def live_fields(cls) -> frozenset[str]:
+        """Names of the fields whose changes take effect in the middle of a run, not only from the next run on."""
+        return frozenset(field.name for field in cls.options() if field.live)
+
+    @classmethod
     def problems(cls, mapping: Mapping[str, Any]) -> dict[str, str]:
         """What is wrong, by field: empty when `parse` would succeed. The key "" holds what no one field causes."""
         try:

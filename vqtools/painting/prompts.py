@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from vqtools.core.errors import UserError, shorten
 
@@ -75,6 +76,19 @@ def parse_prompts(text: str) -> list[Prompt]:
 def format_prompts(prompts: Iterable[Prompt]) -> str:
     """The text that :func:`parse_list` reads as these prompts."""
     return " | ".join(_format_prompt(prompt) for prompt in prompts)
+
+
+def first_attracting_text(prompts: Iterable[Prompt], *, pictures: bool = False) -> str:
+    """Text of the first prompt with a positive weight, or "" if there is none: the caption for a transformer.
+
+    pictures: whether picture prompts count too, with ``picture:FILE`` as their text.
+    """
+    return next((p.text for p in prompts if p.weight > 0 and (pictures or p.picture is None)), "")
+
+
+def append_picture(text: str, path: str | Path) -> str:
+    """The text of the prompts with a picture prompt for the file ``path`` added at the end."""
+    return format_prompts([*parse_prompts(text), Prompt(f"picture:{path}")])
 
 
 def _parse_prompt(part: str) -> Prompt:

@@ -52,22 +52,29 @@ class PainterLike(Protocol):
 class PaintSession:
     """A job: step, preview, picture, record, state; and beside it what a hand does.
 
-    record: of a picture, whose journal is then followed while this one is made.
+    record: of a picture, whose journal is then followed while this one is made. ``stop_at`` is then the step at which
+        that picture was stopped, or None if it was finished.
     budget: bytes for moments of the run.
     """
+
+    # what a user interface can do with this job
+    steerable = True  # edit() works between steps
+    supports_branching = True  # positions, branch(), undo(), redo(), preview_at() and masks exist
+    activity = ""  # goes into file names and records: "" for a single painting
 
     def __init__(
         self, work: PainterLike, *, record: Mapping[str, Any] | None = None, budget: int = DEFAULT_BUDGET
     ) -> None:
         self.job = work
-        self.began = work.settings.model_copy()
+        self.initial_settings = work.settings.model_copy()
         self.edit_log = EditLog()
         self.snapshots = SnapshotTree(budget)
         self._pending_edits: list[LogEntry] = []
         self._known: dict[str, Mask] = {}
         self._ahead: list[Snapshot] = []  # for redo
         self._snapshot_seconds = self._snapshot_time = 0.0
-        self._seen = self.began
+        self._seen = self.initial_settings
+        self.stop_at = _stopped_at(record or {})
         if record:
             told = EditLog.read(record)
             self._pending_edits, self._known = told.script(), told.masks
@@ -116,7 +123,7 @@ class PaintSession:
         """All that the same picture can be made from again: ``settings`` as they stand, and where something was done
         on the way, ``began`` and the journal."""
         told = self.edit_log.record()
-        began = {"began": self.began.model_dump(mode="json")} if told else {}
+        began = {"began": self.initial_settings.model_dump(mode="json")} if told else {}
         return {**self.job.record(), **began, **told}
 
     def state_dict(self) -> dict[str, Any]:
@@ -124,7 +131,7 @@ class PaintSession:
         return {
             "work": self.job.state_dict(),
             "settings": self.job.settings.model_dump(mode="json"),
-            "began": self.began.model_dump(mode="json"),
+            "began": self.initial_settings.model_dump(mode="json"),
             "journal": {**self.edit_log.record(), "line": list(self.edit_log.line)},
             "script": {
                 "entries": self._pending_edits,
@@ -136,7 +143,7 @@ class PaintSession:
         """Go on from a state of an easel with the same networks and size."""
         self.job.settings = PaintSettings.parse(state["settings"])
         self.job.load_state_dict(state["work"])
-        self.began, self._seen = PaintSettings.parse(state["began"]), self.job.settings.model_copy()
+        self.initial_settings, self._seen = PaintSettings.parse(state["began"]), self.job.settings.model_copy()
         self.edit_log = EditLog.read(state["journal"])
         self.edit_log.line = tuple(state["journal"]["line"])
         self._pending_edits = list(state["script"]["entries"])
@@ -166,12 +173,18 @@ class PaintSession:
         """Leave alone what a mask covers; None lifts it."""
         self._stroke("protect", mask, self.job.protect)
 
-    def repaint(self, mask: Any, fresh: bool = True) -> None:
-        """Go on inside a mask alone, from random codes, or from what is there (``fresh=False``)."""
+    def repaint(self, mask: Any, fresh: bool = True, *, extend: bool = False) -> None:
+        """Go on inside a mask alone, from random codes, or from what is there (``fresh=False``).
+
+        extend: if the run is finished, make it longer by half of its iterations, but at least 10.
+        """
+        if extend and self.position >= self.total:
+            iterations = self.settings.iterations
+            self.edit({"iterations": iterations + max(10, iterations // 2)})
         self._stroke("repaint", mask, lambda area: self.job.repaint(area, fresh), fresh=fresh)
 
     @property
-    def begun(self) -> bool:
+    def can_repaint(self) -> bool:
         """Whether there is a picture to paint over: not while a transformer still draws the start."""
         return getattr(self.job, "painter", self.job) is not None
 
@@ -184,6 +197,15 @@ class PaintSession:
     def positions(self) -> list[int]:
         """Steps that are remembered on the way here, for a slider; :meth:`branch` reaches those between too."""
         return sorted({moment.position for moment in self.snapshots.path()} | {self.position})
+
+    @property
+    def revision(self) -> int:
+        """Number of entries in the edit log: two equal values at one position mean the same picture."""
+        return len(self.edit_log.entries)
+
+    def remembered_position(self, position: int) -> int:
+        """The step whose picture :meth:`preview_at` shows for ``position``."""
+        return max((step for step in self.positions if step <= position), default=self.position)
 
     @property
     def can_undo(self) -> bool:
@@ -310,6 +332,13 @@ class PaintSession:
         self.job.load_state_dict(state)
         self._seen = self.job.settings.model_copy()
         self.edit_log.add(left, "go", to=moment.position, line=list(moment.line))
+
+
+def _stopped_at(record: Mapping[str, Any]) -> int | None:
+    position, total = record.get("position"), record.get("total")
+    if not isinstance(position, int) or position <= 0 or (isinstance(total, int) and position >= total):
+        return None
+    return position
 
 
 def _changed_settings(before: PaintSettings, after: PaintSettings) -> dict[str, Any]:

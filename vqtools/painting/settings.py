@@ -25,6 +25,11 @@ PRESETS: dict[str, dict[str, int]] = {
 }
 
 
+def matching_transformer(vqgan: str, clip: str) -> Literal["starter", "none"]:
+    """Name of the transformer that draws the start for a VQGAN and a CLIP: the starter fits the starter pair alone."""
+    return "starter" if vqgan == clip == "starter" else "none"
+
+
 class PaintSettings(Settings):
     prompt: str = option(
         "a red apple",

@@ -5,14 +5,12 @@ Knows settings, folders and names of networks; how a frame is made is the animat
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from vqtools.animation.animator import Animator
@@ -121,7 +119,7 @@ def create_animation(
 
     def begin(prompt: str, seed: int, compose: InitTransform) -> PaintJob:
         wish = settings.model_copy(update={"prompt": prompt, "seed": seed})
-        return create_paint_job(wish, threads=threads, kind=functools.partial(OctavePaintJob, compose=compose))
+        return create_paint_job(wish, threads=threads, transform_start=compose)
 
     return OctaveZoom(settings, begin, project, seed=seed, track=track)
 
@@ -178,17 +176,6 @@ def animate(prompt: str = "", *, out: str | Path | None = None, **fields: Any) -
         finish(job)
         export_animation_video(project, settings)
     return project.folder
-
-
-class OctavePaintJob(PaintJob):
-    """A painting whose start goes through a function first: what an octave zoom's pictures are."""
-
-    def __init__(self, *arguments: Any, compose: InitTransform) -> None:
-        self.compose = compose
-        super().__init__(*arguments)
-
-    def _begin(self, start: Image.Image | None) -> None:
-        super()._begin(self.compose(start))
 
 
 def load_depth_estimator(name: str, device: torch.device) -> DepthEstimator:

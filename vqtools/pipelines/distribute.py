@@ -103,6 +103,6 @@ def distribute_cells(
         sheet = PaintGrid([cells[i]], **options)
         if not run(sheet):
             break
-        save_png(paths[i], sheet.done[0].picture, sheet.done[0].record)
+        save_png(paths[i], sheet.finished[0].picture, sheet.finished[0].record)
     team.barrier()
     return paths if all(path.exists() for path in paths) else None

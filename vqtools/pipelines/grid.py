@@ -6,8 +6,7 @@ Knows settings and easels; a sheet is a job as a single painting is one. Nothing
 from __future__ import annotations
 
 import itertools
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,19 +49,28 @@ class CellResult:
 class PaintGrid:
     """Paintings one after another, as a job; :meth:`pick_cell` and :meth:`cross` go on from them.
 
-    cells: row by row. ``done`` holds what is finished, by the cell's number from 0.
+    cells: row by row. ``finished`` holds what is finished, by the cell's number from 0.
     """
 
+    # what a user interface can do with this job; see PaintSession
+    steerable = False
+    supports_branching = False
+    revision = 0  # there is no edit log
+
     def __init__(
-        self, cells: Sequence[GridCell], *, activity: str = "grid", easel: Callable[..., PaintSession] = create_session
+        self,
+        cells: Sequence[GridCell],
+        *,
+        activity: str = "grid",
+        create_session: Callable[..., PaintSession] = create_session,
     ) -> None:
         if not 1 <= len(cells) <= MAX_CELLS:
             raise UserError(f"a sheet of {len(cells)} paintings: 1 to {MAX_CELLS} are possible; vary less at once")
-        self.cells, self.activity, self._easel = list(cells), activity, easel
-        self.done: list[CellResult] = []
-        self.now: PaintSession | None = easel(cells[0].settings)  # what can't be painted is said at once
-        self.machine, self.models = self.now.job.machine, dict(self.now.record().get("models", {}))
-        self._rows = self.now.total - self.now.settings.iterations
+        self.cells, self.activity, self._create_session = list(cells), activity, create_session
+        self.finished: list[CellResult] = []
+        self.current: PaintSession | None = create_session(cells[0].settings)  # what can't be painted is said at once
+        self.machine, self.models = self.current.job.machine, dict(self.current.record().get("models", {}))
+        self._rows = self.current.total - self.current.settings.iterations
 
     @property
     def settings(self) -> PaintSettings:
@@ -71,13 +79,15 @@ class PaintGrid:
 
     @property
     def position(self) -> int:
-        return sum(int(done.record["position"]) for done in self.done) + (self.now.position if self.now else 0)
+        return sum(int(done.record["position"]) for done in self.finished) + (
+            self.current.position if self.current else 0
+        )
 
     @property
     def total(self) -> int:
         """Steps in all; what other networks will need before their first step is taken to be as here."""
-        known = sum(int(done.record["total"]) for done in self.done) + (self.now.total if self.now else 0)
-        rest = self.cells[len(self.done) + (self.now is not None) :]
+        known = sum(int(done.record["total"]) for done in self.finished) + (self.current.total if self.current else 0)
+        rest = self.cells[len(self.finished) + (self.current is not None) :]
         return known + sum(cell.settings.iterations + self._rows for cell in rest)
 
     def step(self) -> dict[str, float]:
@@ -85,36 +95,36 @@ class PaintGrid:
         job = self._current_session()
         scalars = job.step()
         if job.position >= job.total:
-            self.done.append(CellResult(job.picture(), job.state_dict(), job.record()))
-            self.now = None
-        return {"painting": float(min(len(self.done) + 1, len(self.cells))), **scalars}
+            self.finished.append(CellResult(job.picture(), job.state_dict(), job.record()))
+            self.current = None
+        return {"painting": float(min(len(self.finished) + 1, len(self.cells))), **scalars}
 
     def _current_session(self) -> PaintSession:
-        if self.now is None:
-            self.now = self._easel(self.cells[len(self.done)].settings)
-        return self.now
+        if self.current is None:
+            self.current = self._create_session(self.cells[len(self.finished)].settings)
+        return self.current
 
     def preview(self) -> Image.Image:
         """The sheet as it stands, grey where nothing is painted yet."""
-        pictures = [done.picture for done in self.done]
-        if self.now is not None and self.now.position:
-            pictures.append(self.now.preview())
+        pictures = [done.picture for done in self.finished]
+        if self.current is not None and self.current.position:
+            pictures.append(self.current.preview())
         return draw_grid(self.cells, pictures)
 
     picture = preview
 
     def boxes(self) -> list[tuple[float, float, float, float]]:
         """Where the paintings stand in :meth:`preview`: left, top, right, bottom as shares of its sides."""
-        plan = self._plan()
-        width, height = plan.size
-        return [(a / width, b / height, c / width, d / height) for a, b, c, d in plan.boxes]
+        layout = self._layout()
+        width, height = layout.size
+        return [(a / width, b / height, c / width, d / height) for a, b, c, d in layout.boxes]
 
     def preview_size(self) -> tuple[int, int]:
         """Width and height of :meth:`preview` once a painting is finished."""
-        return self._plan().size
+        return self._layout().size
 
-    def _plan(self) -> _GridLayout:
-        return _GridLayout.of(self.cells, _largest_size([_thumbnail(done.picture) for done in self.done]))
+    def _layout(self) -> _GridLayout:
+        return _GridLayout.of(self.cells, _largest_size([_thumbnail(done.picture) for done in self.finished]))
 
     def record(self) -> dict[str, Any]:
         """For the PNG: each painting's settings, as :func:`read_cells` reads them again."""
@@ -128,11 +138,29 @@ class PaintGrid:
         Its record makes it again from its beginning, the edit included.
         """
         done = self._result(index)
-        job = self._easel(self.cells[index].settings)
+        job = self._create_session(self.cells[index].settings)
         job.load_state_dict(done.state)
         if changes:
             job.edit(changes)
         return job
+
+    def pick_with(self, index: int, wanted: PaintSettings) -> PaintSession:
+        """A cell to continue with the live fields of ``wanted``, such as the settings of a form.
+
+        The run is extended to at least ``wanted.iterations``, by that many if the cell has them already.
+        """
+        session = self.pick(index)
+        before = session.settings
+        iterations = max(wanted.iterations, before.iterations)
+        if iterations == before.iterations:
+            iterations += wanted.iterations
+        changes = {
+            name: getattr(wanted, name)
+            for name in PaintSettings.live_fields() - {"preset"}
+            if getattr(wanted, name) != getattr(before, name)
+        }
+        session.edit({**changes, "iterations": iterations})
+        return session
 
     def cross(self, first: int, second: int, halves: Halves = "left-right", **changes: Any) -> PaintSession:
         """A painting that begins with one half of each of two, in this order, under the first one's settings."""
@@ -145,46 +173,58 @@ class PaintGrid:
     def _result(self, index: int) -> CellResult:
         if not 0 <= index < len(self.cells):
             raise UserError(f"there is no painting {index + 1} on the sheet; there are 1 to {len(self.cells)}")
-        if index >= len(self.done):
-            raise UserError(f"painting {index + 1} is not finished; {len(self.done)} are")
-        return self.done[index]
+        if index >= len(self.finished):
+            raise UserError(f"painting {index + 1} is not finished; {len(self.finished)} are")
+        return self.finished[index]
 
     def state_dict(self) -> dict[str, Any]:
         done = {
             str(i): {"picture": torch.from_numpy(np.array(one.picture)), "state": one.state, "record": one.record}
-            for i, one in enumerate(self.done)
+            for i, one in enumerate(self.finished)
         }
-        return {"done": done, "now": self.now.state_dict() if self.now else None}
+        return {"done": done, "now": self.current.state_dict() if self.current else None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of a sheet with the same cells."""
         stored = [state["done"][str(i)] for i in range(len(state["done"]))]
-        self.done = [CellResult(Image.fromarray(one["picture"].numpy()), one["state"], one["record"]) for one in stored]
-        self.now = None
+        self.finished = [
+            CellResult(Image.fromarray(one["picture"].numpy()), one["state"], one["record"]) for one in stored
+        ]
+        self.current = None
         if state["now"] is not None:
             self._current_session().load_state_dict(state["now"])
 
 
 def create_candidate_grid(
-    settings: PaintSettings, *, count: int = CANDIDATE_COUNT, easel: Callable[..., PaintSession] = create_session
+    settings: PaintSettings,
+    *,
+    count: int = CANDIDATE_COUNT,
+    explicit: Collection[str] | None = None,
+    create_session: Callable[..., PaintSession] = create_session,
 ) -> PaintGrid:
-    """A draft sheet: one prompt from so many seeds, short runs to choose among.
+    """Short runs of one prompt with consecutive seeds, to choose among.
 
-    Iterations are forty, and the transformer's grids four a draft, unless the settings were given others.
+    Each has CANDIDATE_ITERATIONS and STARTS_PER_CANDIDATE, unless the settings name others explicitly.
+
+    explicit: names of the fields whose values are kept; without it, those that the settings were constructed with.
+        A form sets all fields: pass ``()`` there.
     """
-    given = settings.model_fields_set
+    given = settings.model_fields_set if explicit is None else frozenset(explicit)
     short = {"iterations": CANDIDATE_ITERATIONS} if not {"iterations", "preset"} & given else {}
     short |= {"grids": STARTS_PER_CANDIDATE} if "grids" not in given else {}
-    seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
+    seed = settings.with_seed().known_seed
     base = settings.model_copy(update=short).quick()
     cells = [
         GridCell("", f"{i + 1} · seed {seed + i}", base.model_copy(update={"seed": seed + i})) for i in range(count)
     ]
-    return PaintGrid(cells, activity="drafts", easel=easel)
+    return PaintGrid(cells, activity="drafts", create_session=create_session)
 
 
 def create_settings_grid(
-    settings: PaintSettings, vary: Mapping[str, Sequence[Any]], *, easel: Callable[..., PaintSession] = create_session
+    settings: PaintSettings,
+    vary: Mapping[str, Sequence[Any]],
+    *,
+    create_session: Callable[..., PaintSession] = create_session,
 ) -> PaintGrid:
     """A grid of runs: every combination of the values that fields take; the last field goes from left to right.
 
@@ -193,10 +233,11 @@ def create_settings_grid(
     known = PaintSettings.model_fields
     if wrong := [name for name in vary if name not in known]:
         raise UserError(f"there is no setting {wrong[0]!r} to vary{did_you_mean(wrong[0], known)}")
-    vary = {name: list(values) for name, values in vary.items() if len(values)} or {"seed": [settings.seed]}
+    vary = {name: list(values) for name, values in vary.items() if len(values)}
+    if "seed" not in vary:  # the same for all cells: else nothing could be compared
+        settings = settings.with_seed()
+    vary = vary or {"seed": [settings.seed]}
     names = list(vary)
-    if settings.seed is None and "seed" not in vary:  # one for all: else nothing could be compared
-        settings = settings.model_copy(update={"seed": secrets.randbelow(2**32)})
     given = {name: getattr(settings, name) for name in settings.model_fields_set | {"seed"}}
     cells = []
     for values in itertools.product(*vary.values()):
@@ -206,7 +247,7 @@ def create_settings_grid(
         rest = sorted(names[:-1], key=lambda name: name == "prompt")
         row = " · ".join(_setting_label(name, getattr(one, name)) for name in rest)
         cells.append(GridCell(row, _setting_label(names[-1], getattr(one, names[-1])), one))
-    return PaintGrid(cells, easel=easel)
+    return PaintGrid(cells, create_session=create_session)
 
 
 def read_cells(record: Mapping[str, Any]) -> list[GridCell]:

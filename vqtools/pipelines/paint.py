@@ -6,15 +6,17 @@ Knows networks by name and painting; animation is put together in filming.py. A 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
-from vqtools.core.device import choose_machine
+from vqtools.core.device import choose_machine, recorded_threads
 from vqtools.core.errors import UserError
+from vqtools.core.paths import file_stem
 from vqtools.core.settings import check_size
+from vqtools.media.png_record import save_png
 from vqtools.models.clip import CLIP
 from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
@@ -24,7 +26,7 @@ from vqtools.painting.parsers import parse_clips
 from vqtools.painting.prior import TransformerLikelihood
 from vqtools.painting.session import PaintSession
 from vqtools.painting.settings import PaintSettings
-from vqtools.pipelines.paint_job import PaintJob
+from vqtools.pipelines.paint_job import PaintJob, StartTransform
 from vqtools.weights.load import load_clip, load_transformer, load_vqgan, mismatch_reason, resolve_path
 from vqtools.weights.model_file import file_sha256, read_header
 
@@ -50,14 +52,14 @@ def create_paint_job(
     record: Mapping[str, Any] | None = None,
     trusted: bool = False,
     inputs: ImageInputs | None = None,
-    kind: Callable[..., PaintJob] = PaintJob,
+    transform_start: StartTransform | None = None,
 ) -> PaintJob:
     """A painting ready to be stepped, its networks found by the settings' names.
 
     threads: of the CPU; a picture made again to the same bits needs the number it was made with.
     record: of the picture that the settings came from, if they did: the small inputs that it holds are used, and files
         that only it names are opened if they are ``trusted``, else a UserError. inputs: instead of the record, pictures
-        that are at hand. kind: the class.
+        that are at hand. transform_start: is applied to the initial image; see :class:`PaintJob`.
     """
     inputs = inputs or ImageInputs(record, trusted=trusted)
     for network in ("vqgan", "clip", "transformer"):
@@ -94,7 +96,7 @@ def create_paint_job(
     likelihood = TransformerLikelihood(load, machine)
     if settings.prior and settings.drawer == "vqgan":
         likelihood.prepare()
-    return kind(settings, vqgan, clips, gpt, machine, models, inputs, likelihood)
+    return PaintJob(settings, vqgan, clips, gpt, machine, models, inputs, likelihood, transform_start)
 
 
 def _load_prior_transformer(
@@ -129,8 +131,12 @@ def create_session(
 ) -> PaintSession:
     """A painting that can be steered; see :func:`create_paint_job`. replay: follow the record's journal while it forms.
 
+    threads: of the CPU; without it the number that the record states, if it states one.
+
     A replay begins with the record's ``began``; with another size in it, the same picture is made larger.
     """
+    if threads is None and record:
+        threads = recorded_threads(record)
     job = create_paint_job(settings, threads=threads, record=record, trusted=trusted)
     return PaintSession(job, record=record if replay else None)
 
@@ -146,3 +152,28 @@ def paint(prompt: str, **fields: Any) -> Image.Image:
     picture = job.picture()
     picture.info["vqtools"] = job.record()
     return picture
+
+
+class PictureJob(Protocol):
+    """A job that makes a picture with a prompt, a seed and a record: a painting, a grid or a sample."""
+
+    @property
+    def settings(self) -> Any:
+        """With ``prompt`` and ``seed``."""
+
+    @property
+    def activity(self) -> str:
+        """Part of the file name; "" for none."""
+
+    def picture(self) -> Image.Image:
+        """The picture as it stands."""
+
+    def record(self) -> dict[str, Any]:
+        """What the PNG holds."""
+
+
+def save_picture(job: PictureJob, folder: str | Path) -> Path:
+    """Save a job's picture with its record as ``prompt-seed[-activity].png``; returns the path, a free one."""
+    stem = file_stem(job.settings.prompt or "sample", job.settings.seed)
+    name = f"{stem}-{job.activity}.png" if job.activity else f"{stem}.png"
+    return save_png(Path(folder) / name, job.picture(), job.record())

@@ -6,7 +6,7 @@ Networks are handed in. Knows the sampler and the painter; nothing about names a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -37,6 +37,9 @@ from vqtools.sampling.sampler import Sampler, gumbel
 GUIDANCE_SCALE = 4.0
 TOP_P = 0.85
 
+StartTransform = Callable[[Image.Image | None], Image.Image | None]
+"""Replaces the initial image; None, as argument or result, stands for random codes."""
+
 
 class PaintJob:
     """A picture from a prompt, as a job: grids drawn by the transformer, the CLIP's choice, then guidance.
@@ -44,6 +47,9 @@ class PaintJob:
     ``settings`` may be changed between steps, as a Painter's. ``machine`` and the settings' seed are what was
     chosen, also where the settings left it open. The first CLIP chooses; all of them guide, weighted. ``notes`` are for
     people.
+
+    transform_start: is applied to the initial image before guidance starts, once the transformer's candidates are
+        drawn and the best one is chosen.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class PaintJob:
         models: dict[str, Any],
         inputs: ImageInputs | None = None,
         likelihood: CodeLikelihood | None = None,
+        transform_start: StartTransform | None = None,
     ) -> None:
         seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
         self._settings = settings.model_copy(update={"seed": seed})
@@ -63,6 +70,7 @@ class PaintJob:
         self.models = models  # no copy: a transformer that is only asked for in mid-run is added to it
         self.clips, self.clip = dict(clips), next(iter(clips))
         self.inputs, self.likelihood = inputs or ImageInputs(), likelihood
+        self.transform_start = transform_start
         self.notes: list[str] = []
         self.plan: MemoryPlan | None = None  # what the painting needs, from its first step of guidance on
         self._masks: dict[str, Mask] = {}  # until there is a painter to hold them
@@ -181,7 +189,9 @@ class PaintJob:
         return resize_and_pad(to_picture(drafts[int(scores.argmax())]), self.settings.size)
 
     def _begin(self, start: Image.Image | None) -> None:
-        """From a picture (or from random codes) to guidance."""
+        """Start guidance from an image, or from random codes if there is none."""
+        if self.transform_start is not None:
+            start = self.transform_start(start)
         wanted = self._settings
         self.plan = plan_memory(wanted, self.vqgan, list(self.clips), self.machine)
         self._settings = apply_plan(wanted, self.plan)

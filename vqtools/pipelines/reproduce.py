@@ -6,11 +6,9 @@ Split from vqtools.onward, vqtools.records.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from vqtools.core.errors import UserError
-from vqtools.media.png_record import read_record
+from vqtools.core.errors import UserError, shorten
 from vqtools.painting.session import PaintSession
 from vqtools.painting.settings import PRESETS, PaintSettings
 from vqtools.pipelines.paint import create_session
@@ -51,15 +49,21 @@ def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> l
     return notes
 
 
-def replay(source: str | Path, *, size: tuple[int, int] | None = None, trusted: bool = False) -> PaintSession:
-    """The making of a picture of ours, from its PNG, as a job that follows its journal; at another size if asked."""
-    record = read_record(source)
+def initial_settings(record: Mapping[str, Any], *, size: tuple[int, int] | None = None) -> PaintSettings:
+    """Settings that the run of a record began with, before its edits; at another size (width, height) if given.
+
+    UserError if the record is not one of a painting.
+    """
     if record.get("activity", "paint") != "paint":
-        raise UserError(f"{source} was not painted; its making can't be told again")
-    record = {**record, "settings": record.get("began", record.get("settings"))}
-    fields = settings_from_record(record, {})
-    if size is not None:
-        fields["size"] = size
-    threads = record.get("threads")
-    threads = threads if isinstance(threads, int) and 1 <= threads <= 1024 else None
-    return create_session(PaintSettings.parse(fields), threads=threads, record=record, trusted=trusted, replay=True)
+        raise UserError(f"this picture was made by {shorten(record['activity'])}, not painted; it cannot be replayed")
+    fields = settings_from_record({**record, "settings": record.get("began", record.get("settings"))}, {})
+    return PaintSettings.parse({**fields, "size": size} if size is not None else fields)
+
+
+def replay(record: Mapping[str, Any], *, size: tuple[int, int] | None = None, trusted: bool = False) -> PaintSession:
+    """A session that repeats the run of a record, edits included; its ``stop_at`` is where that run was stopped.
+
+    record: of a PNG, see :func:`~vqtools.media.png_record.read_record`. size: another width and height in pixels.
+    trusted: open files that only the record names.
+    """
+    return create_session(initial_settings(record, size=size), record=record, trusted=trusted, replay=True)

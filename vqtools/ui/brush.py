@@ -67,7 +67,7 @@ class Brush:
 
     def refresh(self, easel: Any) -> None:
         """What can be drawn on now: an easel, or None."""
-        self.toggle.disabled = easel is None or easel.position == 0 or not easel.begun
+        self.toggle.disabled = easel is None or easel.position == 0 or not easel.can_repaint
         if easel is None:
             self.toggle.value = False
         elif easel is not self._easel or easel.settings.prompt != self._prompt:
@@ -155,9 +155,7 @@ class Brush:
 
 def _repaint(easel: Any, mask: Mask, fresh: bool) -> str:
     """Paint an area on; a run that has come to its end is made longer by half."""
-    if easel.position >= easel.total:
-        easel.edit({"iterations": easel.settings.iterations + max(10, easel.settings.iterations // 2)})
-    easel.repaint(mask, fresh)
+    easel.repaint(mask, fresh, extend=True)
     return "painting there alone" if fresh else "working there alone"
 
 

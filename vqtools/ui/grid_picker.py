@@ -62,7 +62,7 @@ class GridPicker:
     def refresh(self, sheet: PaintGrid | None, shown: bool) -> None:
         """sheet: the last one, if there is one; shown: whether it is what the picture shows."""
         self.sheet, self._shown = sheet, shown
-        done = len(sheet.done) if sheet is not None else 0
+        done = len(sheet.finished) if sheet is not None else 0
         self.view.children = self._row if shown else [self.back]
         self.view.layout.display = "" if done else "none"
         if [value for _, value in self.first.options] != list(range(max(1, done))):
@@ -79,7 +79,7 @@ class GridPicker:
         if self.sheet is None or not self._shown:
             return
         for index, (left, top, right, bottom) in enumerate(self.sheet.boxes()):
-            if left <= x < right and top <= y < bottom and index < len(self.sheet.done):
+            if left <= x < right and top <= y < bottom and index < len(self.sheet.finished):
                 if more:
                     self.second.value = index
                 else:
@@ -94,7 +94,7 @@ class GridPicker:
         self.cross_button.disabled = self.second.value is None or self.second.value == self.first.value
         if self.layer is None:
             return
-        self.layer.pick = bool(self._shown and self.sheet is not None and self.sheet.done)
+        self.layer.pick = bool(self._shown and self.sheet is not None and self.sheet.finished)
         if not self.layer.pick or self.sheet is None:
             self.layer.frames = []
             return

@@ -170,10 +170,10 @@ class PaintPanel(PicturePanel):
         settings = self._checked_settings()
 
         def make() -> PaintGrid:
-            from vqtools.pipelines.grid import CANDIDATE_ITERATIONS, STARTS_PER_CANDIDATE, create_candidate_grid
+            from vqtools.pipelines.grid import create_candidate_grid
 
-            short = settings.model_copy(update={"iterations": CANDIDATE_ITERATIONS, "grids": STARTS_PER_CANDIDATE})
-            return self._keep_grid(create_candidate_grid(short, count=count, easel=self._make))
+            grid = create_candidate_grid(settings, count=count, explicit=(), create_session=self._make)
+            return self._keep_grid(grid)
 
         self._switch_to(make)
 
@@ -184,7 +184,7 @@ class PaintPanel(PicturePanel):
         def make() -> PaintGrid:
             from vqtools.pipelines.grid import create_settings_grid
 
-            return self._keep_grid(create_settings_grid(settings, vary, easel=self._make))
+            return self._keep_grid(create_settings_grid(settings, vary, create_session=self._make))
 
         self._switch_to(make)
 
@@ -193,16 +193,7 @@ class PaintPanel(PicturePanel):
         sheet, wanted = self._there(), self.form.settings().quick()
 
         def make() -> PaintSession:
-            easel = sheet.pick(index)
-            before, most = easel.settings, max(wanted.iterations, easel.settings.iterations)
-            if most == before.iterations:  # it has these already
-                most += wanted.iterations
-            changes = {
-                name: getattr(wanted, name) for name in PaintSettings.model_fields
-                if self._is_live(name) and name != "preset" and getattr(wanted, name) != getattr(before, name)
-            }  # fmt: skip
-            easel.edit({**changes, "iterations": most})
-            return self._shown(easel)
+            return self._shown(sheet.pick_with(index, wanted))
 
         self._switch_to(make)
 
