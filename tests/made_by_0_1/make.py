@@ -35,12 +35,12 @@ os.environ.pop("VQTOOLS_QUICK", None)
 import torch  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 from safetensors import safe_open  # noqa: E402
-from vqtools.models.vqgan import VQGAN, VQGANConfig  # noqa: E402
-from vqtools.painting.settings import PaintSettings  # noqa: E402
-from vqtools.weights import files  # noqa: E402
 
 import vqtools  # noqa: E402
 from vqtools import cli, jobs, media, studio  # noqa: E402
+from vqtools.models.vqgan import VQGAN, VQGANConfig  # noqa: E402
+from vqtools.painting.settings import PaintSettings  # noqa: E402
+from vqtools.weights import files  # noqa: E402
 
 PICTURES = Path(vqtools.__file__).parents[1] / "tests" / "pictures"
 COMMON = ["--precision=fp32", "--grids=2", "--cutouts=2"]

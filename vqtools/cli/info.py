@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import click
 
-from vqtools import __version__
 from vqtools.cli.options import debug_option
 from vqtools.core.errors import UserError
+from vqtools.version import __version__
 
 
 @click.command()

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import click
 
-from vqtools import __version__
 from vqtools.cli.animate import animate
 from vqtools.cli.blocks import blocks
 from vqtools.cli.candidates import candidates
@@ -31,6 +30,7 @@ from vqtools.cli.train import train_transformer, train_vqgan
 from vqtools.cli.upscale import upscale
 from vqtools.cli.weights import weights
 from vqtools.core.errors import UserError, shorten
+from vqtools.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
