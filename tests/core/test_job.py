@@ -1,4 +1,4 @@
-"""The loop that drives every job, and the file that a job's state is kept in."""
+"""The loop that runs every job."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtools.core.errors import UserError
 from vqtools.core.job import iterate_steps, run_job
-from vqtools.core.state_file import load_state, save_state
+from vqtools.core.state_file import load_state
 
 
 class Walk:
-    """A random walk: its end shows whether a resume lost anything."""
+    """A random walk, whose end shows whether a resumed run lost any state."""
 
     def __init__(self, total: int = 6) -> None:
         self.position, self.total = 0, total
         self.place = torch.zeros(2)
         self.generator = torch.Generator().manual_seed(1)
-        self.at: dict[int, Any] = {}
+        self.actions: dict[int, Any] = {}  # by position
         self.previews = 0
 
     def step(self) -> dict[str, float]:
-        if action := self.at.get(self.position):
+        if action := self.actions.get(self.position):
             action()
         self.place += torch.randn(2, generator=self.generator)
         self.position += 1
@@ -46,12 +45,12 @@ class Walk:
         self.generator.set_state(state["generator"])
 
 
-def test_run_reaches_the_end_and_reports_each_step() -> None:
+def test_a_run_reaches_the_end_and_reports_each_step() -> None:
     assert [report.position for report in iterate_steps(Walk())] == [1, 2, 3, 4, 5, 6]
     assert run_job(Walk(), progress=False)
 
 
-def test_stop_stops_between_steps() -> None:
+def test_stop_ends_the_run_between_steps() -> None:
     job = Walk()
     assert not run_job(job, stop=lambda: job.position == 2, progress=False)
     assert job.position == 2
@@ -65,7 +64,7 @@ def test_the_first_and_the_last_step_are_shown() -> None:
     assert job.previews == 2
 
 
-def test_nothing_is_drawn_for_nobody() -> None:
+def test_without_a_viewer_there_are_no_previews() -> None:
     job = Walk()
     run_job(job, progress=False)
     assert job.previews == 0
@@ -82,7 +81,7 @@ def test_a_run_stopped_and_resumed_equals_one_that_never_stopped(tmp_path: Path)
 
 def test_the_first_interrupt_finishes_the_step(tmp_path: Path) -> None:
     job = Walk()
-    job.at[2] = lambda: os.kill(os.getpid(), signal.SIGINT)
+    job.actions[2] = lambda: os.kill(os.getpid(), signal.SIGINT)
     before = signal.getsignal(signal.SIGINT)
     assert not run_job(job, save=tmp_path / "s", progress=False)
     assert job.position == 3
@@ -90,23 +89,23 @@ def test_the_first_interrupt_finishes_the_step(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_the_second_interrupt_stops_at_once_and_saves_no_half_step(tmp_path: Path) -> None:
+def test_the_second_interrupt_stops_at_once_and_saves_no_incomplete_step(tmp_path: Path) -> None:
     def twice() -> None:
         job.place += 100  # half of a step
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
     job = Walk()
-    job.at[2] = twice
+    job.actions[2] = twice
     assert not run_job(job, save=tmp_path / "s", save_every_seconds=0, progress=False)
     saved = load_state(tmp_path / "s")
     assert saved["position"] == 2
     assert float(saved["place"].norm()) < 50
 
 
-def test_a_fault_in_a_step_goes_on_to_the_caller_and_keeps_the_last_save(tmp_path: Path) -> None:
+def test_an_exception_in_a_step_reaches_the_caller_and_keeps_the_last_save(tmp_path: Path) -> None:
     job = Walk()
-    job.at[4] = lambda: 1 / 0
+    job.actions[4] = lambda: 1 / 0
     with pytest.raises(ZeroDivisionError):
         run_job(job, save=tmp_path / "s", save_every_seconds=0, progress=False)
     assert load_state(tmp_path / "s")["position"] == 4
@@ -120,45 +119,7 @@ def test_a_job_runs_in_a_thread_too() -> None:
     assert results == [True]
 
 
-def test_the_progress_bar_tells_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bar_shows_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
     run_job(Walk(), label="walking")
     shown = capsys.readouterr().err
     assert "walking" in shown and "loss=" in shown and "6/6" in shown
-
-
-def test_a_state_comes_back_as_it_went(tmp_path: Path) -> None:
-    shared = torch.arange(4.0)
-    state = {
-        "adam": {0: {"step": torch.tensor(3.0), "m": shared}, 1: {"m": shared[1:]}},
-        "names": ["a", ("b", 2)], "best": float("inf"), "none": None, "flag": True, "empty": torch.zeros(0),
-        "transposed": torch.arange(6).reshape(2, 3).T, "nested": {"$": "odd"}, "text": "é\n",
-    }  # fmt: skip
-    back = load_state(save_state(tmp_path / "deep" / "s", state))
-    assert list(back) == list(state)
-    assert torch.equal(back["adam"][0]["m"], shared) and torch.equal(back["adam"][1]["m"], shared[1:])
-    assert back["adam"][0]["step"].shape == () and back["empty"].shape == (0,)
-    assert torch.equal(back["transposed"], state["transposed"])
-    for name in ("names", "best", "none", "flag", "nested", "text"):
-        assert back[name] == state[name]
-
-
-def test_a_failed_save_leaves_the_old_state_and_nothing_else(tmp_path: Path) -> None:
-    path = save_state(tmp_path / "s", {"position": 1})
-    with pytest.raises(TypeError, match=r"state\.what is a object"):
-        save_state(path, {"what": object()})
-    assert load_state(path) == {"position": 1}
-    assert [one.name for one in tmp_path.iterdir()] == ["s"]
-
-
-def test_a_file_that_is_no_state_is_named(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    with pytest.raises(UserError, match="is not there"):
-        load_state(tmp_path / "absent")
-    broken = tmp_path / "broken"
-    broken.write_bytes(save_state(tmp_path / "s", {"a": torch.zeros(9)}).read_bytes()[:-8])
-    with pytest.raises(UserError, match="broken"):
-        load_state(broken)
-    save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
-    with pytest.raises(UserError, match="holds no saved run"):
-        load_state(tmp_path / "foreign")

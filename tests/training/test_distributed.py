@@ -81,13 +81,6 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
             )
 
 
-def test_a_batch_that_size_does_not_divide_is_an_error() -> None:
-    team = Distributed()
-    team.size = 3
-    with pytest.raises(ValueError, match="8 cannot be divided evenly among 3"):
-        team.shard(torch.zeros(8, 1))
-
-
 PICTURES = Path(__file__).parents[1] / "pictures"
 
 

@@ -108,13 +108,13 @@ def _run_training(make: Callable[[], Any]) -> int:
 
     started = time.monotonic()
     job = make()
-    agree = job.team.any_process  # one Ctrl-C stops all processes, after the same step
+    any_process = job.team.any_process  # one Ctrl-C stops all processes, after the same step
     if not job.first:  # one process talks, all of them work
-        finished = run_job(job, agree=agree, progress=False)
+        finished = run_job(job, any_process=any_process, progress=False)
         job.team.close()
         return 0 if finished else STOPPED
     click.echo(f"{job.run.folder}: {job.describe()}", err=True)
-    finished = run_job(job, agree=agree, label="training")
+    finished = run_job(job, any_process=any_process, label="training")
     if job.position and not finished:
         job.save()
     job.team.close()

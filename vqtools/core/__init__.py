@@ -1,1 +1,4 @@
-"""The ground floor: settings, device, the job loop, files, records. Knows nothing of pictures or networks."""
+"""The layer below everything else: settings, device, the job loop, files, paths, records, processes.
+
+Knows nothing of pictures or networks. Importing it loads neither torch nor pydantic.
+"""

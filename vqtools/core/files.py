@@ -1,4 +1,7 @@
-"""Files that are there whole or not at all, and work that one process does at a time. Knows paths alone."""
+"""Writing files safely: atomic writes, free names, locks between processes.
+
+Knows paths; nothing about what the files contain.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from vqtools.core.errors import UserError
 def temporary_beside(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     """Yield an unused hidden name in the folder of ``path``, and remove the file of that name at the end.
 
-    The folder is created if it does not exist. suffix: for programs that read the format from the name.
+    The folder is created if it does not exist. suffix: for programs that infer the format from the name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}{suffix}")
@@ -45,7 +48,7 @@ def atomic_write(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
 
 
 def write_new(path: Path, write: Callable[[Path], object]) -> Path:
-    """Call ``write`` with a temporary name, then give the file the first free name of path, path-2, path-3, …
+    """Call ``write`` with a temporary name, then give the file the first free name of path, path-2, path-3 and so on.
 
     Returns the name taken. An existing file is never replaced.
     """
@@ -55,21 +58,28 @@ def write_new(path: Path, write: Callable[[Path], object]) -> Path:
         return claim_free_path(temporary, path)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8 atomically, without converting its line ends."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, "utf-8", newline="")
+
+
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Whether ``path``, a file for nothing else, is locked for us for the time, and nobody else holds it.
+    """Lock a file for the time of the block, if no other process has locked it. Yields whether this succeeded.
 
-    The system takes the lock back from a process that was killed. True where the disk knows no locks.
+    ``path`` serves as a lock only. The operating system releases the lock of a process that was killed. On a file
+    system without locks nothing is locked, and True is yielded.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path, timeout=0, thread_local=False)  # taken by one thread, it may be given back by another
+    lock = FileLock(path, timeout=0, thread_local=False)  # another thread may release it
     try:
         lock.acquire()
     except Timeout:
         yield False
         return
-    except (OSError, NotImplementedError):  # a network's disk: better unlocked than not at all
+    except (OSError, NotImplementedError):  # a network file system: working without a lock beats not working
         yield True
         return
     try:
@@ -78,14 +88,8 @@ def try_lock(path: Path) -> Iterator[bool]:
         lock.release()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, its line ends as they are."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, "utf-8", newline="")
-
-
 def claim_free_path(temporary: Path, path: Path) -> Path:
-    """Give the finished file the first free name of path, path-2, path-3, … without ever replacing one."""
+    """Give a finished file the first free name of path, path-2, path-3, … and return it. Never replaces a file."""
     number = 1
     while True:
         target = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
@@ -94,7 +98,7 @@ def claim_free_path(temporary: Path, path: Path) -> Path:
             return target
         except FileExistsError:
             number += 1
-        except OSError:  # a disk without hard links: reserve the name, then move onto it
+        except OSError:  # a file system without hard links: reserve the name, then replace the empty file
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
                 os.replace(temporary, target)
@@ -103,14 +107,19 @@ def claim_free_path(temporary: Path, path: Path) -> Path:
 
 
 def check_writable(folder: str | Path) -> None:
-    """UserError unless a file can be written in the folder, or in the nearest one above it that exists."""
+    """Raise UserError unless files can be written in a folder, or in its nearest parent that exists.
+
+    Leaves nothing behind.
+    """
     folder = Path(folder)
-    place = folder.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise UserError(f"folder {str(folder)!r} cannot be made: {str(place)!r} is a file; choose another with --out")
-    probe = place / f".{uuid.uuid4().hex}.tmp"
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UserError(
+            f"folder {str(folder)!r} cannot be created: {str(existing)!r} is a file; choose another with --out"
+        )
+    probe = existing / f".{uuid.uuid4().hex}.tmp"
     try:
         with open(probe, "xb") as file:
             file.write(b"vqtools")

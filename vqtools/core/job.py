@@ -1,6 +1,6 @@
-"""Drive anything with step(): stop, pause, show, save, resume.
+"""Jobs: long work in steps, and the loop that runs it with progress, previews, stopping and saving.
 
-Knows steps, scalars and files of state; nothing about what a job makes.
+Knows steps, scalars and state files; nothing about what a job makes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,25 @@ from vqtools.core.state_file import save_state
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_PREVIEW_TIME_FACTOR = 5  # a preview may cost a fifth of the time, not more
+_PREVIEW_TIME_FACTOR = 5  # previews take at most a fifth of the time
+
+
+class Steppable(Protocol):
+    """Anything that can be run to its end step by step."""
+
+    @property
+    def position(self) -> int:
+        """Number of steps done."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """Number of steps of the whole job."""
+        ...
+
+    def step(self) -> Any:
+        """Do one unit of work."""
+        ...
 
 
 class Job(Protocol):
@@ -27,50 +45,40 @@ class Job(Protocol):
 
     @property
     def position(self) -> int:
-        """Steps done."""
+        """Number of steps done."""
         ...
 
     @property
     def total(self) -> int:
-        """Steps in all."""
+        """Number of steps of the whole job."""
         ...
 
     def step(self) -> dict[str, float]:
-        """Do one unit of work; report scalars, "loss" among them where there is one."""
+        """Do one unit of work and return its scalars; "loss" is among them if there is one."""
         ...
 
     def preview(self) -> Image | None:
-        """The picture as it stands, or None where there is none."""
+        """Return the current picture, or None if there is none."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a job of the same settings needs to go on from here."""
+        """Return everything that a job of the same settings needs to continue from here."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state of :meth:`state_dict`."""
         ...
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """One step done. `image` is there only when it was time to show one; `seconds` since the loop began."""
+    """The report on one step. ``image`` is None unless a preview was due; ``seconds`` count from the loop's start."""
 
     position: int
     total: int
     scalars: dict[str, float]
     image: Image | None
     seconds: float
-
-
-class Steppable(Protocol):
-    """Anything that can be run to its end step by step."""
-
-    @property
-    def position(self) -> int: ...
-    @property
-    def total(self) -> int: ...
-    def step(self) -> Any: ...
 
 
 SteppableT = TypeVar("SteppableT", bound=Steppable)
@@ -92,30 +100,32 @@ def iterate_steps(
     save: str | Path | None = None,
     save_every_seconds: float = 60.0,
 ) -> Iterator[StepReport]:
-    """The only loop: step until the end or until `stop()`, one report a step.
+    """Step a job until its end or until ``stop()`` returns True, and yield a report after each step.
 
-    Saves the state now and then, and at the end of the loop however it ends, unless a step was cut short.
+    This is the only loop over steps that saves and shows. With ``save`` the state is written to that file every
+    ``save_every_seconds``, and when the loop ends for any reason, unless a step was interrupted. Previews are at least
+    ``show_seconds`` apart; the first and the last step have one.
     """
     started = saved = time.monotonic()
-    due = started  # the first step is shown at once
-    whole = True
+    preview_due = started  # the first step is shown at once
+    state_is_complete = True  # False while a step runs
     try:
         while job.position < job.total and not (stop is not None and stop()):
-            whole = False
+            state_is_complete = False
             scalars = job.step()
-            whole = True
+            state_is_complete = True
             now = time.monotonic()
             image = None
-            if previews and (now >= due or job.position >= job.total):
+            if previews and (now >= preview_due or job.position >= job.total):
                 image = job.preview()
                 shown = time.monotonic()
-                due = shown + max(show_seconds, (_PREVIEW_TIME_FACTOR - 1) * (shown - now))
+                preview_due = shown + max(show_seconds, (_PREVIEW_TIME_FACTOR - 1) * (shown - now))
             if save is not None and now - saved >= save_every_seconds:
                 save_state(save, job.state_dict())
                 saved = now
             yield StepReport(job.position, job.total, scalars, image, time.monotonic() - started)
     finally:
-        if save is not None and whole:
+        if save is not None and state_is_complete:
             save_state(save, job.state_dict())
 
 
@@ -125,17 +135,18 @@ def run_job(
     show: Callable[[Image, StepReport], None] | None = None,
     show_seconds: float = 0.2,
     stop: Callable[[], bool] | None = None,
-    agree: Callable[[bool], bool] = bool,
+    any_process: Callable[[bool], bool] = bool,
     progress: bool = True,
     label: str = "",
     save: str | Path | None = None,
     save_every_seconds: float = 60.0,
 ) -> bool:
-    """Run a job with a progress bar. True when the end was reached, False when stopped.
+    """Run a job with a progress bar. Returns True at its end, False if it was stopped.
 
-    The first Ctrl-C lets the step under way finish; the second stops at once, with the state last saved.
-    agree: is asked before every step whether to stop, with this process's wish: processes that work together must stop
-        at the same step.
+    The first Ctrl-C stops after the current step; the second stops at once, and the state stays as last saved.
+
+    any_process: combines this process's decision to stop with those of the others before each step, so that processes
+        that work together stop at the same step; see :meth:`vqtools.core.distributed.Distributed.any_process`.
     """
     from tqdm.auto import tqdm
 
@@ -144,7 +155,7 @@ def run_job(
             job,
             previews=show is not None,
             show_seconds=show_seconds,
-            stop=lambda: agree(interrupted.is_set() or (stop is not None and stop())),
+            stop=lambda: any_process(interrupted.is_set() or (stop is not None and stop())),
             save=save,
             save_every_seconds=save_every_seconds,
         )
@@ -164,26 +175,29 @@ def run_job(
 
 
 def _progress_text(scalars: dict[str, float]) -> str:
-    """The loss where there is one (its parts, named by prompts, would not fit), else everything."""
+    """Return the loss if there is one (its parts, named by prompts, would not fit), else every scalar."""
     shown = {"loss": scalars["loss"]} if "loss" in scalars else scalars
     return ", ".join(f"{name}={value:.4g}" for name, value in shown.items())
 
 
 @contextlib.contextmanager
 def _catch_interrupts() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event, so that no step is cut in half; only the main thread can."""
-    asked = threading.Event()
+    """Turn the first Ctrl-C into an event, so that it interrupts no step. The second raises KeyboardInterrupt.
+
+    Outside the main thread, where Python allows no signal handlers, the event is never set.
+    """
+    interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield interrupted
         return
 
-    def first(number: int, frame: Any) -> None:
-        if asked.is_set():
+    def handle(*_: object) -> None:
+        if interrupted.is_set():
             raise KeyboardInterrupt
-        asked.set()
+        interrupted.set()
 
-    before = signal.signal(signal.SIGINT, first)
+    previous = signal.signal(signal.SIGINT, handle)
     try:
-        yield asked
+        yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

@@ -1,6 +1,6 @@
-"""What is written into a picture so that it can be made again, and what is read out of it.
+"""The record written into a picture, from which the same picture can be made again.
 
-Knows jobs, settings and machines; nothing about networks or files.
+Knows jobs, settings and machines; nothing about networks or files. Reading a record back is `pipelines.reproduce`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,30 @@ if TYPE_CHECKING:
 
 
 class RecordedJob(Protocol):
-    """A job that makes a picture."""
+    """A job that makes a picture. ``models`` names each network with its sha256."""
 
     machine: Machine
     models: dict[str, Any]
 
     @property
-    def settings(self) -> Settings: ...
+    def settings(self) -> Settings:
+        """The settings of the job."""
+        ...
+
     @property
-    def position(self) -> int: ...
+    def position(self) -> int:
+        """Number of steps done."""
+        ...
+
     @property
-    def total(self) -> int: ...
+    def total(self) -> int:
+        """Number of steps of the whole job."""
+        ...
 
 
-def build_record(job: RecordedJob, **more: Any) -> dict[str, Any]:
-    """All that the same picture can be made from again, for the PNG."""
-    import torch  # not for those who only read a record
+def build_record(job: RecordedJob, **extra: Any) -> dict[str, Any]:
+    """Return everything needed to make a job's picture again, as JSON values. extra: further entries of the record."""
+    import torch  # heavy, and code that only reads records does without
 
     return {
         "format": 1,
@@ -41,7 +49,7 @@ def build_record(job: RecordedJob, **more: Any) -> dict[str, Any]:
         "device": job.machine.device.type,
         "threads": job.machine.threads,
         "models": job.models,
-        **more,
+        **extra,
         "position": job.position,
         "total": job.total,
     }

@@ -1,6 +1,6 @@
-"""Settings as data: one class an activity, and what forms, flags, tables and records are made from.
+"""Settings as data: one class per activity, from which forms, flags, tables and records are derived.
 
-Knows fields, ranges and help; nothing about pictures, networks or widgets.
+Knows fields, ranges and help texts; nothing about pictures, networks or widgets.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from vqtools.core.errors import UserError, did_you_mean, shorten
 
 
 def quick_requested() -> bool:
-    """True when VQTOOLS_QUICK=1 asks for small sizes and few steps."""
+    """Return whether VQTOOLS_QUICK=1 asks for small sizes and few steps."""
     return os.environ.get("VQTOOLS_QUICK", "") == "1"
 
 
 def _parse_pair(value: object) -> object:
-    """`256x256`, `256 256` or `256,256` -> ("256", "256"); anything else goes on unchanged."""
+    """Split ``256x256``, ``256 256`` or ``256,256`` into ("256", "256"); return any other value unchanged."""
     if not isinstance(value, str):
         return value
     parts = value.lower().replace("×", "x").replace(",", "x").split("x")
@@ -38,11 +38,11 @@ def _parse_pair(value: object) -> object:
 
 
 Size = Annotated[tuple[int, int], BeforeValidator(_parse_pair)]
-"""Width and height in pixels; `256x256` is accepted too."""
+"""Width and height in pixels; ``256x256`` is accepted too."""
 
 
 def check_size(size: tuple[int, int], f: int) -> None:
-    """UserError unless width and height are multiples of f; it says the nearest."""
+    """Raise UserError, which names the nearest size, unless width and height are multiples of f."""
     for side, value in zip(("width", "height"), size, strict=True):
         if value % f or value < f:
             raise UserError(f"{side} {value} is not a multiple of {f}; the nearest is {max(f, round(value / f) * f)}")
@@ -66,23 +66,23 @@ def option(
     widget: str = "",
     flag_name: str = "",
 ) -> Any:
-    """A field of a Settings class.
+    """Declare a field of a Settings class. Ranges apply to each number of a pair.
 
-    `flag_name` names the flag where it differs from the field: the field's own name stays a hidden flag. `short` holds flags, "-sd" or "sd"; `quick` is the most that VQTOOLS_QUICK=1 lets stand; `live=False` says that
-    a change takes effect only from the next run. Ranges count for each number of a pair.
+    short: further flags, "-sd" or "sd".
+    quick: the upper limit under VQTOOLS_QUICK=1.
+    live: whether a change takes effect during a run; if not, from the next run on.
+    flag_name: the name of the flag, if it is not the field's; the field's name is then accepted as a hidden flag.
     """
     extra = {
-        "unit": unit, "group": group, "short": ["-" + one.lstrip("-") for one in short], "quick": quick, "live": live,
+        "unit": unit, "group": group, "short": ["-" + flag.lstrip("-") for flag in short], "quick": quick, "live": live,
         "ge": ge, "le": le, "gt": gt, "lt": lt, "step": step, "choices": list(choices) if choices else None,
         "widget": widget, "flag_name": flag_name,
     }  # fmt: skip
     return pydantic.Field(default=default, description=help, json_schema_extra=extra)
 
 
-# Fields that several activities have in common.
-
-
 def size_option() -> Any:
+    """Declare the field for the size of a picture."""
     return option(
         (192, 192), help="width and height, multiples of the VQGAN's f", unit="pixels", short=("s",), quick=64,
         live=False,
@@ -90,19 +90,24 @@ def size_option() -> Any:
 
 
 def seed_option() -> Any:
+    """Declare the field for the seed; see :meth:`Settings.with_seed`."""
     return option(
         None, help="the same seed, the same picture; empty draws one", short=("sd",), ge=0, lt=2**63, live=False
     )
 
 
 def network_option(help: str, *, group: str = "basic", short: tuple[str, ...] = ()) -> Any:
-    """The name or path of a network."""
+    """Declare a field for the name or path of a network."""
     return option("starter", help=help, group=group, short=short, live=False)
 
 
 @dataclass(frozen=True)
 class Option:
-    """One field as forms, flags and tables see it. `type` is int, float, str, bool or tuple (a pair)."""
+    """A field of a Settings class as forms, flags and tables see it; see :func:`option` for its attributes.
+
+    type: int, float, str, bool, or tuple for a pair of numbers.
+    optional: whether the value may be None.
+    """
 
     name: str
     type: type
@@ -125,17 +130,17 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The visible flag: `cut_power` -> `--cut-power`, `from_` -> `--from`."""
+        """The visible flag: ``cut_power`` -> ``--cut-power``, ``from_`` -> ``--from``."""
         return "--" + (self.flag_name or self.name).rstrip("_").replace("_", "-")
 
     @property
     def hidden_flag(self) -> str:
-        """The flag named after the field where the visible one has another name, else ""; accepted, but not listed."""
+        """The flag named after the field if ``flag_name`` differs, else ""; it is accepted, but not listed."""
         return "--" + self.name.rstrip("_").replace("_", "-") if self.flag_name else ""
 
     @property
     def range(self) -> str:
-        """The range or the choices in words: `1 to 5000`, `at least 0`, `draft, normal, best`, or nothing."""
+        """The range or the choices in words: ``1 to 5000``, ``at least 0``, ``draft, normal, best``, or ""."""
         if self.choices:
             return ", ".join(self.choices)
         if self.ge is not None and self.le is not None:
@@ -146,13 +151,13 @@ class Option:
 
     @property
     def shown_default(self) -> str:
-        """The default as a person types it: `192x192` for a pair, nothing for None and ""."""
+        """The default as a user types it: ``192x192`` for a pair, "" for None."""
         if self.default is None or self.default == "":
             return ""
         return format_value(self.default)
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with a value of the right type, or None."""
+        """Return what is wrong with a value of the right type, or None."""
         if value is None:
             return None
         if self.choices and value not in self.choices:
@@ -172,7 +177,7 @@ class Option:
 
 
 def _format_limit(limit: float) -> str:
-    """A limit in words: `0.5`, `4096`, `2^63`."""
+    """Format a limit: ``0.5``, ``4096``, ``2^63``."""
     whole = int(limit)
     if whole == limit and whole > 2**20 and whole & (whole - 1) == 0:
         return f"2^{whole.bit_length() - 1}"
@@ -180,22 +185,25 @@ def _format_limit(limit: float) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A field's value as a person types it: `192x192`, `on`, `0.05`."""
+    """Format a field's value as a user types it: ``192x192``, ``on``, ``0.05``."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, tuple | list):
-        return "x".join(format_value(one) for one in value)
+        return "x".join(format_value(number) for number in value)
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)
 
 
 class Settings(pydantic.BaseModel):
-    """Base of every activity's settings: closed, checked on assignment too, plain values only."""
+    """Base class of the settings of every activity.
+
+    Unknown fields are errors, assignments are validated, and all values are plain (numbers, strings, pairs).
+    """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
-    _table: ClassVar[dict[type, dict[str, Option]]] = {}
+    _options_by_class: ClassVar[dict[type, dict[str, Option]]] = {}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -212,13 +220,15 @@ class Settings(pydantic.BaseModel):
 
     @classmethod
     def _options_by_name(cls) -> dict[str, Option]:
-        if cls not in Settings._table:
-            Settings._table[cls] = {name: _option_from_field(name, field) for name, field in cls.model_fields.items()}
-        return Settings._table[cls]
+        if cls not in Settings._options_by_class:
+            Settings._options_by_class[cls] = {
+                name: _option_from_field(name, field) for name, field in cls.model_fields.items()
+            }
+        return Settings._options_by_class[cls]
 
     @classmethod
     def options(cls) -> list[Option]:
-        """Every field, in the order of the class: the one description that forms, flags and tables are made from."""
+        """Return every field in the order of the class. Forms, flags and tables are derived from this list."""
         return list(cls._options_by_name().values())
 
     @classmethod
@@ -228,7 +238,7 @@ class Settings(pydantic.BaseModel):
 
     @classmethod
     def problems(cls, mapping: Mapping[str, Any]) -> dict[str, str]:
-        """What is wrong, by field: empty when `parse` would succeed. The key "" holds what no one field causes."""
+        """Return the errors by field; none if :meth:`parse` would succeed. The key "" is for errors of no one field."""
         try:
             cls.model_validate(dict(mapping))
         except ValidationError as error:
@@ -237,72 +247,90 @@ class Settings(pydantic.BaseModel):
 
     @classmethod
     def parse(cls, mapping: Mapping[str, Any]) -> Self:
-        """Settings from JSON, flags or a form; UserError names every wrong field, its value and the expectation."""
+        """Validate values from JSON, flags or a form.
+
+        Raises UserError, which names every wrong field, its value and the expectation.
+        """
         try:
             return cls.model_validate(dict(mapping))
         except ValidationError as error:
             fault = UserError("; ".join(cls._explain(error).values()))
-            causes = [one.get("ctx", {}).get("error") for one in error.errors(include_url=False)]
+            causes = [details.get("ctx", {}).get("error") for details in error.errors(include_url=False)]
             fault.pointer = "\n".join(pointer for cause in causes if (pointer := getattr(cause, "pointer", "")))
             raise fault from None
 
     @classmethod
     def _explain(cls, error: ValidationError) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for one in error.errors(include_url=False):
-            name = str(one["loc"][0]) if one["loc"] else ""
-            if name in found:
+        """Return one message per wrong field, in our words instead of pydantic's."""
+        messages: dict[str, str] = {}
+        for details in error.errors(include_url=False):
+            name = str(details["loc"][0]) if details["loc"] else ""
+            if name in messages:
                 continue
-            if one["type"] == "extra_forbidden":
-                found[name] = f"there is no setting {shorten(name)}{did_you_mean(name, cls.model_fields)}"
+            if details["type"] == "extra_forbidden":
+                messages[name] = f"there is no setting {shorten(name)}{did_you_mean(name, cls.model_fields)}"
                 continue
-            message = " ".join(one["msg"].removeprefix("Value error, ").split())
+            message = " ".join(details["msg"].removeprefix("Value error, ").split())
             message = message.replace("Input should be", "must be")
             message = message.replace("Tuple should have", "must have").replace(" after validation", "")
             message = message.replace("valid integer, unable to parse string as an integer", "whole number")
             message = message.replace("valid number, unable to parse string as a number", "number")
-            title = cls._options_by_name()[name].flag_name or name if name in cls.model_fields else name
-            found[name] = f"{title} {shorten(one['input'])}: {message}" if name else message
-        return found
+            messages[name] = f"{name} {shorten(details['input'])}: {message}" if name else message
+        return messages
 
     def with_seed(self) -> Self:
-        """A copy with a seed: the one that is set, else a random one in [0, 2**32)."""
+        """Return a copy with a seed: the one that is set, else a random one in [0, 2**32)."""
         seed = getattr(self, "seed", None)
         return self.model_copy(update={"seed": secrets.randbelow(2**32) if seed is None else seed})
 
     @property
     def known_seed(self) -> int:
-        """The seed as a number. Raises ValueError if it was left open: call :meth:`with_seed` first."""
+        """The seed as a number. Raises ValueError if it is not set: call :meth:`with_seed` first."""
         seed = getattr(self, "seed", None)
         if seed is None:
             raise ValueError("these settings have no seed yet; call with_seed() first")
         return int(seed)
 
     def quick(self) -> Self:
-        """With VQTOOLS_QUICK=1, every field that has a `quick` value is at most that; else self."""
+        """Return a copy in which no field exceeds its ``quick`` value; self unless VQTOOLS_QUICK=1 is set."""
         if not quick_requested():
             return self
         smaller = {
-            one.name: _clamp_to(getattr(self, one.name), one.quick)
-            for one in self.options()
-            if one.quick is not None and getattr(self, one.name) is not None
+            field.name: _clamp_to(getattr(self, field.name), field.quick)
+            for field in self.options()
+            if field.quick is not None and getattr(self, field.name) is not None
         }
         return self.model_copy(update=smaller)
 
 
+def settings_table(settings_class: type[Settings], argument: str = "") -> str:
+    """Return the Markdown table of a settings class. argument: the field that is the command's argument, not a flag."""
+    lines = ["| flag | what it does | default | range |", "| --- | --- | --- | --- |"]
+    for field in settings_class.options():
+        flags = ", ".join(f"`{flag}`" for flag in (field.flag, *field.short))
+        flags = f"`{argument.upper()}`" if field.name == argument else flags
+        default = f"`{field.shown_default}`" if field.shown_default else ""
+        text = f"{field.help} ({field.unit})" if field.unit else field.help
+        cells = (flags, text, default, field.range)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _clamp_to(value: Any, limit: Any) -> Any:
+    """Return a number or a pair, each number at most the limit (of its place, if the limit is a pair)."""
     if isinstance(value, tuple):
         limits = limit if isinstance(limit, tuple | list) else (limit,) * len(value)
-        return tuple(min(one, most) for one, most in zip(value, limits, strict=True))
+        return tuple(min(number, maximum) for number, maximum in zip(value, limits, strict=True))
     return min(value, limit)
 
 
 def _option_from_field(name: str, field: FieldInfo) -> Option:
+    """Describe a pydantic field. Raises TypeError for a type that has no widget and no flag."""
     extra = dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
     kind: Any = field.annotation
     optional = False
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        parts = [one for one in typing.get_args(kind) if one is not type(None)]
+        parts = [part for part in typing.get_args(kind) if part is not type(None)]
         optional = len(parts) < len(typing.get_args(kind))
         if len(parts) != 1:
             raise TypeError(f"{name}: {kind} is more than one type or None; forms and flags need one")
@@ -321,16 +349,3 @@ def _option_from_field(name: str, field: FieldInfo) -> Option:
     return Option(
         name=name, type=kind, optional=optional, default=field.default, help=field.description or "", **values
     )
-
-
-def settings_table(settings_class: type[Settings], argument: str = "") -> str:
-    """The README's markdown table of a settings class; one field may be the command's argument instead of a flag."""
-    lines = ["| flag | what it does | default | range |", "| --- | --- | --- | --- |"]
-    for one in settings_class.options():
-        flags = ", ".join(f"`{flag}`" for flag in (one.flag, *one.short))
-        flags = f"`{argument.upper()}`" if one.name == argument else flags
-        default = f"`{one.shown_default}`" if one.shown_default else ""
-        text = f"{one.help} ({one.unit})" if one.unit else one.help
-        cells = (flags, text, default, one.range)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
