@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vqtools.models.gpt import GPT, GPTConfig, pack_linear_layers
+from vqtools.sampling.condition import Condition
 from vqtools.sampling.sampler import Sampler, cell_noise
 
 pytestmark = pytest.mark.benchmark
@@ -115,9 +116,11 @@ def clock(work: object) -> float:
 
 
 def sampler(gpt: GPT, height: int, width: int, pictures: int = 1, **options: object) -> Sampler:
-    condition = torch.randint(1024, (pictures, height, width))
-    if not gpt.config.spatial:
-        condition = gpt.embed_prefix_codes(torch.zeros(pictures, 1, dtype=torch.int64))
+    if gpt.config.spatial:
+        condition = Condition(spatial=torch.randint(1024, (pictures, height, width)))
+    else:
+        torch.randint(1024, (pictures, height, width))  # the codes that follow were drawn after these
+        condition = Condition(gpt.embed_prefix_codes(torch.zeros(pictures, 1, dtype=torch.int64)))
     return Sampler(pack_linear_layers(gpt), height, width, condition, noise=cell_noise(0, pictures, 1024), **options)
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from vqtools.core.errors import UserError
 from vqtools.models.gpt import GPT, CaptionEmbedding, GPTConfig, SequenceChunk, pack_linear_layers
+from vqtools.sampling.condition import Condition
 from vqtools.sampling.sampler import Sampler, cell_noise
 from vqtools.weights.gpt_key_maps import from_llamagen, from_minigpt
 
@@ -221,7 +222,7 @@ def test_llamagen_s_greedy_codes_are_the_stored_ones(guidance: float, until: int
     label = stored["class_label"]
     nothing = gpt.embed_class(torch.full_like(label, gpt.config.classes))
     job = Sampler(
-        gpt, 6, 6, gpt.embed_class(label), unconditional=nothing, guidance=guidance, temperature=0,
+        gpt, 6, 6, Condition(gpt.embed_class(label), nothing), guidance=guidance, temperature=0,
         noise=cell_noise(0, 2, 40),
     )  # fmt: skip
     while job.position < job.total:

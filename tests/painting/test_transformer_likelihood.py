@@ -14,6 +14,7 @@ from vqtools.painting.prior import TransformerLikelihood
 from vqtools.painting.settings import PaintSettings
 from vqtools.pipelines.paint import create_paint_job
 from vqtools.pipelines.paint_job import PaintJob
+from vqtools.sampling.condition import Condition
 from vqtools.sampling.likelihood import Scorer
 from vqtools.weights.load import load_vqgan
 from vqtools.weights.model_file import save_model
@@ -52,10 +53,10 @@ def test_it_expects_every_cell_once_as_the_score_does(kind: str, height: int, wi
         seen += cells
     assert sorted(seen) == [(row, column) for row in range(height) for column in range(width)]
     condition = {
-        "start": lambda: gpt.embed_prefix_codes(torch.zeros(1, 1, dtype=torch.int64)),
-        "holes": lambda: torch.full_like(codes, 12),
-        "classes": lambda: gpt.embed_class(torch.tensor([3])),
-        "captions": lambda: gpt.no_caption,
+        "start": lambda: Condition(gpt.embed_prefix_codes(torch.zeros(1, 1, dtype=torch.int64))),
+        "holes": lambda: Condition(spatial=torch.full_like(codes, 12)),
+        "classes": lambda: Condition(gpt.embed_class(torch.tensor([3]))),
+        "captions": lambda: Condition(gpt.no_caption),
     }[kind]()
     scorer = Scorer(gpt, codes, condition, (2, 2))
     while scorer.position < scorer.total:

@@ -19,8 +19,9 @@ from vqtools.pipelines import sample
 from vqtools.pipelines.completion import UNDRAWN_COLOUR, half_mask
 from vqtools.pipelines.sample import SampleJob, create_sample_job
 from vqtools.pipelines.score import create_score_job, score
+from vqtools.sampling.condition import Condition
 from vqtools.sampling.likelihood import Scorer
-from vqtools.sampling.rerank import clip_similarity
+from vqtools.sampling.rerank import rerank
 from vqtools.sampling.settings import SampleSettings, ScoreSettings
 from vqtools.weights.load import load_clip
 from vqtools.weights.model_file import read_vqgan, save_model
@@ -184,7 +185,7 @@ def test_a_painted_hole_is_drawn_anew_and_seen_from_all_sides(home: Path) -> Non
     known = upright(one, one.start.known)
     assert (~known).nonzero().tolist() == [[2, 4], [2, 5]]
     # what lies to the right and below is part of the condition
-    assert one.total == 2 and int((one.sampler.context.condition == 12).sum()) == 2
+    assert one.total == 2 and int((one.sampler.context.spatial == 12).sum()) == 2
     hole.resize((20, 24)).save(mask)
     with pytest.raises(UserError, match="mask 20x24: must be of the picture's size, 40x24"):
         job(transformer="holes", complete=str(picture), mask=str(mask))
@@ -217,8 +218,8 @@ def test_classes_by_name_and_number_and_a_list_of_those_that_exist() -> None:
     for transformer, label, words in (
         ("classes", "cow", "no class 'cow'; there are cat, dog, moon"),
         ("labels", "10", "no class '10'; there are 0 to 9"),
-        ("labels", "", "draws a class; there are 0 to 9"),
-        ("plain", "dog", "knows no classes"),
+        ("labels", "", "needs a class; there are 0 to 9"),
+        ("plain", "dog", "has no classes"),
     ):
         with pytest.raises(UserError, match=words):
             job(transformer=transformer, label=label)
@@ -229,8 +230,8 @@ def test_bad_wishes_name_the_way_out() -> None:
         ({"transformer": "many"}, "draws 99 codes, but the VQGAN 'tiny' has 12"),
         ({"transformer": "depth"}, "another picture's codes; name that picture with condition"),
         ({"transformer": "depth", "condition": "nowhere.png"}, "is not there"),
-        ({"condition": str(PICTURES[0])}, "draws from no picture"),
-        ({"transformer": "holes", "condition": str(PICTURES[0])}, "draws from no picture"),
+        ({"condition": str(PICTURES[0])}, "reads no other picture"),
+        ({"transformer": "holes", "condition": str(PICTURES[0])}, "reads no other picture"),
         ({"transformer": "starter"}, "trained with another vqgan"),
         ({"transformer": "plan"}, "did you mean 'plain'"),
         ({"prompt": "a tree"}, "reads no captions"),
@@ -290,7 +291,7 @@ def test_the_condition_turns_and_rolls_with_the_picture(pairs: dict[Path, Tensor
     mirrored = to_tensor(flip_picture(resize_and_crop(load_picture(shown), (40, 24)), (False, True)))
     assert torch.equal(given.condition, given.vqgan.encode(mirrored))
     around = run(job(transformer="pairs", condition=shown, seamless=True))
-    assert torch.equal(around.sampler.context.condition[:, :6, :10], plain.roll(-5, 2))
+    assert torch.equal(around.sampler.context.spatial[:, :6, :10], plain.roll(-5, 2))
 
 
 def test_top_k_zero_keeps_all_and_temperature_zero_is_greedy() -> None:
@@ -303,7 +304,7 @@ def test_of_several_grids_the_clip_keeps_the_one_that_fits_best() -> None:
     several = run(job(**wish, grids=4))
     assert torch.equal(several.sampler.codes[:1], run(job(**wish)).codes)  # the first is what it would be alone
     pictures = torch.cat([several._decoded(grid[None]) for grid in several.sampler.codes])
-    liked = clip_similarity(load_clip("starter"), pictures, "a meadow")
+    liked = rerank(load_clip("starter"), pictures, ["a meadow"])
     assert int(liked.argmax()) == several.shown != 0
     assert torch.equal(several.codes, several.sampler.codes[several.shown][None])
     assert several.picture().tobytes() == to_picture(pictures[several.shown][None]).tobytes()
@@ -325,10 +326,10 @@ def test_one_transformer_reads_a_prompt_and_what_is_known() -> None:
 @pytest.mark.parametrize("transformer", ["plain", "holes", "classes"])
 def test_the_score_is_the_product_of_what_the_sampler_draws_from(transformer: str) -> None:
     one = job(transformer=transformer, top_p=1.0, guidance=1.0)
-    nats = sum(one.step()["nats a code"] * len(one.sampler.waves[one.position - 1]) for _ in range(one.total))
+    nats = sum(one.step()["nats per code"] * len(one.sampler.waves[one.position - 1]) for _ in range(one.total))
     gpt, codes = one.gpt, one.codes
-    condition = one.sampler.context.condition
-    scorer = Scorer(gpt, codes, condition)
+    context = one.sampler.context
+    scorer = Scorer(gpt, codes, Condition(context.prefix, spatial=context.spatial))
     while scorer.position < scorer.total:
         scorer.step()
     assert math.isclose(float(scorer.nats.sum()), nats, rel_tol=1e-4)
@@ -341,7 +342,7 @@ def test_probabilities_of_all_pictures_sum_to_one() -> None:
         p.data.normal_()
     codes = torch.tensor([[int(bit) for bit in f"{n:06b}"] for n in range(64)]).view(64, 3, 2)
     start = gpt.embed_prefix_codes(torch.zeros(64, 1, dtype=torch.int64)).detach()
-    scorer = Scorer(gpt, codes, start)
+    scorer = Scorer(gpt, codes, Condition(start))
     while scorer.position < scorer.total:
         scorer.step()
     assert math.isclose(float((-scorer.nats.sum((1, 2))).exp().sum()), 1, abs_tol=1e-4)
@@ -374,7 +375,7 @@ def test_commands_draw_again_and_score(home: Path, monkeypatch: pytest.MonkeyPat
     said = capsys.readouterr().out
     assert "bits a code, perplexity" in said and load_picture("again-surprise.png").size == (48, 16)
     assert command("sample", *flags, "--label", "dog") == 2
-    assert "knows no classes" in capsys.readouterr().err
+    assert "has no classes" in capsys.readouterr().err
     assert command("score", "nowhere.png") == 2
 
 

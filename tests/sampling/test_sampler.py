@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vqtools.models.gpt import GPT, GPTConfig, pack_linear_layers
+from vqtools.sampling.condition import Condition
 from vqtools.sampling.sampler import Sampler, cell_noise, gumbel, keep_top
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -53,9 +54,14 @@ def condition(gpt: GPT, n: int, height: int, width: int, seed: int = 5) -> Tenso
     return gpt.embed_class(label + 1) if gpt.config.classes else gpt.embed_prefix_codes(label[:, None])
 
 
-def sampler(gpt: GPT, height: int = 6, width: int = 9, n: int = 1, seed: int = 0, **options: object) -> Sampler:
+def sampler(
+    gpt: GPT, height: int = 6, width: int = 9, n: int = 1, seed: int = 0, unconditional: Tensor | None = None,
+    **options: object,
+) -> Sampler:  # fmt: skip
     noise = cell_noise(seed, n, gpt.config.num_codes)
-    return Sampler(gpt, height, width, condition(gpt, n, height, width), noise=noise, **options)
+    main = condition(gpt, n, height, width)
+    parts = Condition(spatial=main) if gpt.config.spatial else Condition(main, unconditional)
+    return Sampler(gpt, height, width, parts, noise=noise, **options)
 
 
 def drawn(job: Sampler) -> Tensor:
@@ -91,7 +97,8 @@ def test_all_703_codes_are_the_reference_s(together: bool, memory: float | None,
     if WAYS.index((together, memory, n)) % 2:
         temperature, top_k, name = (0.7, 40, "codes_temperature07_topk40")
     job = Sampler(
-        pack_linear_layers(gpt) if n == 2 and memory is None else gpt, 19, 37, walk["condition_codes"].expand(n, -1, -1),
+        pack_linear_layers(gpt) if n == 2 and memory is None else gpt, 19, 37,
+        Condition(spatial=walk["condition_codes"].expand(n, -1, -1)),
         noise=lambda row, column: walk["gumbel_noise"][row, column].expand(n, -1),
         temperature=temperature, top_k=top_k, together=together, memory=memory,
     )  # fmt: skip
@@ -135,7 +142,7 @@ def test_what_all_windows_read_first_is_read_once() -> None:
     gpt = network(CONFIGS["spatial"])
     unknown = torch.full((1, 9, 11), 11)
     for memory in (None, 9000, 0):
-        job = Sampler(gpt, 9, 11, unknown, noise=cell_noise(0, 1, 11), memory=memory)
+        job = Sampler(gpt, 9, 11, Condition(spatial=unknown), noise=cell_noise(0, 1, 11), memory=memory)
         assert torch.equal(drawn(job), by_the_reference(gpt, unknown, 9, 11, job.noise))
         assert job.evaluated < job.window.evaluations(job.cells, job.capacities) - 16 * 30
 
@@ -235,8 +242,8 @@ def test_holes_are_filled_after_a_caption() -> None:
     known = torch.rand(6, 9) < 0.5
     holes = torch.where(known, given, 11)
     noise = cell_noise(0, 1, 11)
-    options: dict[str, Tensor | float] = {"unconditional": words[1:], "guidance": 2.0}
-    job = Sampler(gpt, 6, 9, holes, noise=noise, caption=words[:1], given=given, known=known, **options)
+    condition = Condition(words[:1], words[1:], holes)
+    job = Sampler(gpt, 6, 9, condition, noise=noise, given=given, known=known, guidance=2.0)
     codes = torch.where(known, given, 0)
     for i, j in (~known).nonzero().tolist():
         r, c = min(max(i - 2, 0), 2), min(max(j - 2, 0), 5)
@@ -247,7 +254,7 @@ def test_holes_are_filled_after_a_caption() -> None:
         codes[:, i, j] = (without + 2 * (with_words - without) + noise(i, j)[0]).argmax()
     assert torch.equal(drawn(job), codes)
     with pytest.raises(ValueError, match="3 tokens of a caption"):
-        Sampler(gpt, 6, 9, holes, noise=noise)
+        Sampler(gpt, 6, 9, Condition(spatial=holes), noise=noise)
 
 
 def test_the_mask_code_is_never_drawn() -> None:
@@ -274,9 +281,10 @@ def test_only_the_likeliest_stay() -> None:
 def test_what_does_not_fit_is_refused(plain: GPT) -> None:
     noise = cell_noise(0, 1, 11)
     with pytest.raises(ValueError, match="does not fit"):
-        Sampler(plain, 6, 9, torch.zeros(1, 2, 16), noise=noise)
+        Sampler(plain, 6, 9, Condition(torch.zeros(1, 2, 16)), noise=noise)
     with pytest.raises(ValueError, match="does not fit"):
-        Sampler(network(CONFIGS["spatial"]), 6, 9, torch.zeros(1, 6, 8, dtype=torch.int64), noise=noise)
+        codes = torch.zeros(1, 6, 8, dtype=torch.int64)
+        Sampler(network(CONFIGS["spatial"]), 6, 9, Condition(spatial=codes), noise=noise)
     with pytest.raises(ValueError, match="must be of 6 rows and 9"):
         sampler(plain, given=torch.zeros(1, 6, 8, dtype=torch.int64), known=torch.ones(6, 8, dtype=torch.bool))
     with pytest.raises(ValueError, match="code 57 is beyond the transformer's vocabulary of 12"):
@@ -284,4 +292,4 @@ def test_what_does_not_fit_is_refused(plain: GPT) -> None:
     with pytest.raises(ValueError, match="the first 9 tokens see each other, but the prefix has 1"):
         sampler(network(GPTConfig(**SHAPE, prefix_codes=1, n_unmasked=9)))
     with pytest.raises(ValueError, match="without a prefix"):
-        Sampler(network(GPTConfig(**SHAPE)), 6, 9, torch.zeros(1, 0, 16), noise=noise)
+        Sampler(network(GPTConfig(**SHAPE)), 6, 9, Condition(torch.zeros(1, 0, 16)), noise=noise)

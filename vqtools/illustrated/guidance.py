@@ -16,12 +16,13 @@ from torch import Tensor
 from vqtools.illustrated.controls import interactive_figure, slider
 from vqtools.illustrated.style import BLUE, INK, ORANGE, RED, new_figure, show, svg_figure
 from vqtools.models.clip import CLIP
-from vqtools.models.gpt import GPT, CaptionEmbedding, pack_linear_layers
+from vqtools.models.gpt import GPT, pack_linear_layers
 from vqtools.models.vqgan import VQGAN
 from vqtools.painting.clip_loss import spherical_distance
 from vqtools.painting.cutouts import apply_cutouts, draw_cutouts
 from vqtools.painting.painter import Painter
 from vqtools.painting.settings import PaintSettings
+from vqtools.sampling.condition import caption_condition
 from vqtools.sampling.sampler import Sampler, cell_noise
 
 PHRASE_TEMPLATES = (
@@ -161,14 +162,6 @@ def codebook_vs_pixels(vqgan: VQGAN, clip: CLIP, prompt: str, *, iterations: int
     return figure
 
 
-def encode_captions(texts: list[str], clip: CLIP, gpt: GPT) -> Tensor:
-    """Texts -> the tokens (n, p, width) that stand before their codes."""
-    style = torch.zeros(len(texts), dtype=torch.int64)
-    words = clip.embed_words(texts, gpt.config.words)
-    with torch.no_grad():
-        return gpt.prefix(CaptionEmbedding(clip.embed_text(texts), words, style))
-
-
 class PhrasingResult(NamedTuple):
     """Pictures of several phrasings drawn with the same random numbers."""
 
@@ -182,12 +175,17 @@ def sample_phrasings(
     texts: list[str], vqgan: VQGAN, gpt: GPT, clip: CLIP, seed: int = 1, grid: int = 0
 ) -> PhrasingResult:
     """One seed, several phrasings: what the transformer draws for each, and how CLIP finds that they fit."""
-    one = cell_noise(seed, 1, gpt.config.num_codes)
+    one, defaults = cell_noise(seed, 1, gpt.config.num_codes), PaintSettings()
     side = grid or gpt.config.grid
     sampler = Sampler(
-        pack_linear_layers(gpt), side, side, encode_captions(texts, clip, gpt), noise=lambda r, c: one(r, c).expand(len(texts), -1),
-        unconditional=gpt.no_caption.expand(len(texts), -1, -1), guidance=4.0, top_p=0.85,
-    )  # fmt: skip
+        pack_linear_layers(gpt),
+        side,
+        side,
+        caption_condition(gpt, clip, texts),
+        noise=lambda row, column: one(row, column).expand(len(texts), -1),
+        guidance=defaults.guidance,
+        top_p=defaults.top_p,
+    )
     while sampler.position < sampler.total:
         sampler.step()
     pictures = vqgan.decode(sampler.codes).clamp(-1, 1)

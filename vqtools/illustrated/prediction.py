@@ -22,6 +22,7 @@ from vqtools.illustrated.style import BLUE, GREEN, GREY, INK, ORANGE, RED, new_f
 from vqtools.media.image import to_picture
 from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
+from vqtools.sampling.condition import Condition
 from vqtools.sampling.likelihood import Scorer
 from vqtools.sampling.window import Window
 
@@ -107,7 +108,7 @@ def attention_maps(image: Tensor, vqgan: VQGAN, gpt: GPT) -> widgets.VBox:
 @torch.no_grad()
 def code_nll(codes: Tensor, gpt: GPT) -> Tensor:
     """-ln p(s_i | s_<i) of each code (h, w), without a caption, through the walking window."""
-    scorer = Scorer(gpt, codes[None], gpt.no_caption)
+    scorer = Scorer(gpt, codes[None], Condition(gpt.no_caption))
     while scorer.position < scorer.total:
         scorer.step()
     return scorer.nats[0]
@@ -204,14 +205,19 @@ def sliding_window(
     gpt: GPT, vqgan: VQGAN, prompt: str, seed: int, *, height: int = 12, width: int = 24, clip: Any = None
 ) -> widgets.VBox:
     """Draw a wide picture with the transformer, then walk through its making with a slider."""
-    from vqtools.illustrated.guidance import encode_captions
     from vqtools.models.gpt import pack_linear_layers
+    from vqtools.painting.settings import PaintSettings
+    from vqtools.sampling.condition import caption_condition, empty_condition
     from vqtools.sampling.sampler import Sampler, cell_noise
 
-    condition = encode_captions([prompt], clip, gpt) if clip is not None and gpt.config.text_dim else gpt.no_caption
+    if clip is not None and gpt.config.text_dim:
+        condition = caption_condition(gpt, clip, [prompt])
+    else:
+        condition = empty_condition(gpt, gpt.tok_emb.weight.device)
+    defaults = PaintSettings()
     sampler = Sampler(
         pack_linear_layers(gpt), height, width, condition, noise=cell_noise(seed, 1, gpt.config.num_codes),
-        unconditional=gpt.no_caption, guidance=4.0, top_p=0.85,
+        guidance=defaults.guidance, top_p=defaults.top_p,
     )  # fmt: skip
     while sampler.position < sampler.total:
         sampler.step()

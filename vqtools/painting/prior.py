@@ -20,10 +20,11 @@ from torch import Tensor
 from vqtools.core.device import Machine
 from vqtools.core.errors import UserError
 from vqtools.models.clip import CLIP
-from vqtools.models.gpt import GPT, CaptionEmbedding, pack_linear_layers
+from vqtools.models.gpt import GPT, pack_linear_layers
 from vqtools.models.quantizers import nearest_codes
 from vqtools.painting.prompts import parse_prompts
 from vqtools.painting.renderers import CodeRenderer, Renderer
+from vqtools.sampling.condition import Condition, caption_condition, empty_condition, mask_codes
 from vqtools.sampling.likelihood import predict_log_probs
 from vqtools.sampling.window import Cell
 
@@ -106,7 +107,7 @@ class TransformerLikelihood:
 
     def __init__(self, load: Callable[[], tuple[GPT, CLIP | None]], machine: Machine) -> None:
         self._load, self.machine = load, machine
-        self._told: tuple[str, Tensor | None] | None = None
+        self._cached: tuple[str, Condition] | None = None  # for the prompt of the last call
 
     @cached_property
     def _networks(self) -> tuple[GPT, CLIP | None]:
@@ -126,14 +127,12 @@ class TransformerLikelihood:
         gpt, _ = self._networks
         if max(codes.shape[1:]) > gpt.config.grid:
             prompt = ""  # a window that sees a part of the picture shall not expect all of its subject there
-        if self._told is None or self._told[0] != prompt:
-            self._told = prompt, self._before(prompt)
-        told, stride = self._told[1], max(1, gpt.config.grid // 2)
-        caption = told if gpt.config.spatial else None
-        # nothing is known beforehand, where that is a condition: likely is what would be drawn from nothing
-        condition = torch.full_like(codes, gpt.config.mask_code) if gpt.config.spatial else told
-        assert condition is not None
-        parts = predict_log_probs(gpt, codes, condition, (stride, stride), caption)
+        if self._cached is None or self._cached[0] != prompt:
+            self._cached = prompt, self._build_condition(prompt)
+        condition, stride = self._cached[1], max(1, gpt.config.grid // 2)
+        if gpt.config.spatial:  # the likelihood of a picture that is sampled from nothing: no code is known
+            condition = condition._replace(spatial=mask_codes(gpt, codes))
+        parts = predict_log_probs(gpt, codes, condition, (stride, stride))
         while True:
             # entered anew for each part: what happens between them is not the transformer's
             with self.machine.autocast():
@@ -142,21 +141,14 @@ class TransformerLikelihood:
                 return
             yield part
 
-    @torch.no_grad()
-    def _before(self, prompt: str) -> Tensor | None:
-        """What stands before the codes (1, p, width): the prompt's first text that attracts, if captions are read."""
+    def _build_condition(self, prompt: str) -> Condition:
+        """The prompt's first text of positive weight as a caption if captions are read, else the empty condition."""
         gpt, clip = self._networks
-        c = gpt.config
-        if c.text_dim:
-            asked = parse_prompts(prompt) if prompt else []
-            texts = [one.text for one in asked if one.weight > 0 and not one.picture]
-            if clip is None or not texts:
-                return gpt.no_caption
-            words, style = clip.embed_words(texts[:1], c.words), torch.zeros(1, dtype=torch.int64)
-            return gpt.prefix(CaptionEmbedding(clip.embed_text(texts[:1]), words, style.to(self.machine.device)))
-        if c.spatial:
-            return None
-        nothing = torch.tensor([c.classes if c.has_class_embedding else 0], device=self.machine.device)
-        if c.classes and not c.has_class_embedding:
-            raise UserError("prior: this transformer wants to know a class; take one that does without")
-        return gpt.embed_class(nothing) if c.has_class_embedding else gpt.embed_prefix_codes(nothing[None])
+        if gpt.config.text_dim and clip is not None and prompt:
+            texts = [part.text for part in parse_prompts(prompt) if part.weight > 0 and not part.picture]
+            if texts:
+                return caption_condition(gpt, clip, texts[:1])
+        condition = empty_condition(gpt, self.machine.device)
+        if condition.prefix is None and not gpt.config.spatial:
+            raise UserError("prior: this transformer needs a class; choose one that needs none")
+        return condition

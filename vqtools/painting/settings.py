@@ -84,6 +84,22 @@ class PaintSettings(Settings):
         live=False,
         flag_name="candidates",
     )
+    guidance: float = option(
+        4.0,
+        help="classifier-free guidance scale of the transformer's candidates; 1 for none",
+        group="start from",
+        ge=0,
+        le=50,
+        live=False,
+    )
+    top_p: float = option(
+        0.85,
+        help="the transformer samples from the likeliest codes that together have this probability",
+        group="start from",
+        gt=0,
+        le=1,
+        live=False,
+    )
     cutouts: int = option(
         8,
         help="views of the picture that the CLIP sees at each step",

@@ -18,16 +18,13 @@ from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
 from vqtools.painting.prompts import parse_prompts
 from vqtools.pipelines.sampling_networks import load_sampling_networks
-from vqtools.sampling.condition import prefix_tokens
+from vqtools.sampling.condition import Condition, check_condition, condition_from_settings, mask_codes
 from vqtools.sampling.sampler import Sampler, cell_noise
 from vqtools.sampling.settings import SampleSettings
 from vqtools.sampling.window import choose_flips
 from vqtools.weights.load import load_clip
 
 _MAX_UNKNOWN_FRACTION = 0.001  # of a cell's pixels: more, and it is drawn
-
-
-ConditionPair = tuple[Tensor | None, Tensor | None]
 
 
 def create_outpainter(settings: AnimateSettings, vqgan: VQGAN) -> Outpainter:
@@ -38,9 +35,10 @@ def create_outpainter(settings: AnimateSettings, vqgan: VQGAN) -> Outpainter:
     )
     _, gpt, _ = load_sampling_networks(sampling, machine)
     subject = _outpaint_prompt(settings) if gpt.config.text_dim else ""
-    condition = prefix_tokens(
-        gpt, sampling.model_copy(update={"prompt": subject}), machine.device, lambda: load_clip(sampling.clip)
-    )
+    prompted = sampling.model_copy(update={"prompt": subject})
+    check_condition(gpt, prompted)
+    clip = load_clip(sampling.clip).to(machine.device) if subject else None
+    condition = condition_from_settings(gpt, prompted, machine.device, clip)
 
     def outpaint(image: Tensor, mask: Tensor) -> Tensor:
         return _outpaint_codes(image, mask, vqgan, gpt, sampling, condition)
@@ -56,7 +54,7 @@ def _outpaint_prompt(settings: AnimateSettings) -> str:
 
 @torch.no_grad()
 def _outpaint_codes(
-    image: Tensor, mask: Tensor, vqgan: VQGAN, gpt: GPT, sampling: SampleSettings, tokens: ConditionPair
+    image: Tensor, mask: Tensor, vqgan: VQGAN, gpt: GPT, sampling: SampleSettings, condition: Condition
 ) -> Tensor:
     """A picture (1, 3, H, W) whose unknown pixels, where the mask (1, 1, H, W) is true, are drawn."""
     unknown = F.avg_pool2d(mask.float(), vqgan.f)[0, 0]
@@ -66,14 +64,13 @@ def _outpaint_codes(
     ]
     known = known.flip(turned).cpu()
     codes = vqgan.encode(image.flip([axis + 2 for axis in turned]))
-    condition, unconditional = tokens
-    if condition is None:  # it is the picture itself, as far as it is known
-        condition = torch.where(known.to(codes.device), codes, gpt.config.mask_code)
+    if gpt.config.spatial:
+        condition = condition._replace(spatial=mask_codes(gpt, codes, known))
     turn = zlib.crc32(image.cpu().numpy().tobytes()) & 0xFFFF  # another frame, another draw
     height, width = known.shape
     sampler = Sampler(
         gpt, height, width, condition, noise=cell_noise(sampling.seed or 0, 1, gpt.config.num_codes, turn),
-        unconditional=unconditional, guidance=sampling.guidance, given=codes, known=known, top_p=sampling.top_p,
+        guidance=sampling.guidance, given=codes, known=known, top_p=sampling.top_p,
         memory=sampling.memory * 1e9,
     )  # fmt: skip
     while sampler.position < sampler.total:

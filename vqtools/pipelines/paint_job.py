@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from vqtools.core.errors import UserError
 from vqtools.core.record import build_record
 from vqtools.media.image import contact_sheet, resize_and_crop, resize_and_pad, to_picture, to_tensor
 from vqtools.models.clip import CLIP
-from vqtools.models.gpt import GPT, CaptionEmbedding, pack_linear_layers
+from vqtools.models.gpt import GPT, pack_linear_layers
 from vqtools.models.vqgan import VQGAN
 from vqtools.painting.image_inputs import ImageInputs
 from vqtools.painting.init_images import random_gradient_image, random_noise_image
@@ -31,11 +30,9 @@ from vqtools.painting.prior import CodeLikelihood
 from vqtools.painting.prompt_embeddings import check_prompt_index
 from vqtools.painting.prompts import parse_prompts
 from vqtools.painting.settings import PaintSettings
+from vqtools.sampling.condition import caption_condition
+from vqtools.sampling.rerank import rerank
 from vqtools.sampling.sampler import Sampler, gumbel
-
-# how the starter transformer draws: strength of classifier-free guidance, and the share of likely codes kept
-GUIDANCE_SCALE = 4.0
-TOP_P = 0.85
 
 StartTransform = Callable[[Image.Image | None], Image.Image | None]
 """Replaces the initial image; None, as argument or result, stands for random codes."""
@@ -178,14 +175,8 @@ class PaintJob:
     @torch.no_grad()
     def chosen(self) -> Image.Image:
         """The draft that the CLIP likes best for the prompts, at the size of the picture."""
-        drafts = self.drafts()
-        views = F.interpolate(drafts.add(1).div(2), size=(self.clip.size,) * 2, mode="bicubic", antialias=True)
-        asked = parse_prompts(self.settings.prompt)
-        weights = torch.tensor([prompt.weight for prompt in asked], device=drafts.device)
-        texts = self.clip.embed_text([prompt.text for prompt in asked])
-        views = views.clamp(0, 1)
-        seen = self.clip.embed_image(views) + self.clip.embed_image(views.flip(3))  # the mirror steadies the judge
-        scores = seen @ texts.T @ weights
+        drafts, prompts = self.drafts(), parse_prompts(self.settings.prompt)
+        scores = rerank(self.clip, drafts, [prompt.text for prompt in prompts], [prompt.weight for prompt in prompts])
         return resize_and_pad(to_picture(drafts[int(scores.argmax())]), self.settings.size)
 
     def _begin(self, start: Image.Image | None) -> None:
@@ -217,26 +208,23 @@ class PaintJob:
 
     def _sampler(self, gpt: GPT) -> Sampler:
         settings, config = self._settings, gpt.config
-        asked = [prompt for prompt in parse_prompts(settings.prompt) if prompt.weight > 0]
-        text = asked[0].text if asked else ""
+        texts = [prompt.text for prompt in parse_prompts(settings.prompt) if prompt.weight > 0]
         n = settings.grids
-        # every style has its turn: the CLIP chooses among them
-        drawn = torch.tensor(config.candidate_styles or [0])
-        styles = drawn[torch.arange(n) % len(drawn)]
-        caption = CaptionEmbedding(
-            self.clip.embed_text([text]).expand(n, -1),
-            self.clip.embed_words([text], config.words).expand(n, -1, -1),
-            styles.to(self.machine.device),
-        )
-        with torch.no_grad():
-            prefix = gpt.prefix(caption)
-        assert settings.seed is not None
-        generator = torch.Generator().manual_seed(settings.seed)
+        # candidates take turns through the styles: the CLIP chooses among them
+        styles = torch.tensor(config.candidate_styles or [0])
+        styles = styles[torch.arange(n) % len(styles)]
+        condition = caption_condition(gpt, self.clip, texts[:1] or [""], styles)
+        generator = torch.Generator().manual_seed(settings.known_seed)
         uniform = torch.rand(config.grid, config.grid, n, config.vocab_size, generator=generator)
         return Sampler(
-            pack_linear_layers(gpt), config.grid, config.grid, prefix, noise=lambda row, column: gumbel(uniform[row, column]),
-            unconditional=gpt.no_caption.expand(n, -1, -1), guidance=GUIDANCE_SCALE, top_p=TOP_P,
-        )  # fmt: skip
+            pack_linear_layers(gpt),
+            config.grid,
+            config.grid,
+            condition,
+            noise=lambda row, column: gumbel(uniform[row, column]),
+            guidance=settings.guidance,
+            top_p=settings.top_p,
+        )
 
     def preview(self) -> Image.Image:
         """The picture as it stands; while the transformer draws, its grids side by side."""

@@ -6,7 +6,6 @@ Knows pictures and settings; the walk of the window is the sampler's.
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,8 @@ from vqtools.models.tiled_decoding import decode_any_size
 from vqtools.models.vqgan import VQGAN
 from vqtools.pipelines.completion import UNDRAWN_COLOUR, GivenPicture, cells_to_mask, half_mask
 from vqtools.pipelines.sampling_networks import load_sampling_networks
-from vqtools.sampling.condition import encode_condition, prefix_tokens, repeat_rows
-from vqtools.sampling.rerank import clip_similarity
+from vqtools.sampling.condition import check_condition, condition_from_settings, encode_condition, mask_codes
+from vqtools.sampling.rerank import rerank
 from vqtools.sampling.sampler import Sampler, cell_noise
 from vqtools.sampling.settings import SampleSettings
 from vqtools.sampling.window import Origin, Window, cells_beside_seam, choose_flips, growth_corners
@@ -66,8 +65,7 @@ class SampleJob:
     def __init__(
         self, settings: SampleSettings, vqgan: VQGAN, gpt: GPT, machine: Machine, models: Mapping[str, Any]
     ) -> None:
-        seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
-        self.settings = settings.model_copy(update={"seed": seed})
+        self.settings = settings.with_seed()
         self.vqgan, self.gpt, self.machine, self.models = vqgan.to(machine.device), gpt, machine, dict(models)
         self.inputs: dict[str, str] = {}
         self.width, self.height = (side // vqgan.f for side in settings.size)
@@ -75,7 +73,9 @@ class SampleJob:
             raise UserError(
                 f"grids {settings.grids}: the CLIP chooses among them by a prompt; write one, or set grids 1"
             )
-        self._tokens = prefix_tokens(gpt, settings, machine.device, lambda: load_clip(settings.clip))
+        check_condition(gpt, settings)
+        clip = load_clip(settings.clip).to(machine.device) if settings.prompt else None
+        self._condition = condition_from_settings(gpt, settings, machine.device, clip)
         self.shown = 0  # which of the grids
         self.start = self._given() if settings.complete else None
         self.condition = self._conditioned() if settings.condition else None
@@ -103,7 +103,7 @@ class SampleJob:
         if self.settings.grids > 1 and self.position == self.total:
             clip = load_clip(self.settings.clip).to(self.machine.device)
             pictures = torch.cat([self._decoded(grid[None]) for grid in self._upright(self.sampler.codes)])
-            self.shown = int(clip_similarity(clip, pictures, self.settings.prompt).argmax())
+            self.shown = int(rerank(clip, pictures, [self.settings.prompt]).argmax())
 
     def _planned(self) -> list[SamplingPass]:
         nothing = torch.zeros(self.height, self.width, dtype=torch.bool)
@@ -136,23 +136,19 @@ class SampleJob:
         condition = None if self.condition is None else walk.of(self.condition.roll(turn, 2))
         self.sampler = self._sampler(given, walk.of(walk.known), condition, index)
 
-    def _sampler(self, given: Tensor | None, known: Tensor, condition: Tensor | None, turn: int) -> Sampler:
+    def _sampler(self, given: Tensor | None, known: Tensor, spatial: Tensor | None, turn: int) -> Sampler:
         s, config = self.settings, self.gpt.config
-        tokens, unconditional = self._tokens
-        caption = tokens if config.spatial else None
-        if condition is None and config.spatial:
-            unknown = torch.full((1, *known.shape), config.mask_code, device=self.machine.device)
-            condition = unknown if given is None else torch.where(known.to(given.device), given, unknown)
-        elif condition is None:
-            condition = tokens
-        assert s.seed is not None and condition is not None
-        condition, caption, unconditional = (repeat_rows(s.grids, one) for one in (condition, caption, unconditional))
-        noise = cell_noise(s.seed, s.grids, config.num_codes, turn)
-        assert condition is not None
+        condition = self._condition
+        if config.spatial:
+            if spatial is None:
+                nothing = torch.zeros(1, *known.shape, dtype=torch.int64, device=self.machine.device)
+                spatial = mask_codes(self.gpt, nothing if given is None else given, known)
+            condition = condition._replace(spatial=spatial)
+        noise = cell_noise(s.known_seed, s.grids, config.num_codes, turn)
         try:
             return Sampler(
-                self.gpt, known.shape[0], known.shape[1], condition, noise=noise,
-                caption=caption, unconditional=unconditional, guidance=s.guidance, given=given, known=known,
+                self.gpt, known.shape[0], known.shape[1], condition.expand(s.grids), noise=noise,
+                guidance=s.guidance, given=given, known=known,
                 temperature=s.temperature, top_k=s.top_k, top_p=s.top_p, stride=(s.stride, s.stride),
                 memory=s.memory * 1e9,
             )  # fmt: skip

@@ -18,7 +18,7 @@ from vqtools.media.image import contact_sheet, format_size, load_picture, resize
 from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
 from vqtools.pipelines.sampling_networks import load_sampling_networks
-from vqtools.sampling.condition import encode_condition, prefix_tokens
+from vqtools.sampling.condition import check_condition, condition_from_settings, encode_condition, mask_codes
 from vqtools.sampling.likelihood import Scorer
 from vqtools.sampling.settings import ScoreSettings
 
@@ -34,16 +34,15 @@ class ScoreJob(Scorer):
         self.image = resize_and_crop(picture, inner)
         with torch.no_grad():
             codes = vqgan.to(machine.device).encode(to_tensor(self.image).to(machine.device))
-        condition, _ = prefix_tokens(gpt, settings, machine.device)
-        caption = condition if gpt.config.spatial else None
+        check_condition(gpt, settings)
+        condition = condition_from_settings(gpt, settings, machine.device)
         if settings.condition:
             beside = resize_and_crop(load_picture(settings.condition), inner)
-            condition = encode_condition(beside, vqgan, gpt, machine.device)
-        elif gpt.config.spatial:  # nothing is known beforehand: that is what a picture from nothing is drawn from
-            condition = torch.full_like(codes, gpt.config.mask_code)
-        assert condition is not None
+            condition = condition._replace(spatial=encode_condition(beside, vqgan, gpt, machine.device))
+        elif gpt.config.spatial:  # the likelihood of a picture that is sampled from nothing: no code is known
+            condition = condition._replace(spatial=mask_codes(gpt, codes))
         try:
-            super().__init__(gpt, codes, condition, (settings.stride, settings.stride), caption)
+            super().__init__(gpt, codes, condition, (settings.stride, settings.stride))
         except ValueError as error:
             raise UserError(str(error)) from None
 

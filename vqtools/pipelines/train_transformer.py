@@ -16,11 +16,13 @@ from torch import Tensor
 
 from vqtools.core.device import Machine
 from vqtools.core.errors import UserError
+from vqtools.core.job import finish
 from vqtools.media.image import to_picture
 from vqtools.media.png_record import save_png
 from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
 from vqtools.pipelines.transformer_data import load_transformer_data
+from vqtools.sampling.condition import Condition, mask_codes
 from vqtools.sampling.sampler import Sampler, cell_noise
 from vqtools.training.code_dataset import CodeBatches
 from vqtools.training.image_dataset import ImageDataset
@@ -123,22 +125,17 @@ class TransformerTrainer(Trainer[TransformerStage]):
     def _completed(self, gpt: GPT, batch: CodeBatch, known: Tensor) -> Tensor:
         """Grids (b, h, w) of which the known cells are the batch's and the others are drawn."""
         config, side = gpt.config, self.settings.grid
-        codes, caption = batch.codes.view(-1, side, side), None
+        codes = batch.codes.view(-1, side, side)
         if config.spatial:
             assert batch.condition is not None
-            condition = batch.condition.view(-1, side, side)
-            if config.mask_code >= 0:
-                condition = torch.where(known.to(codes.device), codes, config.mask_code)
-            caption = None if batch.caption is None else gpt.prefix(batch.caption)
+            own = config.mask_code >= 0
+            spatial = mask_codes(gpt, codes, known) if own else batch.condition.view(-1, side, side)
+            condition = Condition(None if batch.caption is None else gpt.prefix(batch.caption), spatial=spatial)
         else:
-            condition = batch_prefix(gpt, batch)
+            condition = Condition(batch_prefix(gpt, batch))
         noise = cell_noise(self.settings.seed, len(codes), config.num_codes)
-        sampler = Sampler(
-            gpt, side, side, condition, noise=noise, caption=caption, given=codes, known=known, top_p=0.92
-        )
-        while sampler.position < sampler.total:
-            sampler.step()
-        return sampler.codes
+        sampler = Sampler(gpt, side, side, condition, noise=noise, given=codes, known=known, top_p=0.92)
+        return finish(sampler).codes
 
     def describe(self) -> str:
         """One line for people."""

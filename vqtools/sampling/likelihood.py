@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vqtools.models.gpt import GPT
+from vqtools.sampling.condition import Condition
 from vqtools.sampling.sampler import WindowContext
 from vqtools.sampling.window import Cell, Origin, Window
 
@@ -20,13 +21,13 @@ TOKENS_PER_PASS = 4096  # tokens that are read in one pass, about
 
 @torch.no_grad()
 def predict_log_probs(
-    gpt: GPT, codes: Tensor, condition: Tensor, stride: tuple[int, int] = (1, 1), caption: Tensor | None = None
+    gpt: GPT, codes: Tensor, condition: Condition, stride: tuple[int, int] = (1, 1)
 ) -> Iterator[tuple[list[Cell], Tensor]]:
     """What is expected in every cell of one grid (1, h, w), given the cells before it: cells, and their ln p (n, v).
 
     condition, caption, stride: as a :class:`Scorer`'s. Windows are read several at once, as many cells then are given.
     """
-    context = _build_context(gpt, codes, condition, stride, caption)
+    context = _build_context(gpt, codes, condition, stride)
     window = context.window
     cells = [(row, column) for row in range(window.height) for column in range(window.width)]
     windows = list(window.readings(cells).items())
@@ -37,16 +38,14 @@ def predict_log_probs(
         yield [cell for _, drawn in these for cell in drawn], torch.cat([one[0] for one in expected])
 
 
-def _build_context(
-    gpt: GPT, codes: Tensor, condition: Tensor, stride: tuple[int, int], caption: Tensor | None
-) -> WindowContext:
+def _build_context(gpt: GPT, codes: Tensor, condition: Condition, stride: tuple[int, int]) -> WindowContext:
     height, width = codes.shape[1:]
     if int(codes.max()) >= gpt.config.num_codes:
         raise ValueError(f"code {int(codes.max())} is beyond the {gpt.config.num_codes} that the transformer draws")
     window = Window(height, width, gpt.config.grid, gpt.config.prefix, stride)
     # beyond a grid narrower than the window nothing is known: its last column goes on
     columns = torch.arange(window.columns, device=codes.device).clamp(max=width - 1)
-    return WindowContext(gpt, window, codes[:, :, columns], condition, caption)
+    return WindowContext(gpt, window, codes[:, :, columns], condition)
 
 
 def _window_log_probs(context: WindowContext, windows: Sequence[tuple[Origin, list[Cell]]]) -> list[Tensor]:
@@ -74,13 +73,12 @@ class Scorer:
         self,
         gpt: GPT,
         codes: Tensor,
-        condition: Tensor,
+        condition: Condition,
         stride: tuple[int, int] = (1, 1),
-        caption: Tensor | None = None,
     ) -> None:
         height, width = codes.shape[1:]
         self.gpt, self.codes = gpt, codes
-        self.context = _build_context(gpt, codes, condition, stride, caption)
+        self.context = _build_context(gpt, codes, condition, stride)
         self.window = self.context.window
         cells = [(row, column) for row in range(height) for column in range(width)]
         self.windows = list(self.window.readings(cells).items())
@@ -97,7 +95,7 @@ class Scorer:
         nats = -expected.gather(2, chosen[..., None])[..., 0]
         self.nats[:, rows, columns] = nats.cpu()
         self.position += 1
-        return {"nats a code": float(nats.mean())}
+        return {"nats per code": float(nats.mean())}
 
     def preview(self) -> None:
         """Nothing to see before the end."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vqtools.models.gpt import GPT, KVCache, SequenceChunk
+from vqtools.sampling.condition import Condition
 from vqtools.sampling.window import Cell, Origin, Window
 
 NoiseSource = Callable[[int, int], Tensor]
@@ -67,23 +68,25 @@ def cell_noise(seed: int, pictures: int, codes: int, turn: int = 0) -> NoiseSour
 class WindowContext:
     """What the transformer reads in a window: the prefix or the window's part of the condition, then its codes.
 
-    condition: tokens (r, p, width) that stand before every window, or codes (r, h, w) on the same grid.
-    caption: tokens (r, c, width) that stand before such codes, for a transformer that reads both.
+    codes: (b, h, w) the grid itself. condition: of r rows, a multiple of b.
     """
 
-    def __init__(
-        self, gpt: GPT, window: Window, codes: Tensor, condition: Tensor, caption: Tensor | None = None
-    ) -> None:
-        self.gpt, self.window, self.codes, self.caption = gpt, window, codes, caption
-        self.spatial = not condition.is_floating_point()
-        expected = (window.height, window.width) if self.spatial else (window.prefix, gpt.config.width)
-        if condition.shape[1:] != expected or self.spatial > gpt.config.spatial:
-            raise ValueError(f"a condition of shape {tuple(condition.shape)} does not fit {window}")
-        if self.spatial and (0 if caption is None else caption.shape[1]) != gpt.config.caption_tokens:
-            raise ValueError(f"{gpt.config.caption_tokens} tokens of a caption stand before the condition's codes")
+    def __init__(self, gpt: GPT, window: Window, codes: Tensor, condition: Condition) -> None:
+        self.gpt, self.window, self.codes = gpt, window, codes
+        self.prefix, self.rows = condition.prefix, len(condition.main)
+        self.spatial = None if condition.spatial is None else self._padded(condition.spatial)
+        shape = tuple(condition.main.shape)
+        if self.spatial is None:
+            expected: tuple[int, ...] = (window.prefix, gpt.config.width)
+        else:
+            expected = (window.height, window.width)
+        if shape[1:] != expected or (self.spatial is not None and not gpt.config.spatial):
+            raise ValueError(f"a condition of shape {shape} does not fit {window}")
+        tokens = 0 if self.prefix is None else self.prefix.shape[1]
+        if self.spatial is not None and tokens != gpt.config.caption_tokens:
+            raise ValueError(f"the condition's codes must follow {gpt.config.caption_tokens} tokens of a caption")
         if not window.prefix:
-            raise ValueError("a transformer without a prefix cannot draw the first code; give it a start code")
-        self.condition = self._padded(condition) if self.spatial else condition
+            raise ValueError("a transformer without a prefix cannot predict the first code; give it a start code")
 
     def _padded(self, codes: Tensor) -> Tensor:
         """Beyond a grid that is smaller than the window its condition is unknown, or like its border."""
@@ -103,20 +106,19 @@ class WindowContext:
 
     def key(self, origin: Origin) -> bytes:
         """Equal for windows that read the same before their codes."""
-        return self._seen(self.condition, origin).cpu().numpy().tobytes() if self.spatial else b""
+        return b"" if self.spatial is None else self._seen(self.spatial, origin).cpu().numpy().tobytes()
 
     def reading(self, origin: Origin, stop: int, cache: KVCache | None = None) -> SequenceChunk:
         """The tokens of a window's sequence from where the cache ends up to ``stop``."""
         start, p = cache.length if cache else 0, self.window.prefix
         codes = self._seen(self.codes, origin)[:, max(0, start - p) : max(0, stop - p)]
-        codes = codes.repeat(len(self.condition) // len(codes), 1)
+        codes = codes.repeat(self.rows // len(codes), 1)
         if start >= p:
             return SequenceChunk(codes, None, cache)
-        prefix = self.condition
-        if self.spatial:
-            prefix = self.gpt.embed_prefix_codes(self._seen(self.condition, origin))
-            if self.caption is not None:
-                prefix = torch.cat([self.caption, prefix], 1)
+        parts = [] if self.prefix is None else [self.prefix]
+        if self.spatial is not None:
+            parts.append(self.gpt.embed_prefix_codes(self._seen(self.spatial, origin)))
+        prefix = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         return SequenceChunk(codes, prefix[:, start : min(stop, p)], cache)
 
 
@@ -140,11 +142,9 @@ class Sampler:
         gpt: GPT,
         height: int,
         width: int,
-        condition: Tensor,
+        condition: Condition,
         *,
         noise: NoiseSource,
-        caption: Tensor | None = None,
-        unconditional: Tensor | None = None,
         guidance: float = 1.0,
         given: Tensor | None = None,
         known: Tensor | None = None,
@@ -157,28 +157,25 @@ class Sampler:
     ) -> None:
         config = gpt.config
         self.gpt, self.noise = gpt, noise
-        self.guidance = guidance if unconditional is not None else 1.0
+        self.guidance = 1.0 if condition.unconditional is None else guidance
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.window = Window(height, width, config.grid, config.prefix, stride, together)
         if config.n_unmasked > config.prefix:
             raise ValueError(f"the first {config.n_unmasked} tokens see each other, but the prefix has {config.prefix}")
-        b, device = len(condition), condition.device
+        b, device = len(condition.main), condition.main.device
         self._grid = torch.zeros(b, height, self.window.columns, dtype=torch.int64, device=device)
         self._known = torch.zeros(height, width, dtype=torch.bool)
         if given is not None and known is not None:
             self._give(given, known)
-        if unconditional is not None and self.guidance != 1.0:
-            if caption is None:
-                condition = torch.cat([condition, unconditional])
-            else:
-                condition, caption = condition.repeat(2, 1, 1), torch.cat([caption, unconditional])
-        self.context = WindowContext(gpt, self.window, self._grid, condition, caption)
+        if self.guidance != 1.0:
+            condition = condition.with_guidance()
+        self.context = WindowContext(gpt, self.window, self._grid, condition)
         self.cells = self.window.cells(tuple(cell) for cell in self._known.nonzero().tolist())
         self.waves = self.window.waves(self.cells)
         self.position, self.total = 0, len(self.waves)
         self.evaluated = 0  # tokens that were read
         self._last = {origin: drawn[-1] for origin, drawn in self.window.readings(self.cells).items()}
-        token = self._rows * config.layers * 2 * config.width * gpt.tok_emb.weight.element_size()
+        token = self.context.rows * config.layers * 2 * config.width * gpt.tok_emb.weight.element_size()
         self._common = self._most_common()
         limit = None if memory is None else int(memory // token) - (0 if self._common is None else config.prefix)
         self.capacities = self.window.capacities(self.cells, None if limit is None else max(0, limit))
@@ -210,10 +207,6 @@ class Sampler:
                 drawn[row, column] = True
         return drawn
 
-    @property
-    def _rows(self) -> int:
-        return len(self.context.condition)
-
     def _most_common(self) -> bytes | None:
         """What most windows read before their codes, where more than one does: it is then read once for all."""
         if self.gpt.config.n_unmasked or self.window.prefix < 2:
@@ -225,10 +218,10 @@ class Sampler:
         if origin not in self._caches:
             capacity = self.capacities[origin]
             if self._common is None or self.context.key(origin) != self._common:
-                self._caches[origin] = self.gpt.cache(self._rows, capacity)
+                self._caches[origin] = self.gpt.cache(self.context.rows, capacity)
             else:
                 if self._base is None:  # the prefix's last token is left for the first cell to read
-                    self._base = self.gpt.cache(self._rows, self.window.prefix - 1)
+                    self._base = self.gpt.cache(self.context.rows, self.window.prefix - 1)
                     self._read([self.context.reading(origin, self.window.prefix - 1, self._base)])
                 self._caches[origin] = self._base.fork(capacity)
         return self._caches[origin]
@@ -240,7 +233,7 @@ class Sampler:
 
     @torch.no_grad()
     def step(self) -> dict[str, float]:
-        """Draw the next cells; reports their mean surprise under the transformer."""
+        """Draw the next cells; reports their mean nll under the transformer."""
         wave = self.waves[self.position]
         origins = [self.window.origin(*cell) for cell in wave]
         readings = [
@@ -248,20 +241,21 @@ class Sampler:
             for origin, cell in zip(origins, wave, strict=True)
         ]
         logits = self._read(readings)[..., : self.gpt.config.num_codes].float()
-        surprise = 0.0
+        nll = 0.0
         for i, (origin, cell) in enumerate(zip(origins, wave, strict=True)):
             codes = self.draw(logits[:, i], cell)
             self._grid[:, cell[0], cell[1]] = codes
             if self._last[origin] == cell:
                 del self._caches[origin]
-            surprise -= float(logits[: len(codes), i].log_softmax(-1).gather(1, codes[:, None]).mean())
+            nll -= float(logits[: len(codes), i].log_softmax(-1).gather(1, codes[:, None]).mean())
         self.position += 1
-        return {"nats a code": surprise / len(wave)}
+        return {"nats per code": nll / len(wave)}
 
     def draw(self, logits: Tensor, cell: Cell) -> Tensor:
         """One code for each picture (b,) from the logits (r, v) of a cell."""
         if len(logits) > len(self._grid):
             conditional, unconditional = logits.chunk(2)
+            # classifier-free guidance: logits = u + s · (c - u)
             logits = (
                 unconditional + self.guidance * (conditional - unconditional) if self.guidance != 1 else conditional
             )

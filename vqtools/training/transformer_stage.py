@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vqtools.core.distributed import Distributed
 from vqtools.models.gpt import GPT, CaptionEmbedding, GPTConfig
+from vqtools.sampling.condition import embed_condition
 from vqtools.training.settings import TransformerStageSettings
 
 
@@ -41,17 +42,7 @@ class CodeBatch(NamedTuple):
 
 def batch_prefix(gpt: GPT, batch: CodeBatch, dropped: Tensor | None = None) -> Tensor:
     """The tokens (b, p, w) before the codes; where ``dropped`` (b,) is true, those that say nothing."""
-    config, parts = gpt.config, list[Tensor]()
-    if batch.caption is not None:
-        parts.append(gpt.prefix(batch.caption, dropped))
-    if batch.condition is not None:
-        parts.append(gpt.embed_prefix_codes(batch.condition))
-    if batch.label is not None:
-        label = batch.label
-        if dropped is not None and config.has_class_embedding:
-            label = torch.where(dropped, config.classes, label)
-        parts.append(gpt.embed_class(label))
-    return torch.cat(parts, 1)
+    return embed_condition(gpt, batch.caption, batch.condition, batch.label, dropped)
 
 
 def negative_log_likelihood(
