@@ -15,7 +15,7 @@ from vqtools.animation.project import VIDEO_FRAMES_FOLDER, Project, ProjectLocke
 HOLDS = """
 import sys, time
 from vqtools.animation.project import Project
-with Project.open(sys.argv[1]).alone():
+with Project.open(sys.argv[1]).locked():
     print("held", flush=True)
     time.sleep(60)
 """
@@ -27,20 +27,20 @@ def test_one_run_at_a_time_and_none_after_a_kill(tmp_path: Path) -> None:
         assert other.stdout is not None and other.stdout.readline() == b"held\n"
         with (
             pytest.raises(ProjectLockedError, match="film' is in the hands of another run; stop that one"),
-            project.alone(),
+            project.locked(),
         ):
             pass
         os.kill(other.pid, signal.SIGKILL)
         other.wait()
     other_run = Project.open(project.folder)
     with (
-        project.alone(),
-        project.alone(),
+        project.locked(),
+        project.locked(),
         pytest.raises(ProjectLockedError),
-        other_run.alone(),
+        other_run.locked(),
     ):  # what holds it may do so again
         pass
-    with Project.open(project.folder).alone():
+    with Project.open(project.folder).locked():
         pass
 
 
@@ -49,9 +49,9 @@ def test_a_planned_folder_is_made_with_what_is_kept_in_it(tmp_path: Path) -> Non
     one.save()
     one.check_free_space(1)
     assert not list(tmp_path.iterdir())
-    with two.alone():
+    with two.locked():
         assert two.folder == tmp_path / "film"
-    with one.alone():
+    with one.locked():
         assert one.folder == tmp_path / "film-2"  # the name was taken in the meantime
     assert [Project.open(p.folder).record["settings"]["frames"] for p in (one, two)] == [1, 2]
 
@@ -59,9 +59,9 @@ def test_a_planned_folder_is_made_with_what_is_kept_in_it(tmp_path: Path) -> Non
 def test_what_holds_nothing_is_taken_away_and_what_holds_something_stays(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "film", {"settings": {}})
     (project.folder / VIDEO_FRAMES_FOLDER).mkdir()  # copied, not made
-    assert project.forget() and not project.folder.exists()
-    project.begin()
+    assert project.discard_if_empty() and not project.folder.exists()
+    project.create_folder()
     (project.folder / "frames").mkdir()
-    assert not project.forget() and project.folder.is_dir()
+    assert not project.discard_if_empty() and project.folder.is_dir()
     Project.create(tmp_path / "other", {"settings": {}})
-    assert not Project.open(tmp_path / "other").forget() and (tmp_path / "other").is_dir()  # not ours
+    assert not Project.open(tmp_path / "other").discard_if_empty() and (tmp_path / "other").is_dir()  # not ours

@@ -322,7 +322,7 @@ def test_an_octave_zoom_takes_another_path(lab: Lab, folder: Path) -> None:
     lab.button("Throw away").click()
     lab.says("16 frames are left; 1 of 3 pictures will be painted anew")
     lab.type("prompt", "the blue sea")
-    with Project.open(film).alone():
+    with Project.open(film).locked():
         lab.button("Resume").click()
         lab.says("is in the hands of another run")
         command = [sys.executable, "-m", "vqtools", "animate", "--resume", str(film)]

@@ -115,11 +115,11 @@ def test_an_octave_zoom_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_one_run_at_a_time_in_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"prompt": "a forest", "size": [64, 64], "seed": 4}
-    with Project.create("film", {"settings": settings}).alone():
+    with Project.create("film", {"settings": settings}).locked():
         assert call("animate", "--resume", "film") == 2
         (said,) = capsys.readouterr().err.splitlines()
         assert "folder 'film' is in the hands of another run; stop that one" in said
-    with Project.create("journey/scene-00", {"settings": settings}).alone():
+    with Project.create("journey/scene-00", {"settings": settings}).locked():
         assert call("animate", "a sea ^ a city", "--apart", "--seed", "4", "--out", "journey") == 2
         (said,) = capsys.readouterr().err.splitlines()
         assert "folder 'journey/scene-00' is in the hands of another run" in said

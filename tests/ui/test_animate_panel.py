@@ -201,7 +201,7 @@ def test_a_folder_in_anothers_hands_is_not_gone_on_with(panel: AnimatePanel, fil
     assert panel.runner.wait(30)
     job: Any = panel.runner.job
     done = job.done
-    with Project.open(job.project.folder).alone():
+    with Project.open(job.project.folder).locked():
         panel.runner.pause()
         assert panel.runner.wait(30)
         assert "film&#x27; is in the hands of another run" in panel.runner.status.value and job.done == done

@@ -58,19 +58,19 @@ class Project:
     def create(cls, folder: str | Path, record: Mapping[str, Any]) -> Project:
         """A new folder; one that is taken gets -2, -3, …"""
         project = cls.create_lazily(folder, record)
-        project.begin()
+        project.create_folder()
         return project
 
     @classmethod
     def create_lazily(cls, folder: str | Path, record: Mapping[str, Any]) -> Project:
-        """The same, not made before :meth:`begin_run`: until then nothing is written."""
+        """The same, not made before :meth:`create_folder`: until then nothing is written."""
         wanted = Path(folder)
         check_writable(wanted.parent)
         project = cls(next(path for path in _candidate_paths(wanted) if not path.exists()), record)
         project._wanted, project._there = wanted, False
         return project
 
-    def begin(self) -> None:
+    def create_folder(self) -> None:
         """Make the folder, if it is only planned."""
         if self._there or self._wanted is None:
             return
@@ -81,7 +81,7 @@ class Project:
         self.folder, self._there = path, True
         self.save()
 
-    def forget(self) -> bool:
+    def discard_if_empty(self) -> bool:
         """Whether nothing was made yet in a folder of ours, which is then taken away, and planned again."""
         if self._wanted is None:
             return False
@@ -91,9 +91,9 @@ class Project:
         return not self._there
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Hold the folder, which is made if it was planned, for the time; UserError where another run holds it."""
-        self.begin()
+        self.create_folder()
         if self._held:
             yield
             return

@@ -74,7 +74,7 @@ def _animate(fields: Mapping[str, Any], *, out: str | None, resume: str | None, 
     stored = Project.open(resume) if resume is not None else None
     if dry_run:
         return _dry_run(_parse_settings(fields, stored), out, stored)
-    with stored.alone() if stored is not None else contextlib.nullcontext():
+    with stored.locked() if stored is not None else contextlib.nullcontext():
         settings = _parse_settings(fields, stored, rewind)
         if stored is not None and rewind and not settings.octave_zoom:
             click.echo(f"{stored.rewind(rewind)} frames are left", err=True)
@@ -149,9 +149,9 @@ def _render_video(settings: AnimateSettings, project: Project, rewind: int) -> i
             click.echo(f"{expected}{already}; Ctrl-C stops and keeps what is made", err=True)
             project.check_free_space(expected.bytes)
     except BaseException:  # Ctrl-C too: of what takes too long no folder is left behind
-        project.forget()
+        project.discard_if_empty()
         raise
-    with project.alone():
+    with project.locked():
         finished = run_job(job, label="animating")
         way_on = f"vqtools animate --resume {project.folder}"
         if not job.done:

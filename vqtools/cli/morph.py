@@ -79,7 +79,7 @@ def _render_video(
         settings: Any = SETTINGS_BY_ACTIVITY[activity].parse(fields).quick()
         project = create_project(activity, pictures, settings, out)
     started = time.monotonic()
-    with project.alone():
+    with project.locked():
         job = create_renderer(project)
         finished = run_job(job, label="rendering")
         if not job.done:

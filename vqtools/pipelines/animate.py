@@ -126,7 +126,7 @@ def create_animation(
 
 def _extract_video_frames(settings: AnimateSettings, project: Project) -> str:
     """The film's frames in the folder, laid there if they are not; returns the first one's file."""
-    project.begin()
+    project.create_folder()
     folder = project.folder / VIDEO_FRAMES_FOLDER
     last = folder / frame_name(settings.frames - 1)
     if not last.is_file():
@@ -170,9 +170,9 @@ def animate(prompt: str = "", *, out: str | Path | None = None, **fields: Any) -
     try:
         job = create_animation(settings, project)
     except BaseException:
-        project.forget()
+        project.discard_if_empty()
         raise
-    with project.alone():
+    with project.locked():
         finish(job)
         export_animation_video(project, settings)
     return project.folder

@@ -70,7 +70,7 @@ def distribute_scenes(
         project = Project(folder / f"scene-{k:02d}", record)
         project.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with project.alone():
+            with project.locked():
                 project.save()
                 if not run(make(parts[k], project)):
                     break

@@ -81,7 +81,7 @@ def _render_video(
     activity: str, pictures: Sequence[str | Path], settings: VideoSettings, out: str | Path | None
 ) -> Path:
     project = create_project(activity, pictures, settings, out)
-    with project.alone():
+    with project.locked():
         job = create_renderer(project)
         while job.position < job.total:
             job.step()

@@ -129,7 +129,7 @@ class AnimatePanel(Panel):
         def act(job: Any) -> str:
             from vqtools.pipelines.animate import rewind_animation
 
-            with job.project.alone():
+            with job.project.locked():
                 return f"{rewind_animation(job, frames)}; change something, and Resume"
 
         self.runner.queue_action(act)
@@ -162,7 +162,7 @@ class AnimatePanel(Panel):
             expected = estimate_animation(job)
             project.check_free_space(expected.bytes)
         except BaseException:
-            project.forget()  # of a wish that could not be met nothing is left behind
+            project.discard_if_empty()  # of a wish that could not be met nothing is left behind
             raise
         self.note.value = html.escape(str(expected))
         if self.start_picture is not None and settings.init_image == str(self.start_picture):
@@ -171,7 +171,7 @@ class AnimatePanel(Panel):
 
     def step_context(self, job: Any) -> AbstractContextManager[None]:
         """The lock of the project's folder: no other process writes frames there meanwhile."""
-        context: AbstractContextManager[None] = job.project.alone()
+        context: AbstractContextManager[None] = job.project.locked()
         return context
 
     def finish(self, job: Any) -> str:
@@ -180,7 +180,7 @@ class AnimatePanel(Panel):
 
         if not job.done:
             return "no frame is finished yet"
-        with job.project.alone():
+        with job.project.locked():
             self.film = export_animation_video(job.project, job.settings).path
         self._show_video(video_widget(self.film))
         return f"saved as {self.film}"
@@ -255,7 +255,7 @@ class AnimatePanel(Panel):
         changes: dict[str, Any] = {}
         for name in sorted(self._held):
             changes |= self._with_curves(name)
-        with job.project.alone():
+        with job.project.locked():
             if changes := {name: value for name, value in changes.items() if _accepts_change(job, name)}:
                 job.steer(changes)
                 self.form.clear_notes()
@@ -265,7 +265,7 @@ class AnimatePanel(Panel):
         """Leave no folder in which there is nothing; a film of one's own is laid there again with the next job."""
         if job.settings.video and job.position:
             return
-        if job.project.forget() and not job.position:
+        if job.project.discard_if_empty() and not job.position:
             self.runner.discard_job()
 
     def plan(self) -> Callable[[], Job]:
