@@ -1,4 +1,5 @@
-"""Make every notebook fit to be committed: badge, first and last cells, metadata, no outputs; and the README's badge.
+"""Make every notebook fit to be committed: badge, first and last cells, metadata, no outputs. Also writes the README's
+badge and the tables of docs/settings.md.
 
     python -m recipes.pages            # write them
     python -m recipes.pages --check    # say which are not as they should be
@@ -16,6 +17,12 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+
+from vqtools.animation.settings import AnimateSettings, FlySettings, MorphSettings
+from vqtools.core.settings import Settings, settings_table
+from vqtools.painting.settings import PaintSettings
+from vqtools.sampling.settings import SampleSettings
+from vqtools.training.settings import TrainTransformerSettings, TrainVQGANSettings
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +46,17 @@ METADATA: dict[str, Any] = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+
+# the tables of docs/settings.md: a class and the field that is the command's argument, not a flag
+TABLES: list[tuple[type[Settings], str]] = [
+    (PaintSettings, "prompt"),
+    (SampleSettings, "prompt"),
+    (AnimateSettings, "prompt"),
+    (MorphSettings, ""),
+    (FlySettings, ""),
+    (TrainVQGANSettings, "folder"),
+    (TrainTransformerSettings, "folder"),
+]
 
 
 def repository() -> str:
@@ -100,6 +118,18 @@ def readme(text: str, address: str) -> str:
     return re.sub(r"(?<=<!-- badge -->\n).*", badge, text)
 
 
+def settings_page(text: str) -> str:
+    """docs/settings.md with each table between its marks made anew from the settings class."""
+    for settings_class, argument in TABLES:
+        mark = f"<!-- settings: {settings_class.__name__} -->\n"
+        before, _, rest = text.partition(mark)
+        _, end, after = rest.partition("<!-- end -->")
+        if not end:
+            raise ValueError(f"docs/settings.md has no table marked {mark.strip()}")
+        text = before + mark + settings_table(settings_class, argument) + end + after
+    return text
+
+
 def written(page: dict[str, Any]) -> str:
     """A notebook as text, as Jupyter writes it."""
     return json.dumps(page, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
@@ -111,6 +141,8 @@ def main() -> int:
     check = parser.parse_args().check
     changed = []
     wanted = {ROOT / "README.md": readme((ROOT / "README.md").read_text("utf-8"), repository())}
+    settings = ROOT / "docs/settings.md"
+    wanted[settings] = settings_page(settings.read_text("utf-8"))
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         wanted[path] = written(normal(json.loads(path.read_text("utf-8")), path.name, repository()))
     for path, text in wanted.items():

@@ -4,35 +4,25 @@ import re
 import tomllib
 from pathlib import Path
 
-import pytest
 import yaml
 
-from vqtools.animation.settings import AnimateSettings, FlySettings, MorphSettings
-from vqtools.core.settings import Settings, settings_table
-from vqtools.painting.settings import PaintSettings
-from vqtools.sampling.settings import SampleSettings
-from vqtools.training.settings import TrainTransformerSettings, TrainVQGANSettings
+from recipes import pages
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize(
-    ("page", "activity", "argument"),
-    [
-        ("README.md", PaintSettings, "prompt"),
-        ("docs/training.md", TrainVQGANSettings, "folder"),
-        ("docs/training.md", TrainTransformerSettings, "folder"),
-        ("docs/sampling.md", SampleSettings, "prompt"),
-        ("docs/animation.md", AnimateSettings, "prompt"),
-        ("docs/animation.md", MorphSettings, ""),
-        ("docs/animation.md", FlySettings, ""),
-    ],
-)
-def test_the_settings_table_is_the_generated_one(page: str, activity: type[Settings], argument: str) -> None:
-    mark = f"<!-- settings: {activity.__name__} -->\n"
-    shown = (ROOT / page).read_text("utf-8").split(mark)[1].split("<!-- end -->")[0]
-    assert shown == settings_table(activity, argument), "put vqtools.settings.table(…) between the marks"
+def test_the_settings_tables_are_generated() -> None:
+    page = (ROOT / "docs/settings.md").read_text("utf-8")
+    marks = re.findall(r"<!-- settings: (\w+) -->", page)
+    assert marks == [settings_class.__name__ for settings_class, _ in pages.TABLES] and len(set(marks)) == 7
+    assert page == pages.settings_page(page), "run python -m recipes.pages"
+
+
+def test_a_changed_help_text_changes_the_settings_page() -> None:
+    page = (ROOT / "docs/settings.md").read_text("utf-8")
+    stale = page.replace("multiples of the VQGAN's f", "something else", 1)
+    assert stale != page and pages.settings_page(stale) == page
 
 
 def test_every_file_of_the_tree_is_there_and_every_link_leads_somewhere() -> None:
