@@ -1,9 +1,10 @@
+"""Fixtures of the illustrated figures: the starter networks and pictures of the notebooks."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-import torch
 from torch import Tensor
 
 from vqtools.illustrated.pictures import open_picture, open_pictures
@@ -38,8 +39,3 @@ def oranges() -> Tensor:
 @pytest.fixture(scope="session")
 def fruit() -> Tensor:
     return open_pictures(str(ZIP), 96, count=8)
-
-
-@pytest.fixture
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)

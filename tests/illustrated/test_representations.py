@@ -1,4 +1,4 @@
-"""A picture as pixels, patches and symbols; what convolutions see."""
+"""Pixels, patches and codes of a picture, and the feature maps of the encoder."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from vqtools.illustrated.representations import pixels_to_codes, represent_image
 from vqtools.models.vqgan import VQGAN
 
 
-def test_patches_laid_side_by_side_are_the_picture_and_codes_are_the_vqgans(oranges: Tensor, vqgan: VQGAN) -> None:
-    seen, f = represent_image(oranges, vqgan), vqgan.f
-    rows = [torch.cat(list(row), 2) for row in seen.patches.split(96 // f)]
+def test_patches_tile_the_picture_and_codes_are_those_of_the_vqgan(oranges: Tensor, vqgan: VQGAN) -> None:
+    picture, f = represent_image(oranges, vqgan), vqgan.f
+    rows = [torch.cat(list(row), 2) for row in picture.patches.split(96 // f)]
     assert torch.equal(torch.cat(rows, 1), oranges[0])
-    assert torch.equal(seen.codes, vqgan.encode(oranges)[0])
-    assert seen.bits == (96 * 96 * 24, 144 * 10)
+    assert torch.equal(picture.codes, vqgan.encode(oranges)[0])
+    assert picture.bits == (96 * 96 * 24, 144 * 10)
 
 
-def test_edges_by_hand_answer_to_their_own_direction_alone() -> None:
-    stripes = torch.ones(1, 3, 16, 16)
-    stripes[..., 8:] = -1  # an upright edge
-    upright, level = sobel_edges(stripes)
-    assert float(upright[2:-2, 2:-2].abs().max()) > 1
-    assert float(level[2:-2, 2:-2].abs().max()) == 0
-    assert torch.equal(sobel_edges(stripes.transpose(2, 3))[1], upright.T)
+def test_a_sobel_filter_responds_to_its_own_direction_only() -> None:
+    image = torch.ones(1, 3, 16, 16)
+    image[..., 8:] = -1  # a vertical edge
+    vertical, horizontal = sobel_edges(image)
+    assert float(vertical[2:-2, 2:-2].abs().max()) > 1
+    assert float(horizontal[2:-2, 2:-2].abs().max()) == 0
+    assert torch.equal(sobel_edges(image.transpose(2, 3))[1], vertical.T)
 
 
-def test_feature_maps_are_the_encoders_own_and_each_layer_looks_further(oranges: Tensor, vqgan: VQGAN) -> None:
+def test_feature_maps_are_the_encoders_outputs_and_depend_on_ever_more_pixels(oranges: Tensor, vqgan: VQGAN) -> None:
     layers = representations.feature_maps(oranges, vqgan)
     stem = F.pixel_unshuffle(oranges, vqgan.config.patch)
     assert torch.allclose(layers[0].maps, vqgan.encoder.conv_in(stem)[0], atol=1e-5)
     assert torch.allclose(layers[-1].maps, vqgan.encode_latents(oranges)[0], atol=1e-5)
-    # pixels that matter more than a hundredth of the one that matters most: a group norm lets all of them matter a bit
-    seen = [int((layer.reach > layer.reach.max() / 100).sum()) for layer in layers]
-    assert seen == sorted(seen) and seen[0] < seen[-1] / 10
+    # count gradients above 1 % of the largest: through group norm every pixel has a small influence
+    influential = [int((layer.input_gradient > layer.input_gradient.max() / 100).sum()) for layer in layers]
+    assert influential == sorted(influential) and influential[0] < influential[-1] / 10
     assert not any(module._forward_hooks for module in vqgan.modules())
 
 
-def test_the_most_telling_maps_are_no_copies_of_each_other() -> None:
+def test_selected_channels_are_not_duplicates_of_each_other() -> None:
     wave = torch.linspace(0, 6, 64).sin().view(8, 8)
     other = torch.linspace(0, 9, 64).cos().view(8, 8)
     maps = torch.stack([wave, 2 * wave, -3 * wave, 0.5 * other, torch.zeros(8, 8)])
     assert torch.equal(select_channels(maps, 2), torch.stack([-3 * wave, 0.5 * other]))
 
 
-def test_the_figures_are_drawn_in_the_pages_ink(oranges: Tensor, vqgan: VQGAN) -> None:
+def test_figures_use_the_text_colour_of_the_page(oranges: Tensor, vqgan: VQGAN) -> None:
     svg = pixels_to_codes(oranges, vqgan).svg()
     assert svg.startswith("<svg") and svg.count("currentColor") > 20
     assert "#010203" not in svg and 'height="' not in svg.split(">")[0]

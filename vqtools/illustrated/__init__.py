@@ -1,6 +1,6 @@
-"""The ideas of VQGAN and CLIP as figures to touch: what notebook 00 shows.
+"""Figures that explain VQGAN and CLIP, for notebook 00.
 
-Each figure stands on small functions that return the numbers it draws.
+Each figure is drawn from small functions that return the numbers it shows. Imports neither ``ui`` nor ``cli``.
 """
 
 from vqtools.illustrated.adversarial import adaptive_weight_curve, discriminator_maps, minimax_and_hinge
@@ -39,4 +39,4 @@ __all__ = [
     "sequence_costs",
     "sliding_window",
     "swap_code",
-]  # fmt: skip
+]

@@ -1,6 +1,7 @@
-"""A picture whose cells can be clicked: what no stock widget does, and two sliders that do the same.
+"""A widget to pick a cell of a picture by clicking it, and two sliders for the same row and column.
 
-Knows a picture, rows and columns; nothing about what a cell stands for.
+Knows a picture and its rows and columns; nothing about what a cell stands for. Needs anywidget for clicks; without it
+only the sliders are shown.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ function render({ model, el }) {
   const load = () => { picture.src = model.get("source"); picture.width = model.get("width"); };
   picture.addEventListener("click", (event) => {
     const area = picture.getBoundingClientRect();
-    const at = (share, count) => Math.min(count - 1, Math.max(0, Math.floor(share * count)));
-    model.set("cell", [at((event.clientY - area.top) / area.height, model.get("rows")),
-                       at((event.clientX - area.left) / area.width, model.get("columns"))]);
+    const index = (fraction, count) => Math.min(count - 1, Math.max(0, Math.floor(fraction * count)));
+    model.set("cell", [index((event.clientY - area.top) / area.height, model.get("rows")),
+                       index((event.clientX - area.left) / area.width, model.get("columns"))]);
     model.save_changes();
   });
   model.on("change:cell", place);
@@ -53,13 +54,13 @@ export default { render };
 
 @functools.cache
 def _widget_class() -> Any:
-    """The widget's class; None where anywidget is not installed."""
+    """Return the widget's class, or None if anywidget is not installed."""
     try:
         import anywidget
     except ImportError:
         return None
 
-    class Picture(anywidget.AnyWidget):
+    class ClickablePicture(anywidget.AnyWidget):
         _esm = WIDGET_SCRIPT
         source = traitlets.Unicode().tag(sync=True)
         rows = traitlets.Int().tag(sync=True)
@@ -67,16 +68,19 @@ def _widget_class() -> Any:
         width = traitlets.Int().tag(sync=True)
         cell = traitlets.List([0, 0]).tag(sync=True)
 
-    return Picture
+    return ClickablePicture
 
 
 def clickable_picture(picture: Image.Image | Tensor, rows: int, columns: int, width: int) -> Any:
-    """The picture as a widget with a trait ``cell`` [row, column]; None where anywidget is not installed."""
-    kind = _widget_class()
-    if kind is None:
+    """Return a widget whose trait ``cell`` is the clicked [row, column], or None if anywidget is not installed.
+
+    ``width`` is in CSS pixels.
+    """
+    widget_class = _widget_class()
+    if widget_class is None:
         return None
     source = "data:image/png;base64," + base64.b64encode(to_png(picture)).decode()
-    return kind(source=source, rows=rows, columns=columns, width=width)
+    return widget_class(source=source, rows=rows, columns=columns, width=width)
 
 
 def pick_cell(
@@ -89,28 +93,29 @@ def pick_cell(
     width: int = 288,
     **controls: widgets.Widget,
 ) -> widgets.VBox:
-    """A picture to click beside a drawing that follows: ``draw(row=…, column=…)``, and of further controls.
+    """Return a clickable picture above the figure ``draw(row=…, column=…)``, which is redrawn for each picked cell.
 
-    Two sliders say and set the same cell: by keyboard, and where clicks don't arrive.
+    Two sliders show and set the same cell, for keyboards and for pages without anywidget. Further controls are passed
+    to ``draw`` by name. ``start`` is the first (row, column); the box has the picture as ``picture_widget``.
     """
     row, column = slider("row", 0, rows - 1, start[0]), slider("column", 0, columns - 1, start[1])
     box = interactive_figure(draw, row=row, column=column, **controls)
-    surface = clickable_picture(picture, rows, columns, width)
-    if surface is None:
+    picture_widget = clickable_picture(picture, rows, columns, width)
+    if picture_widget is None:
         return box
-    surface.cell = list(start)
+    picture_widget.cell = list(start)
 
-    def clicked(change: Any) -> None:
-        with surface.hold_trait_notifications():  # the sliders answer one after the other
+    def set_sliders(change: Any) -> None:
+        with picture_widget.hold_trait_notifications():  # the two sliders change one after the other
             row.value, column.value = change["new"]
 
-    def moved(_: Any) -> None:
-        if [row.value, column.value] != surface.cell:
-            surface.cell = [row.value, column.value]
+    def set_cell(_change: Any) -> None:
+        if [row.value, column.value] != picture_widget.cell:
+            picture_widget.cell = [row.value, column.value]
 
-    surface.observe(clicked, "cell")
-    row.observe(moved, "value")
-    column.observe(moved, "value")
-    box.children = [widgets.HBox([surface, widgets.VBox(box.children[:-1])]), box.children[-1]]
-    box.surface = surface
+    picture_widget.observe(set_sliders, "cell")
+    row.observe(set_cell, "value")
+    column.observe(set_cell, "value")
+    box.children = [widgets.HBox([picture_widget, widgets.VBox(box.children[:-1])]), box.children[-1]]
+    box.picture_widget = picture_widget
     return box

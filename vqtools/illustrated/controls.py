@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""Widgets that redraw a figure of notebook 00: sliders, dropdowns, and the box that joins them to a figure.
 
-Split from vqtools.ui.illustrated.style.
+Knows ipywidgets; nothing about what a figure shows.
 """
 
 from __future__ import annotations
@@ -13,41 +13,45 @@ import ipywidgets as widgets
 
 from vqtools.core.errors import UserError
 
+_STYLE = {"description_width": "80px"}
+_WIDTH = "340px"
+
 
 def slider(name: str, low: int, high: int, value: int, *, live: bool = True) -> widgets.IntSlider:
-    """A slider over whole numbers; ``live`` redraws while it moves."""
+    """Return a slider over the integers low … high; with ``live`` it reports values while it is dragged."""
     return widgets.IntSlider(
-        value=value, min=low, max=high, description=name, continuous_update=live,
-        style={"description_width": "80px"}, layout=widgets.Layout(width="340px"),
-    )  # fmt: skip
+        value=value,
+        min=low,
+        max=high,
+        description=name,
+        continuous_update=live,
+        style=_STYLE,
+        layout=widgets.Layout(width=_WIDTH),
+    )
 
 
 def dropdown(name: str, options: list[tuple[str, Any]], value: Any) -> widgets.Dropdown:
-    """A list to choose from: (what is shown, what it stands for)."""
+    """Return a dropdown; each option is a pair (label, value)."""
     return widgets.Dropdown(
-        options=options, value=value, description=name,
-        style={"description_width": "80px"}, layout=widgets.Layout(width="340px"),
-    )  # fmt: skip
+        options=options, value=value, description=name, style=_STYLE, layout=widgets.Layout(width=_WIDTH)
+    )
 
 
 def interactive_figure(draw: Callable[..., Any], **controls: widgets.Widget) -> widgets.VBox:
-    """Controls above a drawing that follows them; each is an argument of ``draw`` by its name.
+    """Return controls above a figure that is redrawn when one of them changes.
 
-    A fault while redrawing is shown in the drawing's place. ``.redraw()`` draws again.
+    Each control is passed to ``draw`` as the keyword argument of its name. An error raised by the first drawing is
+    raised here; one raised by a later drawing is shown in place of the figure.
     """
-    place = widgets.HTML()
+    output = widgets.HTML()
 
-    def redraw(_: Any = None) -> None:
+    def redraw(_change: Any = None) -> None:
         try:
-            place.value = draw(**{name: control.value for name, control in controls.items()})._repr_html_()
+            output.value = draw(**{name: control.value for name, control in controls.items()})._repr_html_()
         except (UserError, ValueError, RuntimeError) as error:
-            place.value = f"<pre>{html.escape(f'{type(error).__name__}: {error}')}</pre>"
+            output.value = f"<pre>{html.escape(f'{type(error).__name__}: {error}')}</pre>"
 
     for control in controls.values():
         control.observe(redraw, "value")
-    redraw()
-    if place.value.startswith("<pre>"):  # the first drawing must not fail in silence
-        draw(**{name: control.value for name, control in controls.items()})
-    box = widgets.VBox([*controls.values(), place])
-    box.redraw = redraw
-    return box
+    output.value = draw(**{name: control.value for name, control in controls.items()})._repr_html_()
+    return widgets.VBox([*controls.values(), output])

@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""Settings of notebook 00: which picture, prompt and networks its figures use.
 
-Split from vqtools.ui.illustrated.page.
+Imports no network and no figure.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from vqtools.core.settings import Settings, option
 
 
 class IllustratedSettings(Settings):
-    """What a reader of notebook 00 may choose."""
+    """Pictures, prompt, networks and lengths of the toy trainings of notebook 00."""
 
     picture: str = option(
-        "watercolours.zip/oranges-POM00006472.webp", help="your own picture: a file, or one inside a zip as ZIP/NAME"
+        "watercolours.zip/oranges-POM00006472.webp",
+        help="the picture used by most figures: a file, or ZIP/NAME for one inside a zip",
     )
-    others: str = option("watercolours.zip", help="more pictures, to see where codes are used: a zip or a folder")
-    prompt: str = option("a red apple", help="what shall be painted where CLIP judges")
-    thing: str = option("apple", help="the one word that is phrased in ten ways")
-    seed: int = option(1, help="seed of every draw", ge=0)
+    others: str = option("watercolours.zip", help="a zip or folder of further pictures, from which codes are counted")
+    prompt: str = option("a red apple", help="the text that guides the transformer and CLIP")
+    thing: str = option("apple", help="one noun, inserted into ten phrasings")
+    seed: int = option(1, help="random seed of all figures", ge=0)
     vqgan: str = option("starter", help="name or path of the VQGAN")
     transformer: str = option("starter", help="name or path of the transformer")
     clip: str = option("starter", help="name of the CLIP")
-    steps: int = option(300, help="steps of the toy trainings", ge=6, quick=6)
-    iterations: int = option(24, help="turns of the loop in which CLIP judges", ge=2, quick=3)
+    steps: int = option(300, help="training steps of the toy models", ge=6, quick=6)
+    iterations: int = option(24, help="iterations of CLIP guidance", ge=2, quick=3)

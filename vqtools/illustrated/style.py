@@ -1,7 +1,7 @@
-"""How the illustrations look, and how a reader touches them.
+"""Style of the figures of notebook 00: matplotlib parameters, SVG output, and small drawing helpers.
 
-Knows figures, pictures and widgets; nothing about what they explain. A figure is drawn in one ink that becomes the
-page's own text colour, so that it reads on light and dark pages alike.
+Knows figures and pictures; nothing about what they explain and nothing about widgets. Text and axes are drawn in a
+placeholder colour that the SVG replaces by the page's text colour, so figures are legible on light and dark pages.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
+from vqtools.media.image import to_picture
+
 P = ParamSpec("P")
 
-INK = "#010203"  # stands for the page's text colour: nobody draws with it by chance
+INK = "#010203"  # placeholder for the page's text colour; a value that no figure uses by accident
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#3b82c4", "#e07b39", "#4d9e5f", "#d1495b", "#9273c4", "#8c8c8c"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
 
@@ -54,17 +56,17 @@ RC: dict[Any, Any] = {
 
 
 class SVGFigure:
-    """A finished figure. Displayed it is SVG in the page's own ink."""
+    """A finished matplotlib figure that notebooks display as SVG in the page's text colour."""
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
 
     def svg(self) -> str:
-        """The figure as an SVG element that is as wide as there is room, at most its own width."""
-        out = io.StringIO()
+        """Return an SVG element that fills the available width, up to the figure's own width."""
+        stream = io.StringIO()
         with mpl.rc_context(RC):
-            self.figure.savefig(out, format="svg", dpi=150, transparent=True, metadata={"Date": None})
-        text = out.getvalue()
+            self.figure.savefig(stream, format="svg", dpi=150, transparent=True, metadata={"Date": None})
+        text = stream.getvalue()
         text = text[text.index("<svg") :].replace(INK, "currentColor")
         width = round(self.figure.get_figwidth() * 96)
         size = f'style="width:100%;max-width:{width}px;height:auto" role="img"'
@@ -74,63 +76,64 @@ class SVGFigure:
         return self.svg()
 
 
-def svg_figure(make: Callable[P, Figure]) -> Callable[P, SVGFigure]:
-    """A function that draws a matplotlib figure, made to give a Drawing in the house's style."""
+def svg_figure(draw_figure: Callable[P, Figure]) -> Callable[P, SVGFigure]:
+    """Decorate a function that returns a matplotlib figure: it draws in this style and returns an SVGFigure."""
 
-    @functools.wraps(make)
+    @functools.wraps(draw_figure)
     def draw(*args: P.args, **kwargs: P.kwargs) -> SVGFigure:
         with mpl.rc_context(RC):
-            return SVGFigure(make(*args, **kwargs))
+            return SVGFigure(draw_figure(*args, **kwargs))
 
     return draw
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches; not pyplot's, so that nothing is left behind when a cell runs again."""
+    """Return an empty figure of this size in inches.
+
+    It is not registered with pyplot, so running a cell again leaves no open figures behind.
+    """
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def to_rgb_array(picture: Image.Image | Tensor) -> np.ndarray[Any, Any]:
-    """A picture, or an image (3, H, W) or (1, 3, H, W) in [-1, 1] -> (H, W, 3) in [0, 1]."""
+    """Convert a picture, or an image (3, H, W) or (1, 3, H, W) in [-1, 1], to an array (H, W, 3) in [0, 1]."""
     if isinstance(picture, Image.Image):
         return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
     image = picture.detach().float().squeeze(0).add(1).div(2).clamp(0, 1)
     return image.permute(1, 2, 0).cpu().numpy()
 
 
-def show(ax: Axes, picture: Any, title: str = "", **how: Any) -> None:
-    """A picture, an image or a plane of numbers, without axes."""
+def show(ax: Axes, picture: Any, title: str = "", **imshow_options: Any) -> None:
+    """Show a picture, an image (3, H, W) in [-1, 1], or a plane (H, W) of numbers, without axis lines and ticks."""
     if isinstance(picture, Image.Image) or (isinstance(picture, Tensor) and picture.ndim > 2):
         picture = to_rgb_array(picture)
     elif isinstance(picture, Tensor):
         picture = picture.detach().cpu().numpy()
-    ax.imshow(picture, **how)
+    ax.imshow(picture, **imshow_options)
     ax.set_axis_off()
     if title:
         ax.set_title(title)
 
 
 def outline(ax: Axes, row: float, column: float, height: float, width: float, colour: str = RED) -> None:
-    """A frame around cells or pixels of a picture that was shown."""
+    """Draw a frame around pixels of a picture that :func:`show` has drawn; all positions and sizes in pixels."""
     ax.add_patch(Rectangle((column - 0.5, row - 0.5), width, height, fill=False, edgecolor=colour, linewidth=2))
 
 
 def tile_images(images: Tensor, columns: int, gap: int = 1) -> np.ndarray[Any, Any]:
-    """Images (n, 3, h, w) in [-1, 1] -> one sheet (H, W, 4) in [0, 1], what lies between them transparent."""
+    """Arrange images (n, 3, h, w) in [-1, 1] in rows: one RGBA array (H, W, 4) in [0, 1] with transparent gaps."""
     n, _, h, w = images.shape
     rows = -(-n // columns)
-    sheet = np.zeros((rows * (h + gap) - gap, columns * (w + gap) - gap, 4), np.float32)
+    canvas = np.zeros((rows * (h + gap) - gap, columns * (w + gap) - gap, 4), np.float32)
     for i, image in enumerate(images):
         top, left = i // columns * (h + gap), i % columns * (w + gap)
-        sheet[top : top + h, left : left + w, :3] = to_rgb_array(image)
-        sheet[top : top + h, left : left + w, 3] = 1
-    return sheet
+        canvas[top : top + h, left : left + w, :3] = to_rgb_array(image)
+        canvas[top : top + h, left : left + w, 3] = 1
+    return canvas
 
 
-def to_png(picture: Image.Image | Tensor, least: int = 0) -> bytes:
-    """A picture as PNG, enlarged by whole pixels to at least so many a side."""
-    image = Image.fromarray((to_rgb_array(picture) * 255).round().astype(np.uint8))
-    factor = max(1, -(-least // max(image.size)))
-    data = io.BytesIO()
-    image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(data, "PNG")
-    return data.getvalue()
+def to_png(picture: Image.Image | Tensor) -> bytes:
+    """Encode a picture, or an image (3, H, W) or (1, 3, H, W) in [-1, 1], as PNG."""
+    stream = io.BytesIO()
+    (to_picture(picture) if isinstance(picture, Tensor) else picture).convert("RGB").save(stream, "PNG")
+    return stream.getvalue()
