@@ -183,7 +183,7 @@ class TransformerTraining:
                 group["lr"] = lr * self.rate()
         self.gpt.train()
         with torch.autocast("cpu", torch.bfloat16):
-            logits = self.gpt(codes[:, :-1], self.gpt.prefix(caption, dropped))[:, CONFIG.prefix - 1 :]
+            logits = self.gpt(codes[:, :-1], self.gpt.embed_caption(caption, dropped))[:, CONFIG.prefix_length - 1 :]
         loss = F.cross_entropy(logits.float().flatten(0, 1), codes.flatten())
         self.muon.zero_grad()
         self.adam.zero_grad()
@@ -207,7 +207,7 @@ class TransformerTraining:
             styles = torch.zeros(len(rows), dtype=torch.int64)
             caption = CaptionEmbedding(self.text(texts), self.text.words(texts, WORDS), styles)
             target = codes.codes[rows].long()
-            logits = self.averaged(target[:, :-1], self.averaged.prefix(caption))[:, CONFIG.prefix - 1 :]
+            logits = self.averaged(target[:, :-1], self.averaged.embed_caption(caption))[:, CONFIG.prefix_length - 1 :]
             out.append(float(F.cross_entropy(logits.flatten(0, 1), target.flatten())) * len(rows))
         return float(np.sum(out) / len(codes.rows))
 

@@ -55,7 +55,7 @@ def test_tokenisations_have_the_expected_lengths_and_pictures(oranges: Tensor, v
 def test_attention_weights_reproduce_the_output_of_the_first_layer(oranges: Tensor, vqgan: VQGAN, gpt: GPT) -> None:
     codes = vqgan.encode(oranges).view(1, -1)
     weights = attention.attention_weights(gpt, codes, gpt.no_caption)
-    n = gpt.config.prefix + 144
+    n = gpt.config.prefix_length + 144
     assert weights.shape == (gpt.config.layers, gpt.config.heads, n, n)
     assert torch.allclose(weights.sum(-1), torch.ones(()), atol=1e-5)
     assert float(weights.triu(1).abs().max()) == 0  # no weight on later tokens

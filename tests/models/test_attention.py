@@ -14,8 +14,8 @@ def three(dtype: torch.dtype) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("masked", ["no", "causal", "true where it looks", "added"])
-def test_half_precision_by_plain_steps_is_attention(masked: str) -> None:
-    """Checked where rounding is small: the same steps in float64 are exact, so the function is right."""
+def test_plain_attention_in_half_precision_equals_the_definition(masked: str) -> None:
+    """Checked in float64, where rounding is negligible."""
     mask = torch.rand(7, 7, generator=torch.Generator().manual_seed(1)) < 0.7
     mask |= torch.eye(7, dtype=torch.bool)
     given = {
@@ -37,14 +37,14 @@ def test_half_precision_by_plain_steps_is_attention(masked: str) -> None:
     torch.testing.assert_close(halves.double(), a, atol=0.03, rtol=0.03)
 
 
-def test_large_matrices_and_single_precision_stay_with_torch() -> None:
+def test_large_matrices_and_fp32_use_the_fused_attention() -> None:
     assert "ScaledDot" in type(attend(*three(torch.float32)).grad_fn).__name__
     long = torch.zeros(1, 1, 6000, 1, dtype=torch.bfloat16, requires_grad=True)
     assert "ScaledDot" in type(attend(long, long, long).grad_fn).__name__
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_a_straightened_block_is_the_same_function(masked: bool) -> None:
+def test_a_replaced_attention_computes_the_same(masked: bool) -> None:
     from open_clip.transformer import ResidualAttentionBlock
 
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def test_a_straightened_block_is_the_same_function(masked: bool) -> None:
     torch.testing.assert_close(block(x, attn_mask=mask), before, atol=1e-6, rtol=1e-5)
 
 
-def test_what_is_more_than_that_is_left_alone() -> None:
+def test_other_kinds_of_attention_are_not_replaced() -> None:
     from open_clip.transformer import ResidualAttentionBlock
 
     cross = ResidualAttentionBlock(32, 4, is_cross_attention=True)

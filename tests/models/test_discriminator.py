@@ -10,7 +10,7 @@ from vqtools.models.discriminator import PatchDiscriminator
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def test_logits_are_the_reference_s_in_eval_and_train_mode() -> None:
+def test_logits_equal_the_reference_in_eval_and_train_mode() -> None:
     stored = load_file(GOLDEN / "taming_discriminator.safetensors")
     model = PatchDiscriminator(8, layers=2)
     model.load_state_dict({k.removeprefix("state."): v for k, v in stored.items() if k.startswith("state.")})

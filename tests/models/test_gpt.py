@@ -33,7 +33,7 @@ def caption(n: int = 2) -> CaptionEmbedding:
     return CaptionEmbedding(torch.randn(n, 6), torch.randn(n, 3, 4), torch.zeros(n, dtype=torch.int64))
 
 
-def test_logits_are_the_reference_s() -> None:
+def test_logits_equal_the_reference() -> None:
     stored = load_file(GOLDEN / "taming_gpt.safetensors")
     gpt = GPT(GPTConfig(vocab_size=40, block_size=512, layers=2, heads=4, width=32)).eval()
     gpt.load_state_dict({k.removeprefix("state."): v for k, v in stored.items() if k.startswith("state.")})
@@ -42,40 +42,40 @@ def test_logits_are_the_reference_s() -> None:
     torch.testing.assert_close(logits, stored["logits"], rtol=0, atol=1e-5)
 
 
-def test_with_a_cache_the_logits_are_the_same() -> None:
+def test_a_cache_does_not_change_the_logits() -> None:
     gpt, codes = tiny(), torch.randint(11, (2, 9))
-    prefix, cache = gpt.prefix(caption()), gpt.cache(2)
+    prefix, cache = gpt.embed_caption(caption()), gpt.new_cache(2)
     whole = gpt(codes, prefix)
     steps = [gpt(codes[:, :0], prefix, cache)[:, -1]] + [gpt(codes[:, i : i + 1], None, cache)[:, -1] for i in range(9)]
-    torch.testing.assert_close(torch.stack(steps, 1), whole[:, TINY.prefix - 1 :], rtol=1e-4, atol=1e-4)
-    assert cache.length == TINY.prefix + 9
+    torch.testing.assert_close(torch.stack(steps, 1), whole[:, TINY.prefix_length - 1 :], rtol=1e-4, atol=1e-4)
+    assert cache.length == TINY.prefix_length + 9
 
 
-def test_a_code_cannot_see_what_comes_after_it() -> None:
+def test_logits_do_not_depend_on_later_codes() -> None:
     gpt, codes = tiny(), torch.randint(11, (1, 9))
     other = codes.clone()
     other[0, 5] = (other[0, 5] + 1) % 11
-    prefix = gpt.prefix(caption(1))
+    prefix = gpt.embed_caption(caption(1))
     a, b = gpt(codes, prefix), gpt(other, prefix)
-    first = TINY.prefix + 5
+    first = TINY.prefix_length + 5
     assert torch.equal(a[:, :first], b[:, :first])
     assert not torch.allclose(a[:, first], b[:, first])
 
 
-def test_a_dropped_caption_leaves_no_trace() -> None:
+def test_logits_do_not_depend_on_a_dropped_caption() -> None:
     gpt = tiny()
     dropped = torch.tensor([True, False])
-    a, b = gpt.prefix(caption(), dropped), gpt.prefix(caption(), dropped)
+    a, b = gpt.embed_caption(caption(), dropped), gpt.embed_caption(caption(), dropped)
     assert torch.equal(a[0], b[0])
     assert not torch.equal(a[1], b[1])
 
 
-def test_too_long_a_sequence_is_refused() -> None:
-    with pytest.raises(ValueError, match="21 tokens are more than the block of 20"):
+def test_a_sequence_longer_than_the_block_size_is_an_error() -> None:
+    with pytest.raises(ValueError, match="21 tokens are more than the block size of 20"):
         tiny()(torch.zeros(1, 21, dtype=torch.int64))
 
 
-def test_config_survives_json_and_refuses_what_it_does_not_know() -> None:
+def test_a_config_is_restored_from_json_and_unknown_fields_are_errors() -> None:
     assert GPTConfig.from_dict(json.loads(json.dumps(TINY.to_dict()))) == TINY
     with pytest.raises(ValueError, match="colour"):
         GPTConfig.from_dict({"colour": 1})
@@ -109,7 +109,7 @@ def prefix_of(gpt: GPT, b: int) -> torch.Tensor:
         return gpt.embed_class(torch.randint(4, (b,)))
     codes = gpt.embed_prefix_codes(torch.randint(11, (b, gpt.config.prefix_codes)))
     if gpt.config.text_dim:
-        codes = torch.cat([gpt.prefix(caption(b)), codes], 1)
+        codes = torch.cat([gpt.embed_caption(caption(b)), codes], 1)
     return codes
 
 
@@ -118,35 +118,37 @@ def close(a: torch.Tensor, b: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("capacity", [0, 4, 9, 13, None])
-def test_sequences_of_any_length_read_in_one_pass_say_what_each_says_alone(other: GPT, capacity: int | None) -> None:
+def test_chunks_in_one_pass_have_the_logits_of_separate_passes(other: GPT, capacity: int | None) -> None:
     b, counts = 2, (3, 8, 0, 5)
     prefixes, codes = [prefix_of(other, b) for _ in counts], [torch.randint(11, (b, n)) for n in counts]
     alone = torch.stack([other(c, p)[:, -1] for c, p in zip(codes, prefixes, strict=True)], 1)
-    caches = [other.cache(b, capacity) for _ in counts]
+    caches = [other.new_cache(b, capacity) for _ in counts]
     first = [SequenceChunk(c[:, :1], p, cache) for c, p, cache in zip(codes, prefixes, caches, strict=True)]
-    close(other.read(first[2:3]), alone[:, 2:3])
-    other.read([first[i] for i in (0, 1, 3)])
+    close(other.next_logits(first[2:3]), alone[:, 2:3])
+    other.next_logits([first[i] for i in (0, 1, 3)])
     rest = []
     for i in (0, 1, 3):
         tokens = torch.cat([prefixes[i], other.tok_emb(codes[i])], 1)[:, caches[i].length :]
         rest.append(SequenceChunk(codes[i][:, :0], tokens, caches[i]))
-    close(other.read(rest), alone[:, [0, 1, 3]])
+    close(other.next_logits(rest), alone[:, [0, 1, 3]])
     if capacity is not None:
         assert all(cache.length <= capacity for cache in caches)
 
 
-def test_a_fork_goes_its_own_way_and_leaves_the_trunk(other: GPT) -> None:
+def test_a_forked_cache_leaves_the_original_unchanged(other: GPT) -> None:
     prefix, codes = prefix_of(other, 1), torch.randint(11, (1, 6))
-    trunk = other.cache(1, other.config.prefix)
-    other.read([SequenceChunk(codes[:, :0], prefix, trunk)])
-    for capacity in (0, other.config.prefix + 3):
+    trunk = other.new_cache(1, other.config.prefix_length)
+    other.next_logits([SequenceChunk(codes[:, :0], prefix, trunk)])
+    for capacity in (0, other.config.prefix_length + 3):
         branch = trunk.fork(capacity)
-        close(other.read([SequenceChunk(codes, None, branch)])[:, 0], other(codes, prefix)[:, -1])
-    assert trunk.length == other.config.prefix
-    close(other.read([SequenceChunk(codes[:, :2], None, trunk.fork(0))])[:, 0], other(codes[:, :2], prefix)[:, -1])
+        close(other.next_logits([SequenceChunk(codes, None, branch)])[:, 0], other(codes, prefix)[:, -1])
+    assert trunk.length == other.config.prefix_length
+    close(
+        other.next_logits([SequenceChunk(codes[:, :2], None, trunk.fork(0))])[:, 0], other(codes[:, :2], prefix)[:, -1]
+    )
 
 
-def test_packed_it_says_the_same_and_keeps_nothing_of_its_own(other: GPT) -> None:
+def test_packed_layers_compute_the_same_and_share_the_other_parameters(other: GPT) -> None:
     prefix, codes = prefix_of(other, 2), torch.randint(11, (2, 6))
     ready = pack_linear_layers(other)
     assert ready is not other  # oneDNN is part of every build of torch for x86
@@ -156,27 +158,27 @@ def test_packed_it_says_the_same_and_keeps_nothing_of_its_own(other: GPT) -> Non
     assert half.tok_emb.weight.dtype == torch.bfloat16
 
 
-def test_the_first_tokens_see_each_other_and_must_be_read_at_once() -> None:
+def test_attention_among_the_first_tokens_is_bidirectional_and_needs_one_chunk() -> None:
     gpt = GPT(OTHERS["unmasked"]).eval()
     gpt.pos_emb.data.normal_()
     codes = torch.randint(11, (1, 9))
     other = codes.clone()
     other[0, 8] = (other[0, 8] + 1) % 11
     assert not torch.allclose(gpt(codes)[:, 0], gpt(other)[:, 0])
-    with pytest.raises(ValueError, match="first 9 tokens see each other"):
-        gpt.read([SequenceChunk(codes[:, :5], None, gpt.cache(1))])
+    with pytest.raises(ValueError, match="first 9 tokens attend to each other"):
+        gpt.next_logits([SequenceChunk(codes[:, :5], None, gpt.new_cache(1))])
 
 
-def test_a_condition_with_holes_is_read_after_the_caption() -> None:
+def test_a_masked_condition_follows_the_caption() -> None:
     gpt = GPT(OTHERS["filling"]).eval()
     c = gpt.config
-    assert (c.mask_code, c.num_codes, c.prefix, c.n_unmasked, c.block_size) == (11, 11, 3 + 4, 7, 7 + 16)
+    assert (c.mask_code, c.num_codes, c.prefix_length, c.n_unmasked, c.block_size) == (11, 11, 3 + 4, 7, 7 + 16)
     for p in gpt.parameters():
         p.data.normal_(0, 0.3)
-    words, codes, unknown = gpt.prefix(caption(1)), torch.randint(11, (1, 16)), torch.full((1, 16), c.mask_code)
+    words, codes, unknown = gpt.embed_caption(caption(1)), torch.randint(11, (1, 16)), torch.full((1, 16), c.mask_code)
 
     def logits(condition: torch.Tensor) -> torch.Tensor:
-        return gpt(codes[:, :-1], torch.cat([words, gpt.embed_prefix_codes(condition)], 1), skip=c.prefix - 1)
+        return gpt(codes[:, :-1], torch.cat([words, gpt.embed_prefix_codes(condition)], 1), skip=c.prefix_length - 1)
 
     nothing = logits(unknown)
     assert nothing.shape == (1, 16, 12)
@@ -184,11 +186,11 @@ def test_a_condition_with_holes_is_read_after_the_caption() -> None:
         known = unknown.clone()
         known[0, cell] = codes[0, cell]
         assert not torch.allclose(logits(known)[:, 0], nothing[:, 0])
-    with pytest.raises(ValueError, match="grid of 4 can't be read in patches of 3"):
+    with pytest.raises(ValueError, match="grid of side 4 cannot be divided into patches of side 3"):
         GPTConfig.for_infilling(11, 4, 3)
 
 
-def test_a_patch_of_the_condition_is_a_square_of_it() -> None:
+def test_a_patch_token_embeds_a_square_of_the_condition() -> None:
     gpt = GPT(OTHERS["filling"]).eval()
     codes = torch.randint(11, (1, 4, 4))
     tokens = gpt.embed_prefix_codes(codes.flatten(1))
@@ -205,7 +207,7 @@ def llamagen() -> GPT:
     return gpt
 
 
-def test_llamagen_s_logits_are_the_stored_ones() -> None:
+def test_llamagen_logits_equal_the_stored_ones() -> None:
     gpt, stored = llamagen(), load_file(GOLDEN / "llamagen_gpt_io.safetensors")
     nothing = torch.full_like(stored["class_label"], gpt.config.classes)
     for label, name in ((stored["class_label"], "logits"), (nothing, "logits_unconditional")):
@@ -217,7 +219,7 @@ def test_llamagen_s_logits_are_the_stored_ones() -> None:
 @pytest.mark.parametrize(("guidance", "until", "name"), [
     (1.0, 36, "greedy_tokens"), (2.0, 36, "greedy_tokens_cfg2"), (4.0, 11, "greedy_tokens_cfg4_interval9"),
 ])  # fmt: skip
-def test_llamagen_s_greedy_codes_are_the_stored_ones(guidance: float, until: int, name: str) -> None:
+def test_llamagen_greedy_codes_equal_the_stored_ones(guidance: float, until: int, name: str) -> None:
     gpt, stored = pack_linear_layers(llamagen()), load_file(GOLDEN / "llamagen_gpt_io.safetensors")
     label = stored["class_label"]
     nothing = gpt.embed_class(torch.full_like(label, gpt.config.classes))
@@ -232,8 +234,8 @@ def test_llamagen_s_greedy_codes_are_the_stored_ones(guidance: float, until: int
 
 
 @pytest.mark.parametrize("kind", ["class", "seg"])
-def test_a_whole_checkpoint_s_transformer_draws_the_stored_codes(kind: str) -> None:
-    """Classes and segmentations are read as codes."""
+def test_the_transformer_of_a_full_checkpoint_samples_the_stored_codes(kind: str) -> None:
+    """Classes and segmentations are conditions of codes."""
     stored = load_file(GOLDEN / f"taming_net2net_{kind}_io.safetensors")
     weights = load_file(GOLDEN / f"taming_net2net_{kind}_gpt.safetensors")
     fields = {"prefix_codes": 1, "classes": 10} if kind == "class" else {"prefix_codes": 48, "grid": 8}
@@ -256,7 +258,7 @@ def shapes(name: str, start: str = "") -> dict[str, tuple[int, ...]]:
     return found
 
 
-def test_the_public_shapes_take_exactly_the_listed_keys() -> None:
+def test_the_public_models_have_exactly_the_listed_keys() -> None:
     with torch.device("meta"):
         empty = {name: torch.empty(shape) for name, shape in shapes("llamagen_gpt_b_256.txt").items()}
         config, tensors = from_llamagen(empty, heads=12, grid=16)
@@ -268,12 +270,12 @@ def test_the_public_shapes_take_exactly_the_listed_keys() -> None:
             assert {k: tuple(v.shape) for k, v in GPT(config).state_dict().items()} == listed
 
 
-def test_a_foreign_file_that_is_no_transformer_is_named() -> None:
+def test_a_checkpoint_without_a_transformer_is_a_user_error() -> None:
     with pytest.raises(UserError, match=r"tensor 'encoder\.weight'"):
         from_llamagen({"encoder.weight": torch.zeros(1)}, 4, 6)
     with pytest.raises(UserError, match=r"no 'tok_emb\.weight'"):
         from_minigpt({"encoder.weight": torch.zeros(1)}, 4)
 
 
-def test_a_style_without_a_name_is_not_drawn() -> None:
+def test_a_style_without_a_name_is_no_candidate() -> None:
     assert replace(TINY, styles=("any", "oil", "", "ink")).candidate_styles == [0, 1, 3]

@@ -13,14 +13,14 @@ from vqtools.models.quantizers import VectorQuantizer, codebook_usage, kmeans, n
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def test_nearest_is_the_least_distance() -> None:
+def test_the_nearest_code_has_the_smallest_distance() -> None:
     torch.manual_seed(0)
     vectors, codebook = torch.randn(50, 3), torch.randn(7, 3)
     assert torch.equal(nearest_codes(vectors, codebook), torch.cdist(vectors, codebook).argmin(1))
 
 
 @pytest.mark.parametrize("legacy", [True, False])
-def test_loss_and_gradients_are_the_reference_s(legacy: bool) -> None:
+def test_loss_and_gradients_equal_the_reference(legacy: bool) -> None:
     stored = load_file(GOLDEN / "taming_quantizer_loss.safetensors")
     quantizer = VectorQuantizer(64, 16, legacy=legacy)
     quantizer.embedding.weight.data.copy_(stored["codebook"])
@@ -34,7 +34,7 @@ def test_loss_and_gradients_are_the_reference_s(legacy: bool) -> None:
     )
 
 
-def test_straight_through_has_the_chosen_value_and_the_inputs_gradient() -> None:
+def test_straight_through_returns_the_code_and_passes_the_gradient_to_the_input() -> None:
     vectors = torch.tensor([1.0, 2.0], requires_grad=True)
     out = straight_through(vectors, torch.tensor([5.0, 7.0]))
     out.mul(torch.tensor([3.0, 4.0])).sum().backward()
@@ -43,7 +43,7 @@ def test_straight_through_has_the_chosen_value_and_the_inputs_gradient() -> None
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_codes_and_moving_averages_are_those_of_vector_quantize_pytorch(metric: str) -> None:
+def test_codes_and_moving_averages_equal_vector_quantize_pytorch(metric: str) -> None:
     torch.manual_seed(0)
     ours = VectorQuantizer(12, 4, metric=metric, ema_decay=0.8)
     theirs = VectorQuantize(
@@ -63,11 +63,11 @@ def test_codes_and_moving_averages_are_those_of_vector_quantize_pytorch(metric: 
     answer = ours(latents)
     assert torch.equal(answer.codes, codes)
     torch.testing.assert_close(answer.latents, quantized)
-    ours.update(latents, answer.codes)
+    ours.ema_update(latents, answer.codes)
     torch.testing.assert_close(ours.embedding.weight, book.embed[0], rtol=1e-4, atol=1e-5)
 
 
-def test_cosine_codes_have_unit_length_whatever_is_stored() -> None:
+def test_cosine_codes_have_unit_length_for_any_stored_weight() -> None:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(6, 3, metric="cosine")
     quantizer.embedding.weight.data.mul_(50)
@@ -88,7 +88,7 @@ def test_kmeans_finds_separate_clusters() -> None:
         kmeans(vectors[:4], 9, generator)
 
 
-def test_dead_codes_are_revived_where_the_latents_are() -> None:
+def test_dead_codes_restart_at_latents() -> None:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(8, 2, ema_decay=0.5)
     quantizer.embedding.weight.data.copy_(torch.full((8, 2), 100.0) + torch.arange(8.0)[:, None])
@@ -96,12 +96,12 @@ def test_dead_codes_are_revived_where_the_latents_are() -> None:
     latents = torch.randn(4, 2, 8, 8)
     generator = torch.Generator().manual_seed(0)
     for _ in range(6):
-        quantizer.update(latents, quantizer(latents).codes, generator, revive_below=0.6)
+        quantizer.ema_update(latents, quantizer(latents).codes, generator, revive_below=0.6)
     share, spread = codebook_usage(quantizer(latents).codes, 8)
     assert share == 1.0 and spread > 3
 
 
-def test_perplexity_of_equal_use_is_the_number_of_codes() -> None:
+def test_the_perplexity_of_uniform_use_is_the_number_of_codes() -> None:
     share, spread = codebook_usage(torch.arange(4).repeat(5), 8)
     assert share == 0.5
     assert spread == pytest.approx(4)

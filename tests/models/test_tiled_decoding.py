@@ -28,7 +28,7 @@ def latents(vqgan: VQGAN, height: int, width: int) -> Tensor:
     return vqgan.codes_to_latents(codes)
 
 
-def test_in_fp32_it_is_the_plain_decoder() -> None:
+def test_strips_in_fp32_equal_the_plain_decoder() -> None:
     torch.manual_seed(0)
     vqgan = VQGAN(TALL).requires_grad_(False)
     z = latents(vqgan, 7, 5) * 16
@@ -37,7 +37,7 @@ def test_in_fp32_it_is_the_plain_decoder() -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
 
 
-def test_the_starter_s_large_pictures_differ_by_less_than_a_shade_and_not_at_borders() -> None:
+def test_large_images_of_the_starter_model_differ_by_less_than_one_level_and_have_no_seams() -> None:
     vqgan = load_vqgan("starter")
     z = latents(vqgan, 12, 9)
     found, expected = decode_in_strips(vqgan, z), vqgan.decode_latents(z)
@@ -47,7 +47,7 @@ def test_the_starter_s_large_pictures_differ_by_less_than_a_shade_and_not_at_bor
     assert by_row.max() < 4 * by_row.median()
 
 
-def test_activations_beyond_half_precision_are_still_right() -> None:
+def test_activations_beyond_half_precision_are_decoded_in_fp32() -> None:
     torch.manual_seed(0)
     vqgan = VQGAN(TALL).requires_grad_(False)
     vqgan.decoder.up[2].block[0].conv2.weight *= 1e7

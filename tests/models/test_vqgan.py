@@ -18,7 +18,7 @@ TINY = VQGANConfig(
 )  # fmt: skip
 
 
-def test_parameters_are_those_of_the_public_imagenet_model() -> None:
+def test_parameters_equal_those_of_the_public_imagenet_model() -> None:
     lines = (GOLDEN / "keys" / "f16_1024.txt").read_text().splitlines()
     expected = {line.split(" ")[0]: line.split("(")[1].split(")")[0] for line in lines}
     with torch.device("meta"):
@@ -39,7 +39,7 @@ def reference() -> tuple[VQGAN, dict[str, torch.Tensor]]:
     return model, stored
 
 
-def test_reference_picture_gives_the_reference_codes_and_reconstruction(reference) -> None:
+def test_the_reference_image_has_the_reference_codes_and_reconstruction(reference) -> None:
     model, stored = reference
     with torch.no_grad():
         latents = model.encode_latents(stored["image"])
@@ -53,7 +53,7 @@ def test_reference_picture_gives_the_reference_codes_and_reconstruction(referenc
     torch.testing.assert_close(quantized.loss, stored["quantizer_loss"], rtol=0, atol=1e-5)
 
 
-def test_codes_survive_a_round_trip_through_their_vectors() -> None:
+def test_latents_of_codes_quantise_to_the_same_codes() -> None:
     torch.manual_seed(0)
     model = VQGAN(TINY)
     codes = torch.randint(16, (2, 3, 5))
@@ -61,7 +61,7 @@ def test_codes_survive_a_round_trip_through_their_vectors() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20), (32, 16)])
-def test_any_multiple_of_f_works(height: int, width: int) -> None:
+def test_every_multiple_of_f_is_a_valid_size(height: int, width: int) -> None:
     model = VQGAN(TINY)
     image = torch.zeros(1, 3, height, width)
     codes = model.encode(image)
@@ -69,7 +69,7 @@ def test_any_multiple_of_f_works(height: int, width: int) -> None:
     assert model.decode(codes).shape == image.shape
 
 
-def test_a_size_that_is_no_multiple_of_f_is_named() -> None:
+def test_another_size_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"21x16.*multiples of 4"):
         VQGAN(TINY).encode(torch.zeros(1, 3, 16, 21))
 
@@ -82,14 +82,14 @@ def test_gradients_reach_the_latents_through_the_decoder() -> None:
     assert latents.grad is not None and latents.grad.abs().sum() > 0
 
 
-def test_config_survives_json_and_refuses_what_it_does_not_know() -> None:
+def test_a_config_is_restored_from_json_and_unknown_fields_are_errors() -> None:
     assert VQGANConfig.from_dict(json.loads(json.dumps(TINY.to_dict()))) == TINY
     with pytest.raises(ValueError, match="colour"):
         VQGANConfig.from_dict({"colour": 1})
 
 
-def test_attention_over_many_cells_needs_no_matrix_of_all_pairs() -> None:
-    """16,384 cells: the matrix alone would be 1 GB. In a process of its own, whose peak nothing else has raised."""
+def test_attention_over_many_positions_allocates_no_full_matrix() -> None:
+    """16,384 positions: the matrix alone would take 1 GB. In a process of its own, to measure its peak memory."""
     program = (
         "import resource, torch\nfrom vqtools.models.vqgan import AttnBlock\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20\n"

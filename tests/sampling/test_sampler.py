@@ -72,7 +72,7 @@ def drawn(job: Sampler) -> Tensor:
 
 def by_the_reference(gpt: GPT, condition: Tensor, height: int, width: int, noise: object) -> Tensor:
     """One pass over the whole window for every code, of a grid no smaller than the window."""
-    side, p = gpt.config.grid, gpt.config.prefix
+    side, p = gpt.config.grid, gpt.config.prefix_length
     codes = torch.zeros(1, height, width, dtype=torch.int64)
     for i, j in itertools.product(range(height), range(width)):
         r, c = min(max(i - side // 2, 0), height - side), min(max(j - side // 2, 0), width - side)
@@ -249,7 +249,7 @@ def test_holes_are_filled_after_a_caption() -> None:
         r, c = min(max(i - 2, 0), 2), min(max(j - 2, 0), 5)
         patch = gpt.embed_prefix_codes(holes[:, r : r + 4, c : c + 4].flatten(1)).expand(2, -1, -1)
         window = codes[:, r : r + 4, c : c + 4].flatten(1).expand(2, -1)
-        place = gpt.config.prefix - 1 + 4 * (i - r) + j - c
+        place = gpt.config.prefix_length - 1 + 4 * (i - r) + j - c
         with_words, without = gpt(window, torch.cat([words, patch], 1))[:, place, :11]
         codes[:, i, j] = (without + 2 * (with_words - without) + noise(i, j)[0]).argmax()
     assert torch.equal(drawn(job), codes)

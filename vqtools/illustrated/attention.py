@@ -195,7 +195,7 @@ class AttentionFigure:
             self.codes = vqgan.encode(image)[0]
         self.image = image
         self.weights = attention_weights(gpt, self.codes.view(1, -1), gpt.no_caption)
-        self.prefix = gpt.config.prefix
+        self.prefix = gpt.config.prefix_length
 
     def weights_for(self, row: int, column: int) -> Tensor:
         """Return the weights (layers, heads, h, w) on all codes when the code of a cell is predicted."""

@@ -35,7 +35,7 @@ class NextCodeFigure:
         with torch.no_grad():
             self.codes = vqgan.encode(image)[0]
             logits = gpt(self.codes.view(1, -1), gpt.no_caption)[0]
-        prefix = gpt.config.prefix
+        prefix = gpt.config.prefix_length
         height, width = self.codes.shape
         # the logits at a token are about the one after it
         cells = logits[prefix - 1 : prefix - 1 + height * width, : gpt.config.num_codes]

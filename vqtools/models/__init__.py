@@ -1,1 +1,1 @@
-"""Networks: tensors in, tensors out. No files, no prompts, no training loops."""
+"""Networks: tensors in, tensors out. Knows nothing about files, losses or settings."""

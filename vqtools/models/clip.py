@@ -1,6 +1,7 @@
-"""CLIP: how well does a picture fit a text? A thin layer over open_clip that gradients pass through.
+"""CLIP: embeddings of images and texts in one space. A differentiable wrapper around models of open_clip.
 
-Knows tensors and texts; nothing about files (see weights/files.py).
+Radford et al. 2021, arXiv 2103.00020. Works on tensors and texts; knows nothing about files, which `weights.model_file`
+reads.
 """
 
 from __future__ import annotations
@@ -17,10 +18,15 @@ from vqtools.models.attention import replace_self_attention
 
 
 class CLIP(nn.Module):
-    """An open_clip model with its own size, mean and spread; frozen.
+    """A frozen open_clip model with the size, mean and standard deviation of its input images.
 
-    tokenizer: texts -> token ids (n, context); size: side in pixels of the pictures that it takes.
+    tokenizer: converts texts to token ids (n, context).
+    size: side of the input images in pixels.
+    mean, std: of the three channels, for images in [0, 1].
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -39,30 +45,27 @@ class CLIP(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.eval()
 
-    mean: Tensor
-    std: Tensor
-
     def embed_image(self, images: Tensor) -> Tensor:
-        """Images (n, 3, size, size) in [0, 1] -> unit embeddings (n, d); gradients flow to the images."""
+        """Embed images (n, 3, size, size) in [0, 1] to unit vectors (n, d), differentiably."""
         normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         return F.normalize(self.model.encode_image(normalised).float(), dim=-1)  # type: ignore[operator]
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:
-        """Texts -> unit embeddings (n, d)."""
+        """Embed texts to unit vectors (n, d)."""
         tokens = self.tokenizer(texts).to(self.mean.device)
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)  # type: ignore[operator]
 
     @property
     def supports_word_embeddings(self) -> bool:
-        """Whether :meth:`embed_words` can tell the words of a text from what stands around them."""
+        """Whether :meth:`embed_words` works: whether the tokenizer's special tokens are known."""
         return hasattr(getattr(self.model, "text", self.model), "eos_id")
 
     @torch.no_grad()
     def embed_words(self, texts: list[str], count: int) -> Tensor:
-        """Texts -> the embeddings (n, count, d) of their first word pieces, zeros after the last.
+        """Return the token embeddings (n, count, d) of the first word pieces of texts, zeros after the last.
 
-        For CLIPs whose tokens stand between one first and one last special token, as our own.
+        Only for models with :attr:`supports_word_embeddings`, whose texts have one special token at each end.
         """
         if not count:
             return self.mean.new_zeros(len(texts), 0, 0)
@@ -76,7 +79,7 @@ class CLIP(nn.Module):
 def fold_batch_norms(module: nn.Module) -> None:
     """Fold every frozen batch norm into the convolution before it, in place.
 
-    The same function up to rounding; forward and backward take 0.6 of the time on a CPU.
+    This changes the output only by rounding, and takes 0.6 of the time for forward and backward passes on a CPU.
     """
     last: tuple[str, nn.Conv2d] | None = None
     for name, child in list(module.named_children()):

@@ -1,4 +1,4 @@
-"""The patch discriminator: one logit for each patch of a picture, real or not. Knows tensors only.
+"""PatchGAN: a discriminator with one logit per patch of an image. Works on tensors; knows nothing about losses.
 
 Isola et al. 2017, arXiv 1611.07004, section 3.2.2.
 """
@@ -13,9 +13,9 @@ from vqtools.models.norms import GroupNorm
 
 
 class PatchDiscriminator(nn.Module):
-    """Image (b, 3, H, W) in [-1, 1] -> logits (b, 1, h, w), one a patch.
+    """A convolutional discriminator whose logits have a receptive field of 70x70 pixels with 3 layers.
 
-    norm: "batch" as the reference, or "group", which small batches need.
+    norm: "batch" as in the reference, or "group", which small batches need.
     """
 
     def __init__(self, channels: int = 64, layers: int = 3, norm: Literal["batch", "group"] = "batch") -> None:
@@ -39,4 +39,5 @@ class PatchDiscriminator(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Map images (b, 3, H, W) in [-1, 1] to logits (b, 1, h, w), higher for real images."""
         return self.main(image)

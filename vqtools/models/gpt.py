@@ -1,10 +1,10 @@
-"""A GPT over code indices: given the codes so far and a condition, the distribution of the next one.
+"""A GPT over code indices: the distribution of the next code, given the codes before it and a condition.
 
-minGPT's shape and parameter names, as the reference of stage 2 has them (Esser et al. 2021, arXiv 2012.09841,
-section 3.2), or LLaMA's with 2-D rotary positions (LlamaGen, Sun et al. 2024, arXiv 2406.06525). Knows indices and
-vectors; nothing about pictures, prompts or the grids that windows walk over.
+The architecture and parameter names are those of minGPT, which the reference implementation uses for stage 2 (Esser et
+al. 2021, arXiv 2012.09841, section 3.2), or those of LLaMA with 2-D rotary positions (LlamaGen, Sun et al. 2024, arXiv
+2406.06525). Works on indices and vectors; knows nothing about images, prompts or sliding windows.
 
-Shapes: b batch, n codes, p tokens of the prefix, v vocabulary, w width, d width of a head.
+Shapes: b batch, n codes, p tokens of the prefix, N = p + n, v vocabulary, w width, d width of a head.
 """
 
 from __future__ import annotations
@@ -24,87 +24,88 @@ from vqtools.models.attention import attend
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The shape of a transformer. The fields from ``text_dim`` on describe a caption as its condition.
+    """The architecture of a transformer. The fields from ``text_dim`` on describe captions as conditions.
 
-    A transformer that fills holes has ``prefix_codes = grid²``, the picture's codes as far as they are known and
-    ``mask_code`` elsewhere, read after the caption where there is one; :meth:`filling` makes such a config.
+    A transformer for infilling has ``prefix_codes = grid²``: the codes of the image, ``mask_code`` where they are
+    unknown, after the caption if there is one. :meth:`for_infilling` returns such a config.
     """
 
     vocab_size: int = 1024
-    block_size: int = 256  # tokens in all, the prefix included
+    block_size: int = 256  # maximum number of tokens, the prefix included
     layers: int = 6
     heads: int = 6
     width: int = 288
     dropout: float = 0.0
-    grid: int = 12  # side of the grid that it was trained on: of the window that walks over larger ones
-    codes: int = 0  # how many of the vocabulary may be drawn, the first ones; 0 for all
-    mask_code: int = -1  # the code that stands for "unknown" in a condition; -1 for a transformer without
-    prefix_codes: int = 0  # codes before the first: 1 for a start or a class, grid² for another picture's
-    patch: int = 1  # so many rows and columns of the condition's codes are read as one token
-    classes: int = 0  # class labels: read as codes where there are prefix_codes, else with vectors of their own
+    grid: int = 12  # side of the grid of codes that it was trained on, which is the window on larger grids
+    codes: int = 0  # only the first so many entries of the vocabulary can be sampled; 0 for all
+    mask_code: int = -1  # the code for "unknown" in a condition; -1 for a transformer without
+    prefix_codes: int = 0  # codes in the prefix: 1 for a start code or a class, grid² for another image's codes
+    patch: int = 1  # patches of so many rows and columns of the condition's codes become one token
+    classes: int = 0  # class labels: codes of the prefix if there are prefix_codes, else an embedding of their own
     class_names: tuple[str, ...] = ()
-    n_unmasked: int = 0  # so many first tokens see each other both ways
+    n_unmasked: int = 0  # attention among the first so many tokens is bidirectional
     learned_positions: bool = True
-    rotary: bool = False  # 2-D: half of each head turned by the row, half by the column (arXiv 2104.09864)
+    rotary: bool = False  # 2-D RoPE: half of each head rotates by the row, half by the column (arXiv 2104.09864)
     llama: bool = False  # RMS norms, gated MLP and no biases (arXiv 2302.13971)
     hidden: int = 0  # width of the MLP; 0 for four times the width
-    tied: bool = False  # the head is the table of codes
-    text_dim: int = 0  # of a caption's embedding; 0 for a transformer without captions
-    text_tokens: int = 2  # tokens made from that embedding
-    word_dim: int = 0  # of a word piece's embedding
-    words: int = 0  # word pieces that are read
-    styles: tuple[str, ...] = ()  # names of styles; the first stands for "any", "" for one that is not to be drawn
+    tied: bool = False  # the head shares its weight with the embedding of the codes
+    text_dim: int = 0  # dimension of a caption's embedding; 0 for a transformer without captions
+    text_tokens: int = 2  # tokens that this embedding is projected to
+    word_dim: int = 0  # dimension of a word piece's embedding
+    words: int = 0  # number of word pieces
+    styles: tuple[str, ...] = ()  # names of styles; the first means "any", and "" marks one that is not sampled
 
     @property
-    def prefix(self) -> int:
-        """Tokens before the first code."""
+    def prefix_length(self) -> int:
+        """Number of tokens before the first code."""
         return self.caption_tokens + self.prefix_codes // self.patch**2 + self.has_class_embedding
 
     @property
     def caption_tokens(self) -> int:
-        """Tokens of a caption."""
+        """Number of tokens of a caption."""
         return (1 if self.styles else 0) + (self.text_tokens if self.text_dim else 0) + self.words
 
     @property
     def candidate_styles(self) -> list[int]:
-        """Indices of the styles that drafts take in turn."""
+        """Indices of the styles that candidates use in turn."""
         return [i for i, name in enumerate(self.styles) if name]
 
     @property
     def has_class_embedding(self) -> bool:
-        """Whether classes have vectors of their own, and one for "no class" after them."""
+        """Whether classes have an embedding of their own, with an entry for "no class" after them."""
         return self.classes > 0 and not self.prefix_codes
 
     @property
     def spatial(self) -> bool:
-        """Whether the condition lies on the same grid as the codes."""
+        """Whether the condition is a grid of codes like the output."""
         return self.prefix_codes > 1
 
     @property
     def num_codes(self) -> int:
-        """How many codes may be drawn."""
+        """Number of codes that can be sampled."""
         return self.codes or self.vocab_size
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def for_infilling(cls, codes: int, grid: int, patch: int = 1, **fields: Any) -> GPTConfig:
-        """A transformer over ``codes`` codes whose condition is the grid itself, a mask code where it is unknown.
+        """Return the config of a transformer over ``codes`` codes whose condition is the partly masked grid itself.
 
-        The mask code is the one after the last; the whole prefix sees both ways.
+        The mask code follows the last code, and attention in the prefix is bidirectional.
         """
         if grid % patch:
-            raise ValueError(f"a grid of {grid} can't be read in patches of {patch}")
+            raise ValueError(f"a grid of side {grid} cannot be divided into patches of side {patch}")
         config = cls(
             vocab_size=codes + 1, codes=codes, mask_code=codes, grid=grid, patch=patch, prefix_codes=grid * grid,
             **fields,
         )  # fmt: skip
-        return replace(config, n_unmasked=config.prefix, block_size=config.prefix + grid * grid)
+        return replace(config, n_unmasked=config.prefix_length, block_size=config.prefix_length + grid * grid)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GPTConfig:
-        """From what :meth:`to_dict` gave, after a trip through JSON; an unknown field is an error."""
+        """Invert :meth:`to_dict`, also after JSON turned tuples into lists. Raises ValueError for an unknown field."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown fields {unknown} in a transformer's config; known are {sorted(known)}")
@@ -113,17 +114,17 @@ class GPTConfig:
 
 
 class CaptionEmbedding(NamedTuple):
-    """A caption as the transformer reads it."""
+    """A caption as the input of a transformer."""
 
-    text: Tensor  # (b, text_dim) unit embedding of the whole
-    words: Tensor  # (b, words, word_dim) embeddings of its word pieces, zeros after the last
-    style: Tensor  # (b,) index into the config's styles, 0 for any
+    text: Tensor  # (b, text_dim): unit embedding of the whole caption
+    words: Tensor  # (b, words, word_dim): embeddings of its word pieces, zeros after the last
+    style: Tensor  # (b,): index into the config's styles, 0 for any
 
 
 class KVCache:
     """Keys and values of the first tokens of a sequence, for every layer: (layers, 2, b, heads, capacity, d).
 
-    Tokens beyond the capacity are read and forgotten: the next reading gives them again.
+    Tokens beyond the capacity are attended to, but not kept: the next chunk must contain them again.
     """
 
     def __init__(self, store: Tensor, length: int = 0) -> None:
@@ -131,10 +132,14 @@ class KVCache:
 
     @property
     def capacity(self) -> int:
+        """Maximum number of tokens that are kept."""
         return self.store.shape[4]
 
-    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of all that was read and of the new tokens (b, heads, n, d), kept as far as they fit."""
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep the new tokens' keys and values (b, heads, n, d) up to the capacity; return those of all tokens.
+
+        ``length`` stays as it is until every layer has been called.
+        """
         start, stop = self.length, min(self.length + key.shape[2], self.capacity)
         kept = self.store[layer]
         kept[0, :, :, start:stop] = key[:, :, : stop - start]
@@ -144,17 +149,17 @@ class KVCache:
         return torch.cat([kept[0, :, :, :start], key], 2), torch.cat([kept[1, :, :, :start], value], 2)
 
     def fork(self, capacity: int) -> KVCache:
-        """A cache that begins with what this one holds; one that could keep no more shares it."""
-        full = self.store[:, :, :, :, : self.length]
+        """Return a cache that starts with the tokens of this one; it shares their memory if it cannot keep more."""
+        filled = self.store[:, :, :, :, : self.length]
         if capacity <= self.length:
-            return KVCache(full, self.length)
+            return KVCache(filled, self.length)
         store = self.store.new_empty(*self.store.shape[:4], capacity, self.store.shape[5])
-        store[:, :, :, :, : self.length] = full
+        store[:, :, :, :, : self.length] = filled
         return KVCache(store, self.length)
 
 
 class SequenceChunk(NamedTuple):
-    """The next tokens of a sequence: prefix (b, p, w), then codes (b, n), after what its cache holds."""
+    """The next tokens of a sequence, after those in its cache: prefix (b, p, w), then codes (b, n)."""
 
     codes: Tensor
     prefix: Tensor | None = None
@@ -162,7 +167,7 @@ class SequenceChunk(NamedTuple):
 
 
 class ChunkSpan(NamedTuple):
-    """Where a sequence's tokens stand in a pass, and what they may see: None for all that came before."""
+    """The place of a chunk's tokens in a forward pass, and their attention mask; None for a causal mask."""
 
     tokens: slice
     cache: KVCache | None
@@ -171,33 +176,38 @@ class ChunkSpan(NamedTuple):
 
 @lru_cache(maxsize=8)
 def rotary_cos_sin(config: GPTConfig, device: torch.device) -> Tensor:
-    """Cosine and sine (block, d/2, 2) by which each position's pairs of numbers are turned.
+    """Return cosine and sine (block_size, d/2, 2) of the 2-D rotary position embedding of each token.
 
-    A condition on the same grid turns as the codes do, a patch of it as its middle. A class's own token has zeros,
-    as LlamaGen trained it; other prefixes are not turned.
+    RoFormer, Su et al. 2021, arXiv 2104.09864, section 3.2.2; in two dimensions as in LlamaGen. The condition of a
+    ``spatial`` transformer rotates like the codes, a patch like its centre. A class token has zeros, as LlamaGen was
+    trained; other prefixes are not rotated.
     """
     quarter = config.width // config.heads // 4
-    speed = 10000.0 ** (-torch.arange(quarter, device=device) / quarter)
+    frequencies = 10000.0 ** (-torch.arange(quarter, device=device) / quarter)  # theta_i of RoFormer, d/2 per axis
 
-    def turned(patch: int) -> Tensor:
-        angle = (torch.arange(0, config.grid, patch, device=device)[:, None] + (patch - 1) / 2) * speed
+    def grid_cos_sin(patch: int) -> Tensor:
+        centres = torch.arange(0, config.grid, patch, device=device)[:, None] + (patch - 1) / 2
+        angle = centres * frequencies
         rows = angle[:, None].expand(-1, len(angle), -1)
         grid = torch.cat([rows, rows.transpose(0, 1)], 2).flatten(0, 1)
         return torch.stack([grid.cos(), grid.sin()], 2)
 
-    condition = turned(config.patch) if config.spatial else turned(1)[:0]
-    still = condition.new_tensor([0.0 if config.has_class_embedding else 1.0, 0.0])
-    return torch.cat([still.expand(config.prefix - len(condition), 2 * quarter, 2), condition, turned(1)])
+    condition = grid_cos_sin(config.patch) if config.spatial else grid_cos_sin(1)[:0]
+    unrotated = condition.new_tensor([0.0 if config.has_class_embedding else 1.0, 0.0])
+    others = unrotated.expand(config.prefix_length - len(condition), 2 * quarter, 2)
+    return torch.cat([others, condition, grid_cos_sin(1)])
 
 
-def apply_rotary_emb(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn neighbouring numbers of x (b, heads, n, d) as pairs by angles (n, d/2, 2)."""
+def apply_rotary_emb(x: Tensor, cos_sin: Tensor) -> Tensor:
+    """Rotate the pairs of neighbouring channels of queries or keys x (b, heads, n, d) by cos_sin (n, d/2, 2)."""
     a, b = x[..., ::2], x[..., 1::2]
-    cos, sin = angles.to(x.dtype).unbind(-1)
-    return torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
+    cos, sin = cos_sin.to(x.dtype).unbind(-1)
+    return torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)  # RoFormer, eq. 34
 
 
 class CausalSelfAttention(nn.Module):
+    """Multi-head causal self-attention over several sequences that share a pass."""
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.heads, self.dropout = config.heads, config.dropout
@@ -206,24 +216,27 @@ class CausalSelfAttention(nn.Module):
         self.value, self.proj = nn.Linear(w, w, bias), nn.Linear(w, w, bias)
 
     def forward(
-        self, x: Tensor, parts: Sequence[ChunkSpan], layer: int, angles: Tensor | None, ends: list[int]
+        self, x: Tensor, spans: Sequence[ChunkSpan], layer: int, cos_sin: Tensor | None, ends: list[int]
     ) -> Tensor:
-        """x (b, N, w), every part attending to itself and its cache; with ``ends``, only those tokens ask."""
-        asking = x[:, ends] if ends else x
+        """Attend from each token of x (b, N, w) to its own span and that span's cache.
+
+        ends: if not empty, only the queries of these tokens are computed, one per span; the output has their number.
+        """
+        queried = x[:, ends] if ends else x
         q, k, v = (
             f(y).view(len(x), -1, self.heads, x.shape[2] // self.heads).transpose(1, 2)
-            for f, y in ((self.query, asking), (self.key, x), (self.value, x))
+            for f, y in ((self.query, queried), (self.key, x), (self.value, x))
         )
-        if angles is not None:
-            q, k = apply_rotary_emb(q, angles[ends] if ends else angles), apply_rotary_emb(k, angles)
+        if cos_sin is not None:
+            q, k = apply_rotary_emb(q, cos_sin[ends] if ends else cos_sin), apply_rotary_emb(k, cos_sin)
         out = []
-        for i, part in enumerate(parts):
-            query = q[:, :, i : i + 1] if ends else q[:, :, part.tokens]
-            key, value = k[:, :, part.tokens], v[:, :, part.tokens]
-            if part.cache is not None:
-                key, value = part.cache.extend(layer, key, value)
-            mask = None if ends else part.mask
-            # one token sees all that came before; several need the causal mask
+        for i, span in enumerate(spans):
+            query = q[:, :, i : i + 1] if ends else q[:, :, span.tokens]
+            key, value = k[:, :, span.tokens], v[:, :, span.tokens]
+            if span.cache is not None:
+                key, value = span.cache.append(layer, key, value)
+            mask = None if ends else span.mask
+            # a single query is the last token and may attend to everything; several need the causal mask
             causal = mask is None and query.shape[2] > 1
             dropout = self.dropout if self.training else 0.0
             out.append(attend(query, key, value, mask, dropout, causal))
@@ -231,7 +244,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """Shazeer 2020, arXiv 2002.05202."""
+    """The SwiGLU feed-forward network of LLaMA. Shazeer 2020, arXiv 2002.05202."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -239,14 +252,18 @@ class GatedMLP(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        """Transform x (…, width)."""
+        return self.down(F.silu(self.gate(x)) * self.up(x))  # Shazeer 2020, eq. 6
 
 
 def build_norm(config: GPTConfig) -> nn.Module:
+    """Return the RMS norm of LLaMA or the layer norm of GPT."""
     return nn.RMSNorm(config.width, eps=1e-5) if config.llama else nn.LayerNorm(config.width)
 
 
 class Block(nn.Module):
+    """A pre-norm transformer block: attention and MLP, each with a residual connection."""
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.ln1, self.ln2 = build_norm(config), build_norm(config)
@@ -257,14 +274,17 @@ class Block(nn.Module):
         self.drop = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, parts: Sequence[ChunkSpan], layer: int, angles: Tensor | None, ends: list[int]
+        self, x: Tensor, spans: Sequence[ChunkSpan], layer: int, cos_sin: Tensor | None, ends: list[int]
     ) -> Tensor:
-        y = self.drop(self.attn(self.ln1(x), parts, layer, angles, ends))
+        """Transform x (b, N, w); the arguments are those of :meth:`CausalSelfAttention.forward`."""
+        y = self.drop(self.attn(self.ln1(x), spans, layer, cos_sin, ends))
         x = (x[:, ends] if ends else x) + y
         return x + self.drop(self.mlp(self.ln2(x)))
 
 
 class GPT(nn.Module):
+    """A transformer over codes; see :class:`GPTConfig` for its variants."""
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
@@ -289,8 +309,8 @@ class GPT(nn.Module):
             self.patch_proj = nn.Linear(config.patch**2 * config.width, config.width)
         self.apply(init_weights)
 
-    def prefix(self, caption: CaptionEmbedding, dropped: Tensor | None = None) -> Tensor:
-        """A caption -> its tokens (b, c, w); where ``dropped`` (b,) is true, those of "no caption"."""
+    def embed_caption(self, caption: CaptionEmbedding, dropped: Tensor | None = None) -> Tensor:
+        """Project a caption to its tokens (b, c, w); where ``dropped`` (b,) is true, to those of "no caption"."""
         b, c = len(caption.text), self.config
         parts = [self.style_emb(caption.style)[:, None]] if c.styles else []
         parts.append(self.text_proj(caption.text).view(b, c.text_tokens, c.width))
@@ -302,9 +322,9 @@ class GPT(nn.Module):
         return torch.where(dropped[:, None, None], self.no_caption, tokens)
 
     def embed_prefix_codes(self, codes: Tensor) -> Tensor:
-        """A start code, a class read as a code, or another picture's codes (b, p) -> their tokens (b, p/patch², w).
+        """Embed a start code, a class as a code, or another image's codes (b, p) to tokens (b, p/patch², w).
 
-        They stand after a caption's tokens where the transformer reads both.
+        They follow the tokens of a caption in a transformer that has both.
         """
         tokens: Tensor = self.tok_emb(codes)
         if (patch := self.config.patch) > 1:
@@ -314,11 +334,11 @@ class GPT(nn.Module):
         return tokens
 
     def embed_class(self, label: Tensor) -> Tensor:
-        """Labels (b,) -> their tokens (b, 1, w); the label ``classes`` stands for "no class" where there is one."""
+        """Embed class labels (b,) to tokens (b, 1, w); the label ``classes`` means "no class", if the model has it."""
         return (self.class_emb if self.config.has_class_embedding else self.tok_emb)(label)[:, None]
 
-    def cache(self, batch: int, capacity: int | None = None) -> KVCache:
-        """An empty cache for sequences of a batch; it keeps the first ``capacity`` tokens, all by default."""
+    def new_cache(self, batch: int, capacity: int | None = None) -> KVCache:
+        """Return an empty cache for a batch of sequences that keeps the first ``capacity`` tokens, all by default."""
         c, like = self.config, self.tok_emb.weight
         capacity = c.block_size if capacity is None else capacity
         return KVCache(like.new_empty(c.layers, 2, batch, c.heads, capacity, c.width // c.heads))
@@ -326,53 +346,55 @@ class GPT(nn.Module):
     def forward(
         self, codes: Tensor, prefix: Tensor | None = None, cache: KVCache | None = None, skip: int = 0
     ) -> Tensor:
-        """Logits (b, p + n - skip, v): the one at position i predicts what follows token skip + i.
+        """Return logits (b, p + n - skip, v): those at position i are for the token after token skip + i.
 
-        codes (b, n) of int64; prefix (b, p, w) from one of the ``prefix`` methods. With a cache, they go on from
-        what it holds, and the prefix is given once.
+        codes: (b, n) of int64. prefix: (b, p, w) from the ``embed_*`` methods. cache: the tokens before; the prefix is
+        then only given in the first call.
         """
-        return self._pass([SequenceChunk(codes, prefix, cache)], only_ends=False, skip=skip)
+        return self._run_blocks([SequenceChunk(codes, prefix, cache)], only_ends=False, skip=skip)
 
-    def read(self, readings: Sequence[SequenceChunk]) -> Tensor:
-        """Logits (b, s, v) of what follows the last token of each of s sequences, all of them read in one pass.
+    def next_logits(self, chunks: Sequence[SequenceChunk]) -> Tensor:
+        """Return logits (b, s, v) for the token after each of s chunks, computed in one pass.
 
-        They may differ in length and place: only attention treats them apart.
+        The chunks belong to different sequences, and may differ in length and position.
         """
-        return self._pass(readings, only_ends=True)
+        return self._run_blocks(chunks, only_ends=True)
 
-    def _pass(self, readings: Sequence[SequenceChunk], only_ends: bool, skip: int = 0) -> Tensor:
-        tokens, places, parts, at = [], [], [], 0
-        for reading in readings:
-            x = self.tok_emb(reading.codes)
-            if reading.prefix is not None:
-                x = torch.cat([reading.prefix.to(x), x], 1)
-            start = reading.cache.length if reading.cache is not None else 0
+    def _run_blocks(self, chunks: Sequence[SequenceChunk], only_ends: bool, skip: int = 0) -> Tensor:
+        """Run several chunks side by side; only attention separates them. Their caches grow."""
+        embedded, position_parts, spans, offset = [], [], [], 0
+        for chunk in chunks:
+            x = self.tok_emb(chunk.codes)
+            if chunk.prefix is not None:
+                x = torch.cat([chunk.prefix.to(x), x], 1)
+            start = chunk.cache.length if chunk.cache is not None else 0
             stop = start + x.shape[1]
             if stop > self.config.block_size:
-                raise ValueError(f"{stop} tokens are more than the block of {self.config.block_size}")
-            if reading.cache is not None and stop < self.config.n_unmasked:
-                raise ValueError(f"the first {self.config.n_unmasked} tokens see each other: read them at once")
-            tokens.append(x)
-            places.append(torch.arange(start, stop, device=x.device))
-            parts.append(ChunkSpan(slice(at, at + x.shape[1]), reading.cache, self._mask(start, stop, x.device)))
-            at += x.shape[1]
-        x, place = torch.cat(tokens, 1), torch.cat(places)
+                raise ValueError(f"{stop} tokens are more than the block size of {self.config.block_size}")
+            if chunk.cache is not None and stop < self.config.n_unmasked:
+                raise ValueError(f"the first {self.config.n_unmasked} tokens attend to each other: pass them at once")
+            embedded.append(x)
+            position_parts.append(torch.arange(start, stop, device=x.device))
+            tokens = slice(offset, offset + x.shape[1])
+            spans.append(ChunkSpan(tokens, chunk.cache, self._attention_mask(start, stop, x.device)))
+            offset += x.shape[1]
+        x, positions = torch.cat(embedded, 1), torch.cat(position_parts)
         if self.config.learned_positions:
-            x = x + self.pos_emb[:, place]
-        angles = rotary_cos_sin(self.config, x.device)[place] if self.config.rotary else None
+            x = x + self.pos_emb[:, positions]
+        cos_sin = rotary_cos_sin(self.config, x.device)[positions] if self.config.rotary else None
         x = self.drop(x)
-        ends = [part.tokens.stop - 1 for part in parts] if only_ends else []
+        ends = [span.tokens.stop - 1 for span in spans] if only_ends else []
         for layer, block in enumerate(self.blocks):
-            # of the last layer's answers only those that predict are needed, but everybody's keys and values
-            x = block(x, parts, layer, angles, ends if layer == self.config.layers - 1 else [])
-        for part in parts:
-            if part.cache is not None:
-                part.cache.length = min(part.cache.length + part.tokens.stop - part.tokens.start, part.cache.capacity)
+            # the last layer needs the keys and values of all tokens, but only the queries of those that predict
+            x = block(x, spans, layer, cos_sin, ends if layer == self.config.layers - 1 else [])
+        for span in spans:
+            if span.cache is not None:
+                span.cache.length = min(span.cache.length + span.tokens.stop - span.tokens.start, span.cache.capacity)
         x = self.ln_f(x[:, skip:])
         return F.linear(x, self.tok_emb.weight) if self.config.tied else self.head(x)
 
-    def _mask(self, start: int, stop: int, device: torch.device) -> Tensor | None:
-        """What tokens from start to stop see of the first stop ones; None where plain causality says it."""
+    def _attention_mask(self, start: int, stop: int, device: torch.device) -> Tensor | None:
+        """Return which of the first ``stop`` tokens those from ``start`` on attend to; None if plainly causal."""
         n_unmasked = min(self.config.n_unmasked, stop)
         if stop - start == 1 or (start == 0 and n_unmasked < 2):
             return None
@@ -382,6 +404,7 @@ class GPT(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
+    """Initialise a linear layer or an embedding as GPT-2 does: N(0, 0.02²), biases 0."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, 0.0, 0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
@@ -389,7 +412,7 @@ def init_weights(module: nn.Module) -> None:
 
 
 class PackedLinear(nn.Module):
-    """A linear layer whose weight lies as oneDNN reads it fastest."""
+    """A linear layer whose weight is stored in oneDNN's blocked layout."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -397,24 +420,26 @@ class PackedLinear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer to x (…, inputs)."""
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
 
 def pack_linear_layers(gpt: GPT) -> GPT:
-    """The same transformer, ready to draw: in fp32 on a CPU its matrices lie as the processor reads them fastest.
+    """Return a copy for sampling whose linear layers are in oneDNN's blocked layout, if it is in fp32 on a CPU.
 
-    A code drawn alone takes as long as reading all weights. torch gives fp32 to MKL, which takes half as long again
-    for it as oneDNN, and on AMD's processors twice as long for many tokens. Elsewhere the transformer itself.
+    Sampling a single code is bound by reading all weights. torch passes fp32 layers to MKL, which takes 1.5 times as
+    long for this as oneDNN, and twice as long for many tokens on AMD CPUs. Elsewhere the transformer itself is
+    returned.
     """
     weight = gpt.tok_emb.weight
     if weight.device.type != "cpu" or weight.dtype != torch.float32 or not _has_onednn():
         return gpt
-    ready = deepcopy(gpt, {id(p): p for p in gpt.parameters()})  # shares what is not packed
-    for module in list(ready.modules()):
+    packed = deepcopy(gpt, {id(p): p for p in gpt.parameters()})  # shares the other parameters
+    for module in list(packed.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear):
                 setattr(module, name, PackedLinear(child))
-    return ready.eval()
+    return packed.eval()
 
 
 def _has_onednn() -> bool:

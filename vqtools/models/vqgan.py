@@ -1,9 +1,9 @@
-"""VQGAN: a picture becomes a small grid of codes, and a grid of codes becomes a picture.
+"""VQGAN: an autoencoder of images whose latents are quantised to a grid of codes.
 
 Esser, Rombach, Ommer 2021, arXiv 2012.09841. Parameter names are those of the reference implementation, so that its
-checkpoints need no renaming. Knows tensors; nothing about files, losses or text.
+checkpoints need no renaming. Works on tensors; knows nothing about files, losses or text.
 
-Shapes: b batch, H and W the picture's sides, f the downsampling factor, h = H/f and w = W/f, c dimensions of a code.
+Shapes: b batch, H and W sides of the image, f downsampling factor, h = H/f and w = W/f, c dimensions of a code.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from vqtools.models.quantizers import GumbelQuantizer, Metric, QuantizerOutput, 
 
 @dataclass(frozen=True)
 class VQGANConfig:
-    """The shape of a VQGAN. The defaults are the public ImageNet model with f 16 and 1,024 codes."""
+    """The architecture of a VQGAN. The defaults are the public ImageNet model with f 16 and 1,024 codes."""
 
-    channels: int = 128  # width of the highest level
-    channel_mult: tuple[int, ...] = (1, 1, 2, 2, 4)  # one entry a level
-    res_blocks: int = 2  # a level; the decoder has one more
-    attn_resolutions: tuple[int, ...] = (16,)  # levels with attention, by their width at the nominal resolution
+    channels: int = 128  # width at the highest resolution
+    channel_mult: tuple[int, ...] = (1, 1, 2, 2, 4)  # one entry per level
+    res_blocks: int = 2  # per level; the decoder has one more
+    attn_resolutions: tuple[int, ...] = (16,)  # sides of the feature maps with attention, at the nominal resolution
     resolution: int = 256  # nominal: any multiple of f works
     z_channels: int = 256
     embed_dim: int = 256
     codebook_size: int = 1024
-    patch: int = 1  # side of a space-to-depth stem; 1 for none: what makes a small model quick on a CPU
+    patch: int = 1  # side of the patches of a space-to-depth stem, which makes small models fast on a CPU; 1 for none
     mid_attention: bool = True
     norm_groups: int = 32
     metric: Metric = "euclidean"
@@ -42,19 +42,20 @@ class VQGANConfig:
     legacy: bool = True
     ema_decay: float | None = None
     quantizer: Literal["nearest", "gumbel"] = "nearest"
-    image_channels: int = 3  # more for a label map, one channel a label
+    image_channels: int = 3  # more for a label map: one per label
 
     @property
     def f(self) -> int:
-        """Downsampling factor: pixels a code, along each side."""
+        """Downsampling factor: pixels per code along each side."""
         return int(self.patch * 2 ** (len(self.channel_mult) - 1))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VQGANConfig:
-        """From what :meth:`to_dict` gave, after a trip through JSON; an unknown field is an error."""
+        """Invert :meth:`to_dict`, also after JSON turned tuples into lists. Raises ValueError for an unknown field."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown fields {unknown} in a VQGAN's config; known are {sorted(known)}")
@@ -63,10 +64,13 @@ class VQGANConfig:
 
 
 def build_group_norm(channels: int, groups: int) -> nn.GroupNorm:
+    """Return a group norm with the epsilon of the reference."""
     return GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResnetBlock(nn.Module):
+    """Two 3x3 convolutions with group norm and SiLU before each, and a residual connection."""
+
     def __init__(self, inp: int, out: int, groups: int) -> None:
         super().__init__()
         self.norm1 = build_group_norm(inp, groups)
@@ -77,13 +81,14 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = nn.Conv2d(inp, out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform x (b, inp, h, w) to (b, out, h, w)."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
         return h + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
 
 
 class AttnBlock(nn.Module):
-    """Every cell of the map looks at every other, with one head."""
+    """Single-head self-attention among the positions of a feature map, with a residual connection."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -94,34 +99,41 @@ class AttnBlock(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform x (b, channels, h, w)."""
         n = self.norm(x)
         q, k, v = (conv(n).flatten(2).transpose(1, 2).unsqueeze(1) for conv in (self.q, self.k, self.v))
-        if q.shape[2] >= 4096:  # only so is the attention made in pieces: 64k cells would need a matrix of 17 GB
+        if q.shape[2] >= 4096:  # memory-efficient attention needs this; 64k positions would need a matrix of 17 GB
             q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         h = attend(q, k, v)  # (b, 1, h w, c)
         return x + self.proj_out(h.squeeze(1).transpose(1, 2).reshape(x.shape))
 
 
 class Downsample(nn.Module):
+    """A 3x3 convolution with stride 2."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))  # right and bottom only, as the reference
+        """Transform x (b, channels, h, w) to (b, channels, h/2, w/2)."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)))  # right and bottom only, as in the reference
 
 
 class Upsample(nn.Module):
+    """Nearest-neighbour interpolation to twice the size, then a 3x3 convolution."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform x (b, channels, h, w) to (b, channels, 2h, 2w)."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class ResolutionLevel(nn.Module):
-    """The blocks of one resolution: ``block`` and ``attn`` in turn, then the step to the next one."""
+    """The blocks of one resolution: ``block`` and ``attn`` alternately, then the resampling to the next one."""
 
     def __init__(self, widths: list[int], attention: bool, groups: int) -> None:
         super().__init__()
@@ -129,17 +141,20 @@ class ResolutionLevel(nn.Module):
         self.attn = nn.ModuleList(AttnBlock(o, groups) for o in widths[1:] if attention)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform x (b, widths[0], h, w) to the last width, and to the next resolution if there is one."""
         for i, block in enumerate(self.block):
             x = block(x)
             if len(self.attn):
                 x = self.attn[i](x)
-        for name in ("downsample", "upsample"):  # the reference's names; the last level has neither
+        for name in ("downsample", "upsample"):  # names of the reference; the last level has neither
             if hasattr(self, name):
                 x = getattr(self, name)(x)
         return x
 
 
 class MidBlock(nn.Module):
+    """The blocks at the lowest resolution."""
+
     def __init__(self, channels: int, attention: bool, groups: int) -> None:
         super().__init__()
         self.block_1 = ResnetBlock(channels, channels, groups)
@@ -148,6 +163,7 @@ class MidBlock(nn.Module):
         self.block_2 = ResnetBlock(channels, channels, groups)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform x (b, channels, h, w)."""
         x = self.block_1(x)
         if hasattr(self, "attn_1"):
             x = self.attn_1(x)
@@ -155,6 +171,8 @@ class MidBlock(nn.Module):
 
 
 class Encoder(nn.Module):
+    """The convolutional encoder of a VQGAN, which halves the resolution between levels."""
+
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
         c, groups, self.patch = config, config.norm_groups, config.patch
@@ -172,6 +190,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], c.z_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Encode images x (b, image_channels, H, W) to features (b, z_channels, h, w)."""
         h = self.conv_in(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
         for level in self.down:
             h = level(h)
@@ -179,13 +198,15 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
+    """The convolutional decoder of a VQGAN, which doubles the resolution between levels."""
+
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
         c, groups, self.patch = config, config.norm_groups, config.patch
         widths = [c.channels * m for m in c.channel_mult]
         self.conv_in = nn.Conv2d(c.z_channels, widths[-1], 3, padding=1)
         self.mid = MidBlock(widths[-1], c.mid_attention, groups)
-        self.up = nn.ModuleList()  # up[0] is the highest resolution and runs last, as the reference numbers them
+        self.up = nn.ModuleList()  # up[0] is the highest resolution and runs last, as in the reference
         for i, (out, inp) in enumerate(zip(widths, [*widths[1:], widths[-1]], strict=True)):
             attention = c.resolution // c.patch // 2**i in c.attn_resolutions
             level = ResolutionLevel([inp] + [out] * (c.res_blocks + 1), attention, groups)
@@ -196,6 +217,7 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[0], c.image_channels * c.patch**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Decode features z (b, z_channels, h, w) to images (b, image_channels, H, W)."""
         h = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             h = level(h)
@@ -204,7 +226,7 @@ class Decoder(nn.Module):
 
 
 def build_quantizer(config: VQGANConfig) -> VectorQuantizer:
-    """The codebook that a config describes."""
+    """Return the untrained quantiser that a config describes."""
     c = config
     if c.quantizer == "gumbel":
         return GumbelQuantizer(c.codebook_size, c.embed_dim)
@@ -227,45 +249,50 @@ class VQGAN(nn.Module):
 
     @property
     def f(self) -> int:
-        """Downsampling factor: pixels a code, along each side."""
+        """Downsampling factor: pixels per code along each side."""
         return self.config.f
 
     @property
     def codebook(self) -> Tensor:
-        """The codes' vectors (codebook_size, c) as the decoder sees them."""
+        """The vectors (codebook_size, c) of the codes, as the decoder gets them."""
         return self.quantize.codebook
 
     @property
     def last_layer(self) -> Tensor:
-        """The weight at which the adaptive weight of the GAN loss is measured."""
+        """The weight for whose gradient the adaptive weight of the GAN loss is computed."""
         return self.decoder.conv_out.weight
 
     def encode_latents(self, image: Tensor) -> Tensor:
-        """Image (b, 3, H, W) in [-1, 1] -> latents (b, c, h, w) before quantisation."""
+        """Encode images (b, 3, H, W) in [-1, 1] to latents (b, c, h, w) before quantisation.
+
+        Raises ValueError unless H and W are multiples of f.
+        """
         height, width = image.shape[-2:]
         if height % self.f or width % self.f:
-            raise ValueError(f"a picture of {width}x{height} pixels: both sides must be multiples of {self.f}")
+            raise ValueError(f"image of {width}x{height} pixels: both sides must be multiples of {self.f}")
         return self.quant_conv(self.encoder(image))
 
     def encode(self, image: Tensor) -> Tensor:
-        """Image (b, 3, H, W) in [-1, 1] -> codes (b, h, w) of int64."""
+        """Encode images (b, 3, H, W) in [-1, 1] to codes (b, h, w) of int64."""
         return self.quantize(self.encode_latents(image)).codes
 
     def codes_to_latents(self, codes: Tensor) -> Tensor:
-        """Codes (b, h, w) -> their vectors (b, c, h, w)."""
+        """Look up the vectors (b, c, h, w) of codes (b, h, w)."""
         return self.quantize.codes_to_latents(codes)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Quantised latents (b, c, h, w) -> image (b, 3, H, W), about [-1, 1], not clamped; differentiable."""
+        """Decode quantised latents (b, c, h, w) to images (b, 3, H, W), roughly in [-1, 1], not clamped."""
         return self.decoder(self.post_quant_conv(latents))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes (b, h, w) -> image (b, 3, H, W), about [-1, 1], not clamped."""
+        """Decode codes (b, h, w) to images (b, 3, H, W), roughly in [-1, 1], not clamped."""
         return self.decode_latents(self.codes_to_latents(codes))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, QuantizerOutput]:
-        """Image (b, 3, H, W) -> its reconstruction, its latents before quantisation, and the quantiser's answer."""
+        """Return the reconstruction of images (b, 3, H, W), their unquantised latents, and the quantiser output."""
         latents = self.encode_latents(image)
-        with torch.autocast(latents.device.type, enabled=False):  # quantise in fp32: near ties decide
+        with torch.autocast(
+            latents.device.type, enabled=False
+        ):  # in fp32, because nearly equal distances decide the code
             quantized = self.quantize(latents.float())
         return self.decode_latents(quantized.latents), latents, quantized

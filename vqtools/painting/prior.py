@@ -112,7 +112,7 @@ class TransformerLikelihood:
     @cached_property
     def _networks(self) -> tuple[GPT, CLIP | None]:
         gpt, clip = self._load()
-        if not gpt.config.prefix:
+        if not gpt.config.prefix_length:
             raise UserError("prior: this transformer says nothing of the first code; take one with a prefix")
         if gpt.config.spatial and gpt.config.mask_code < 0:
             raise UserError("prior: this transformer reads another picture's codes; take one that reads none")

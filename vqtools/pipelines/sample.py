@@ -125,7 +125,7 @@ class SampleJob:
     def _length(self, walk: SamplingPass) -> int:
         """The waves of a pass."""
         known, config = walk.of(walk.known), self.gpt.config
-        window = Window(known.shape[0], known.shape[1], config.grid, config.prefix, self.sampler.window.stride)
+        window = Window(known.shape[0], known.shape[1], config.grid, config.prefix_length, self.sampler.window.stride)
         return len(window.waves(window.cells(map(tuple, known.nonzero().tolist()))))
 
     def _begin(self, index: int, codes: Tensor | None) -> None:

@@ -130,7 +130,7 @@ class TransformerTrainer(Trainer[TransformerStage]):
             assert batch.condition is not None
             own = config.mask_code >= 0
             spatial = mask_codes(gpt, codes, known) if own else batch.condition.view(-1, side, side)
-            condition = Condition(None if batch.caption is None else gpt.prefix(batch.caption), spatial=spatial)
+            condition = Condition(None if batch.caption is None else gpt.embed_caption(batch.caption), spatial=spatial)
         else:
             condition = Condition(batch_prefix(gpt, batch))
         noise = cell_noise(self.settings.seed, len(codes), config.num_codes)

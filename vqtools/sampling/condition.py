@@ -99,7 +99,7 @@ def caption_condition(gpt: GPT, clip: CLIP, texts: Sequence[str], styles: Tensor
     text, words = clip.embed_text(list(texts)), clip.embed_words(list(texts), gpt.config.words)
     style = (torch.zeros(count, dtype=torch.int64) if styles is None else styles).to(text.device)
     caption = CaptionEmbedding(text.expand(count, -1), words.expand(count, -1, -1), style)
-    return Condition(gpt.prefix(caption), gpt.no_caption.expand(count, -1, -1))
+    return Condition(gpt.embed_caption(caption), gpt.no_caption.expand(count, -1, -1))
 
 
 @torch.no_grad()
@@ -169,7 +169,7 @@ def embed_condition(
     """
     parts = []
     if caption is not None:
-        parts.append(gpt.prefix(caption, dropped))
+        parts.append(gpt.embed_caption(caption, dropped))
     if codes is not None:
         parts.append(gpt.embed_prefix_codes(codes))
     if label is not None:

@@ -42,7 +42,7 @@ def _build_context(gpt: GPT, codes: Tensor, condition: Condition, stride: tuple[
     height, width = codes.shape[1:]
     if int(codes.max()) >= gpt.config.num_codes:
         raise ValueError(f"code {int(codes.max())} is beyond the {gpt.config.num_codes} that the transformer draws")
-    window = Window(height, width, gpt.config.grid, gpt.config.prefix, stride)
+    window = Window(height, width, gpt.config.grid, gpt.config.prefix_length, stride)
     # beyond a grid narrower than the window nothing is known: its last column goes on
     columns = torch.arange(window.columns, device=codes.device).clamp(max=width - 1)
     return WindowContext(gpt, window, codes[:, :, columns], condition)

@@ -159,9 +159,11 @@ class Sampler:
         self.gpt, self.noise = gpt, noise
         self.guidance = 1.0 if condition.unconditional is None else guidance
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
-        self.window = Window(height, width, config.grid, config.prefix, stride, together)
-        if config.n_unmasked > config.prefix:
-            raise ValueError(f"the first {config.n_unmasked} tokens see each other, but the prefix has {config.prefix}")
+        self.window = Window(height, width, config.grid, config.prefix_length, stride, together)
+        if config.n_unmasked > config.prefix_length:
+            raise ValueError(
+                f"the first {config.n_unmasked} tokens see each other, but the prefix has {config.prefix_length}"
+            )
         b, device = len(condition.main), condition.main.device
         self._grid = torch.zeros(b, height, self.window.columns, dtype=torch.int64, device=device)
         self._known = torch.zeros(height, width, dtype=torch.bool)
@@ -177,7 +179,7 @@ class Sampler:
         self._last = {origin: drawn[-1] for origin, drawn in self.window.readings(self.cells).items()}
         token = self.context.rows * config.layers * 2 * config.width * gpt.tok_emb.weight.element_size()
         self._common = self._most_common()
-        limit = None if memory is None else int(memory // token) - (0 if self._common is None else config.prefix)
+        limit = None if memory is None else int(memory // token) - (0 if self._common is None else config.prefix_length)
         self.capacities = self.window.capacities(self.cells, None if limit is None else max(0, limit))
         self._caches: dict[Origin, KVCache] = {}
         self._base: KVCache | None = None
@@ -218,10 +220,10 @@ class Sampler:
         if origin not in self._caches:
             capacity = self.capacities[origin]
             if self._common is None or self.context.key(origin) != self._common:
-                self._caches[origin] = self.gpt.cache(self.context.rows, capacity)
+                self._caches[origin] = self.gpt.new_cache(self.context.rows, capacity)
             else:
                 if self._base is None:  # the prefix's last token is left for the first cell to read
-                    self._base = self.gpt.cache(self.context.rows, self.window.prefix - 1)
+                    self._base = self.gpt.new_cache(self.context.rows, self.window.prefix - 1)
                     self._read([self.context.reading(origin, self.window.prefix - 1, self._base)])
                 self._caches[origin] = self._base.fork(capacity)
         return self._caches[origin]
@@ -229,7 +231,7 @@ class Sampler:
     def _read(self, readings: list[SequenceChunk]) -> Tensor:
         for codes, prefix, _ in readings:
             self.evaluated += codes.shape[1] + (0 if prefix is None else prefix.shape[1])
-        return self.gpt.read(readings)
+        return self.gpt.next_logits(readings)
 
     @torch.no_grad()
     def step(self) -> dict[str, float]:

@@ -53,7 +53,7 @@ def negative_log_likelihood(
     seen (b, n): the codes as the transformer reads them, where they differ from those that it must guess.
     """
     read = batch.codes if seen is None else seen
-    logits = gpt(read[:, :-1], batch_prefix(gpt, batch, dropped), skip=gpt.config.prefix - 1)
+    logits = gpt(read[:, :-1], batch_prefix(gpt, batch, dropped), skip=gpt.config.prefix_length - 1)
     return F.cross_entropy(logits.float().transpose(1, 2), batch.codes, reduction="none")
 
 

@@ -218,7 +218,7 @@ class VQGANStage:
         if isinstance(quantizer, GumbelQuantizer):  # its codes are not near their latents, and noise keeps them alive
             return
         if quantizer.ema_decay is not None:
-            quantizer.update(latents, codes, self.generator, below)
+            quantizer.ema_update(latents, codes, self.generator, below)
         elif below:
             uses = torch.bincount(codes.flatten(), minlength=len(self.usage))
             self.usage.lerp_(uses.to(self.usage), 0.01)
@@ -245,7 +245,7 @@ class VQGANStage:
         # as many batches as were asked for, and more where they hold fewer latents than there are codes
         while len(found) < self.settings.kmeans_batches or sum(z[:, 0].numel() for z in found) < len(self.usage):
             found.append(self.team.gather(self.vqgan.encode_latents(self.batch(len(found)).to(self.device))))
-        self.vqgan.quantize.start(torch.cat(found), self.generator)
+        self.vqgan.quantize.init_from_kmeans(torch.cat(found), self.generator)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not None)
