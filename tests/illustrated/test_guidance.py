@@ -1,4 +1,4 @@
-"""VQGAN makes, CLIP judges; the same guidance on pixels; phrasings."""
+"""CLIP guidance step by step, on codes and on pixels, and phrasings of one noun."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from vqtools.models.vqgan import VQGAN
 from vqtools.painting.clip_loss import spherical_distance
 
 
-def test_the_opinions_shown_are_those_that_the_painter_goes_by(oranges: Tensor, vqgan: VQGAN, clip: CLIP) -> None:
-    moments = record_guidance(oranges, vqgan, clip, "a red apple", iterations=3, cuts=4)
-    assert [len(moment.views) for moment in moments] == [4, 4, 4]
-    for moment in moments:
-        assert float(moment.distances.mean()) == pytest.approx(moment.loss, rel=1e-3)
-        assert moment.pull.shape == (96, 96) and float(moment.pull.min()) >= 0
-    codes = vqgan.encode(oranges)
-    assert torch.allclose(moments[0].picture, vqgan.decode(codes)[0].clamp(-1, 1), atol=1e-3)  # from the reader's own
-    again = record_guidance(oranges, vqgan, clip, "a red apple", iterations=3, cuts=4)
-    assert [m.loss for m in again] == [m.loss for m in moments]
-    assert "<svg" in GuidanceFigure(moments)(2).svg()
+def test_recorded_distances_are_those_of_the_painters_loss(oranges: Tensor, vqgan: VQGAN, clip: CLIP) -> None:
+    steps = record_guidance(oranges, vqgan, clip, "a red apple", iterations=3, cuts=4)
+    assert [len(step.cutouts) for step in steps] == [4, 4, 4]
+    for step in steps:
+        assert float(step.distances.mean()) == pytest.approx(step.loss, rel=1e-3)
+        assert step.update_norm.shape == (96, 96) and float(step.update_norm.min()) >= 0
+    reconstruction = vqgan.decode(vqgan.encode(oranges))[0].clamp(-1, 1)
+    assert torch.allclose(steps[0].picture, reconstruction, atol=1e-3)
+    repeated = record_guidance(oranges, vqgan, clip, "a red apple", iterations=3, cuts=4)
+    assert [step.loss for step in repeated] == [step.loss for step in steps]
+    assert "<svg" in GuidanceFigure(steps)(2).svg()
 
 
-def test_guidance_brings_codes_and_pixels_nearer_to_the_text(vqgan: VQGAN, clip: CLIP) -> None:
+def test_guidance_lowers_the_loss_on_codes_and_on_pixels(vqgan: VQGAN, clip: CLIP) -> None:
     codes, pixels = compare_renderers(vqgan, clip, "a red apple", iterations=8)
-    for made in (codes, pixels):
-        assert made.losses[-1] < made.losses[0]
-    # noise: neighbouring pixels have nothing to do with each other
-    rough = [float((one.picture[:, :, 1:] - one.picture[:, :, :-1]).abs().mean()) for one in (codes, pixels)]
-    assert rough[1] > 3 * rough[0]
+    for result in (codes, pixels):
+        assert result.losses[-1] < result.losses[0]
+    # optimised pixels are noise: neighbours differ strongly
+    differences = [float(result.picture.diff(dim=2).abs().mean()) for result in (codes, pixels)]
+    assert differences[1] > 3 * differences[0]
 
 
-def test_one_seed_draws_the_same_for_the_same_words(vqgan: VQGAN, gpt: GPT, clip: CLIP) -> None:
-    found = sample_phrasings(["a red apple", "a blue apple", "a red apple"], vqgan, gpt, clip, seed=3, grid=4)
-    assert torch.equal(found.pictures[0], found.pictures[2])
-    assert not torch.equal(found.pictures[0], found.pictures[1])
-    text = clip.embed_text(found.texts)
-    angle = 1 - found.fits[0, 1]  # |a − b|² = 2 − 2 cos
-    assert 0 <= float(angle) <= 2 and torch.allclose(found.fits[:, 0], found.fits[:, 2])
+def test_the_same_seed_and_text_give_the_same_picture(vqgan: VQGAN, gpt: GPT, clip: CLIP) -> None:
+    result = sample_phrasings(["a red apple", "a blue apple", "a red apple"], vqgan, gpt, clip, seed=3, grid=4)
+    assert torch.equal(result.pictures[0], result.pictures[2])
+    assert not torch.equal(result.pictures[0], result.pictures[1])
+    assert float(result.similarities.abs().max()) <= 1 + 1e-5
+    assert torch.allclose(result.similarities[:, 0], result.similarities[:, 2])
+    text = clip.embed_text(result.texts)
     assert float(spherical_distance(text[0], text[2])) < 1e-5
 
 
-def test_ten_phrasings_each_with_its_article() -> None:
-    texts = [form.format(thing="apple", a="an") for form in PHRASE_TEMPLATES]
+def test_the_ten_phrasings_differ_and_use_the_article() -> None:
+    texts = [template.format(thing="apple", a="an") for template in PHRASE_TEMPLATES]
     assert len(set(texts)) == 10 and "an apple on a plate" in texts and "a red apple" in texts
