@@ -19,7 +19,7 @@ from vqtools.painting.edit_log import EditLog
 from vqtools.painting.image_inputs import ImageInputs
 from vqtools.painting.masks import Mask
 
-MASK = Mask.of((0, 0, 8, 8), (16, 8))
+MASK = Mask.from_source((0, 0, 8, 8), (16, 8))
 EDIT = {"step": 2, "do": "edit", "settings": {"cutouts": 3}}
 STROKE = {"step": 2, "do": "protect", "mask": MASK.name}
 MASKS = {MASK.name: base64.b64encode(MASK.png).decode()}
@@ -41,9 +41,9 @@ def test_what_is_written_is_read() -> None:
     journal.add(4, "protect", mask=MASK)
     journal.add(5, "go", to=3, line=[0])
     journal.add(3, "region", prompt=0, mask=None)
-    again = EditLog.read(journal.record())
-    assert (again.entries, again.masks, again.line) == (journal.entries, journal.masks, (0, 3))
-    assert EditLog.read({}).script() == []
+    again = EditLog.from_record(journal.record())
+    assert (again.entries, again.masks, again.active_entries) == (journal.entries, journal.masks, (0, 3))
+    assert EditLog.from_record({}).active() == []
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_what_is_written_is_read() -> None:
 )
 def test_a_journal_that_is_none_is_refused_in_one_line(journal: Any) -> None:
     with pytest.raises(UserError) as caught:
-        EditLog.read({"journal": journal, "masks": MASKS})
+        EditLog.from_record({"journal": journal, "masks": MASKS})
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
@@ -93,7 +93,7 @@ def test_a_journal_that_is_none_is_refused_in_one_line(journal: Any) -> None:
 )
 def test_masks_that_are_none_are_refused(masks: Any) -> None:
     with pytest.raises(UserError):
-        EditLog.read({"journal": [], "masks": masks})
+        EditLog.from_record({"journal": [], "masks": masks})
 
 
 JSON = st.recursive(
@@ -108,7 +108,7 @@ JSON = st.recursive(
 @given(JSON, JSON)
 def test_any_json_is_a_journal_or_a_clear_error(journal: Any, masks: Any) -> None:
     with contextlib.suppress(UserError):
-        EditLog.read({"journal": journal, "masks": masks})
+        EditLog.from_record({"journal": journal, "masks": masks})
 
 
 def test_so_many_strokes_are_too_many() -> None:

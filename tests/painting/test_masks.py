@@ -27,24 +27,24 @@ def test_the_same_area_is_the_same_mask_however_it_is_drawn() -> None:
     brush = Image.new("RGBA", (24, 16))
     brush.paste((255, 255, 255, 255), LEFT)
     drawn = [LEFT, array, torch.from_numpy(array), picture, picture.convert("RGB"), brush, picture.resize((48, 32), 0)]
-    masks = {Mask.of(one, (24, 16)) for one in drawn}
+    masks = {Mask.from_source(one, (24, 16)) for one in drawn}
     assert len(masks) == 1
     (mask,) = masks
-    assert torch.equal(mask.on(16, 24), torch.from_numpy(array).float())
-    assert torch.equal(mask.complement().on(16, 24), 1 - mask.on(16, 24))
-    assert Mask.of(np.ones((16, 24)), (24, 16)).complement() is None
+    assert torch.equal(mask.at_size(16, 24), torch.from_numpy(array).float())
+    assert torch.equal(mask.complement().at_size(16, 24), 1 - mask.at_size(16, 24))
+    assert Mask.from_source(np.ones((16, 24)), (24, 16)).complement() is None
 
 
 def test_a_mask_is_the_same_bits_out_of_a_journal_and_small() -> None:
     y, x = np.mgrid[:1088, :1920]
-    mask = Mask.of(((x - 700) ** 2 + (y - 400) ** 2 < 300**2).astype(float), (1920, 1088))
-    assert Mask.read(mask.png) == mask
+    mask = Mask.from_source(((x - 700) ** 2 + (y - 400) ** 2 < 300**2).astype(float), (1920, 1088))
+    assert Mask.from_png(mask.png) == mask
     assert len(mask.png) < 4000 and max(Image.open(io.BytesIO(mask.png)).size) == 512
-    assert abs(float(mask.on(1088, 1920).mean()) - np.pi * 300**2 / 1920 / 1088) < 0.002
+    assert abs(float(mask.at_size(1088, 1920).mean()) - np.pi * 300**2 / 1920 / 1088) < 0.002
 
 
 def test_bounds_and_cells() -> None:
-    mask = Mask.of((4, 6, 10, 12), (24, 16)).on(16, 24)
+    mask = Mask.from_source((4, 6, 10, 12), (24, 16)).at_size(16, 24)
     assert bounding_box(mask) == (slice(6, 12), slice(4, 10))
     assert covered_cells(mask, 8, 12).nonzero().tolist() == [[r, c] for r in (3, 4, 5) for c in (2, 3, 4)]
     thin = torch.zeros(16, 24)
@@ -58,7 +58,7 @@ def test_a_prompt_changes_only_its_region(painter: Make, prompt: str) -> None:
     for index in range(prompt.count("|") + 1):
         painting.set_region(index, LEFT)
     picture = painting.decode(painting.z.detach()).clamp(0, 1)
-    losses, gradient = painting._look(picture)
+    losses, gradient = painting._clip_losses(picture)
     assert (losses != 0).all()
     assert (gradient[..., :12] != 0).any() and (gradient[..., 12:] == 0).all()
 
@@ -85,12 +85,12 @@ def test_what_is_protected_stays(painter: Make) -> None:
     painting = painter(learning_rate=0.5, iterations=30, init_weight=0.5)
     for _ in range(3):
         painting.step()
-    before = painting.average.clone()
+    before = painting.z_ema.clone()
     painting.protect(LEFT)
     for _ in range(6):
         painting.step()
-    cells = covered_cells(painting.masks["protect"].on(16, 24), 8, 12).expand_as(before)
-    for latents in (painting.z.detach(), painting.average):
+    cells = covered_cells(painting.masks["protect"].at_size(16, 24), 8, 12).expand_as(before)
+    for latents in (painting.z.detach(), painting.z_ema):
         torch.testing.assert_close(latents[cells], before[cells])
         assert (latents - before)[~cells].abs().mean() > 0.01
     painting.protect(None)
@@ -103,15 +103,15 @@ def test_repainting_moves_the_masked_part_alone(painter: Make, fresh: bool) -> N
     painting = painter(iterations=30)
     for _ in range(3):
         painting.step()
-    before = painting.average.clone()
+    before = painting.z_ema.clone()
     painting.repaint(LEFT, fresh)
-    inside = ~covered_cells(painting.masks["protect"].on(16, 24), 8, 12).expand_as(before)
-    assert torch.equal(painting.average[~inside], before[~inside])
-    assert torch.equal(painting.average[inside], before[inside]) != fresh
+    inside = ~covered_cells(painting.masks["protect"].at_size(16, 24), 8, 12).expand_as(before)
+    assert torch.equal(painting.z_ema[~inside], before[~inside])
+    assert torch.equal(painting.z_ema[inside], before[inside]) != fresh
     for _ in range(4):
         painting.step()
-    torch.testing.assert_close(painting.average[~inside], before[~inside])
-    assert not torch.allclose(painting.average[inside], before[inside], atol=1e-3)
+    torch.testing.assert_close(painting.z_ema[~inside], before[~inside])
+    assert not torch.allclose(painting.z_ema[inside], before[inside], atol=1e-3)
     painting.repaint((0, 0, 24, 16), fresh)  # everything: nothing is left to protect
     assert "protect" not in painting.masks
 

@@ -60,7 +60,7 @@ def test_counting_leaves_networks_and_random_numbers_alone(painter: Make) -> Non
     assert painting.step() == painter().step()
 
 
-NEEDS = MemoryNeeds(decoder=4000, forgetful=500, block=800, working=200, view=100, rest=100)
+NEEDS = MemoryNeeds(decoder=4000, decoder_checkpointed=500, largest_block=800, workspace=200, per_cutout=100, other=100)
 
 
 def proposal(monkeypatch: pytest.MonkeyPatch, free: int | None, **fields: object) -> MemoryPlan:

@@ -207,10 +207,10 @@ def test_the_picture_shown_is_that_of_the_average(painter: Make) -> None:
     run(painting, 4)
     run(bare, 4)
     assert torch.equal(painting.z, bare.z)
-    assert torch.equal(bare.average, bare.z)
-    assert not torch.equal(painting.average, painting.z)
+    assert torch.equal(bare.z_ema, bare.z)
+    assert not torch.equal(painting.z_ema, painting.z)
     image = painting.image()
-    codes = [painting.vqgan.quantize(latents).codes for latents in (painting.average, painting.z.detach())]
+    codes = [painting.vqgan.quantize(latents).codes for latents in (painting.z_ema, painting.z.detach())]
     assert not torch.equal(*codes)
     torch.testing.assert_close(image, painting.vqgan.decode(codes[0])[0].clamp(-1, 1))
     assert image.shape == (3, 16, 24)
@@ -334,7 +334,7 @@ def test_a_picture_prompt_that_is_no_picture_is_said_and_nothing_moves(painter: 
         with pytest.raises(UserError, match=says):
             painting.step()
         assert painting.position == 0
-    with pytest.raises(UserError, match="without a picture"):
+    with pytest.raises(UserError, match="without a file"):
         painter(prompt="picture: :2")
 
 
@@ -358,8 +358,8 @@ def test_memory_that_runs_out_halves_the_group_and_goes_on_with_the_same_draws(p
     assert torch.equal(painting.z, same.z)
     assert painting.settings.group == 2
     assert painting.notes == [
-        "step 1 ran out of memory with 8 cutouts at a time; going on with 4",
-        "step 1 ran out of memory with 4 cutouts at a time; going on with 2",
+        "step 1 ran out of memory with 8 cutouts at a time; continuing with 4",
+        "step 1 ran out of memory with 4 cutouts at a time; continuing with 2",
     ]
 
 
@@ -369,10 +369,10 @@ def test_memory_that_runs_out_in_the_decoder_makes_it_forgetful(painter: Make) -
     def full(latents: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    painting.drawer._draw = full  # the forgetful drawer is another one
+    painting.renderer._draw = full  # the forgetful drawer is another one
     assert painting.step() == same.step()
     assert torch.equal(painting.z, same.z)
-    assert painting.settings.checkpoint == "on" and "forgets its way" in painting.notes[0]
+    assert painting.settings.checkpoint == "on" and "gradient checkpointing" in painting.notes[0]
 
 
 def test_other_errors_are_not_taken_for_a_want_of_memory(painter: Make) -> None:

@@ -86,12 +86,12 @@ def test_the_gradient_is_that_of_the_expected_surprise(painter: Make, kind: str)
 def test_the_gradient_is_the_slope_of_the_value(painter: Make) -> None:
     painting, table = painter(), Neighbours()
     z = painting.z.detach()
-    value, gradient = loss_and_gradient(z, painting.drawer, table, "")
+    value, gradient = loss_and_gradient(z, painting.renderer, table, "")
     step = 0.02 * gradient / gradient.norm()
     assert torch.equal(
         *(nearest_codes(painting.vqgan.quantize.flatten(one), painting.vqgan.codebook) for one in (z, z - step))
     )
-    up, down = (loss_and_gradient(one, painting.drawer, table, "")[0] for one in (z + step, z - step))
+    up, down = (loss_and_gradient(one, painting.renderer, table, "")[0] for one in (z + step, z - step))
     assert (up - down) / 2 == pytest.approx(float((gradient * step).sum()), rel=0.02)
     assert down < value < up
 

@@ -70,10 +70,10 @@ def test_a_prompt_file_has_a_prompt_a_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"prompts\.txt, line 2: an empty prompt"):
         read_prompt_file(path)
     path.write_text("# nothing\n", "utf-8")
-    with pytest.raises(UserError, match="holds no prompt"):
+    with pytest.raises(UserError, match="has no prompt"):
         read_prompt_file(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="UTF-8"):
         read_prompt_file(path)
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="does not exist"):
         read_prompt_file(tmp_path / "none.txt")

@@ -41,7 +41,7 @@ def test_a_forgetful_decoder_has_the_same_bits_and_the_same_weights(painter: Mak
     plain, forgetful = painter(), painter(checkpoint="on")
     assert [plain.step() for _ in range(3)] == [forgetful.step() for _ in range(3)]
     assert torch.equal(plain.z, forgetful.z)
-    twin = forgetful.drawer.vqgan
+    twin = forgetful.renderer.vqgan
     assert {id(p) for p in twin.parameters()} == {id(p) for p in forgetful.vqgan.parameters()}
 
 
@@ -60,15 +60,15 @@ def test_a_style_paints_with_its_pictures_codes_alone(painter: Make, tmp_path: P
     file = tmp_path / "style.png"
     Image.effect_noise((9, 7), 80).convert("RGB").save(file)
     painting = painter(style_image=str(file), learning_rate=1, iterations=8)
-    allowed = {tuple(row) for row in painting.drawer.codebook.tolist()}
+    allowed = {tuple(row) for row in painting.renderer.codebook.tolist()}
     assert 0 < len(allowed) < len(painting.vqgan.codebook)
     for _ in range(6):
         painting.step()
-    used = painting.drawer.quantize(painting.average).permute(0, 2, 3, 1).reshape(-1, 6)
-    nearest = torch.cdist(used, painting.drawer.codebook, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+    used = painting.renderer.quantize(painting.z_ema).permute(0, 2, 3, 1).reshape(-1, 6)
+    nearest = torch.cdist(used, painting.renderer.codebook, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
     assert nearest.max() < 1e-5 and len(used.unique(dim=0)) > 1
     painting.settings.style_image = ""  # and in mid-run any code again
-    assert len(painting.drawer.codebook) == len(painting.vqgan.codebook)
+    assert len(painting.renderer.codebook) == len(painting.vqgan.codebook)
 
 
 @pytest.mark.parametrize("size", [(24, 16), (22, 18)])

@@ -108,7 +108,7 @@ def test_a_branch_begins_where_the_run_was(painter: Make) -> None:
     assert same(easel.job, run(short, 2).job) and easel.settings == short.settings
     easel.branch(2)  # before what was done at that step
     assert easel.settings.prompt == painter().settings.prompt
-    with pytest.raises(UserError, match="step 9 is not on this run's way"):
+    with pytest.raises(UserError, match="step 9 is not part of this run"):
         easel.branch(9)
 
 
@@ -208,7 +208,7 @@ def test_what_memory_forced_is_in_the_journal_but_is_nothing_to_undo(painter: Ma
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"size": (32, 16)}, "size can't be changed in mid-run; it takes effect from the next run"),
+        ({"size": (32, 16)}, "size cannot be changed during a run; it takes effect from the next run"),
         ({"cutouts": 0}, "cutouts 0: must be 1 to 4096"),
         ({"prompt": "apple:nan"}, "finite"),
         ({"cutuots": 3}, "there is no setting 'cutuots'"),

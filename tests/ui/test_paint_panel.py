@@ -163,7 +163,7 @@ def test_the_slider_holds_the_run_and_shows_what_was_and_a_branch_goes_on_from_t
     panel: PaintPanel, studio: Studio, make_easel: Any, monkeypatch: pytest.MonkeyPatch, share: float, seen: int
 ) -> None:
     monkeypatch.setattr(
-        "vqtools.painting.session._SNAPSHOT_TIME_DIVISOR", share
+        "vqtools.painting.snapshots._SNAPSHOT_TIME_DIVISOR", share
     )  # or the machine's load would choose what is remembered
     paint(panel, studio, 9)
     panel.history_bar.slider.value = 4

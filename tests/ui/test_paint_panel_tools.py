@@ -86,7 +86,7 @@ def test_the_brush_gives_a_prompt_its_region_and_undo_takes_it_back(panel: Paint
     panel.brush.apply.click()
     rest(panel)
     assert panel.easel is not None and "“<b>blur</b>” counts there alone" in html.unescape(panel.runner.status.value)
-    covered = panel.easel.masks["prompt 1"].on(16, 24) > 0.5
+    covered = panel.easel.masks["prompt 1"].at_size(16, 24) > 0.5
     assert covered[:, :11].all() and not covered[:, 13:].any()
     assert panel.easel.edit_log.entries[-1]["do"] == "region" and panel.easel.edit_log.entries[-1]["prompt"] == 1
     panel.brush.what.value = "protect"
@@ -102,13 +102,13 @@ def test_the_brush_gives_a_prompt_its_region_and_undo_takes_it_back(panel: Paint
 def test_what_is_painted_anew_goes_on_after_the_end_and_the_rest_stays(panel: PaintPanel) -> None:
     paint(panel)
     assert panel.easel is not None
-    before = panel.easel.job.average.clone()  # type: ignore[attr-defined]
+    before = panel.easel.job.z_ema.clone()  # type: ignore[attr-defined]
     panel.brush.toggle.value = True
     panel.layer.mask = drawn((0, 0, 171, 341))
     panel.brush.apply.click()
     rest(panel)
     assert panel.easel.position == 16 and panel.form.settings().iterations == 16
-    moved = (panel.easel.job.average - before).abs().amax((0, 1, 2))  # type: ignore[attr-defined]
+    moved = (panel.easel.job.z_ema - before).abs().amax((0, 1, 2))  # type: ignore[attr-defined]
     assert (moved[:4] > 0).all() and (moved[4:] == 0).all()
     panel.brush.lift.click()
     rest(panel)
@@ -136,7 +136,7 @@ def test_without_anywidget_a_box_does_the_same(
     panel.brush.across.value, panel.brush.down.value = (0, 50), (0, 100)
     panel.brush.apply.click()
     rest(panel)
-    assert panel.easel is not None and float(panel.easel.masks["protect"].on(16, 24).mean()) == pytest.approx(0.5)
+    assert panel.easel is not None and float(panel.easel.masks["protect"].at_size(16, 24).mean()) == pytest.approx(0.5)
 
 
 def test_a_picture_of_ours_brings_back_every_setting(panel: PaintPanel, tmp_path: Path) -> None:

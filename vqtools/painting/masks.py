@@ -1,7 +1,7 @@
-"""Areas of a picture, as a brush or a box gives them: where a prompt counts, what stays, what is painted anew.
+"""Masks: areas of a picture to which a prompt is confined, which are protected, or which are repainted.
 
-Knows masks and shares of a picture's sides; nothing about prompts or files on disk. A mask is kept as a small grey PNG,
-so that a journal can hold it, and is the same bits whether it was just drawn or comes out of a journal.
+Knows pixels and proportions; nothing about prompts or files on disk. A mask is kept as a small greyscale PNG so that an
+edit log can hold it, and has the same bits whether it was just drawn or read from an edit log.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from vqtools.core.errors import UserError
 
-_MAX_SIDE = 512  # pixels; a finer brush than this can't be told from a coarser one on the grid of codes
+_MAX_SIDE = 512  # pixels; on the grid of codes a finer mask makes no difference
 _MAX_FILE_BYTES = 2**20
 
 
@@ -33,16 +34,16 @@ class Mask:
 
     @cached_property
     def name(self) -> str:
-        """The hash of its content, as a journal names it."""
+        """SHA-256 of the PNG in hex, the mask's name in an edit log."""
         return hashlib.sha256(self.png).hexdigest()
 
     @classmethod
-    def of(cls, source: Any, size: tuple[int, int]) -> Mask:
-        """A mask for a picture of a size (width, height).
+    def from_source(cls, source: Any, size: tuple[int, int]) -> Mask:
+        """A mask for a picture of a size (width, height) in pixels.
 
-        source: a PIL picture (white counts; transparency does not), an array or a tensor (H, W) in [0, 1] or of bool,
-        or a box (left, top, right, bottom) in pixels. It may be of another size in the same proportions.
-        UserError where it covers nothing of the picture or has other proportions.
+        source: a PIL picture (white is inside, transparent is outside), an array or a tensor (H, W) in [0, 1] or of
+        bool, or a box (left, top, right, bottom) in pixels. It may have another size with the same proportions.
+        Raises UserError if it covers nothing of the picture or has other proportions.
         """
         grey = _draw_box(source, size) if isinstance(source, tuple) else _to_greyscale(source)
         width, height = grey.size
@@ -54,15 +55,15 @@ class Mask:
         grey = grey.resize((max(1, round(size[0] * scale)), max(1, round(size[1] * scale))), Image.Resampling.BOX)
         if not (np.asarray(grey) >= 128).any():
             raise UserError(
-                "the region lies outside the picture or covers nothing of it; paint over what it should hold"
+                "the region lies outside the picture or covers nothing of it; paint over the area it should cover"
             )
         data = io.BytesIO()
         grey.save(data, "PNG", optimize=True)
         return cls(data.getvalue())
 
     @classmethod
-    def read(cls, png: bytes) -> Mask:
-        """A mask from a journal, which may come from anywhere: checked before it is decoded."""
+    def from_png(cls, png: bytes) -> Mask:
+        """A mask from an edit log. Logs come from files of strangers, so the PNG is checked before it is decoded."""
         try:
             if len(png) > _MAX_FILE_BYTES:
                 raise ValueError("too large")
@@ -72,12 +73,14 @@ class Mask:
                     if max(picture.size) > _MAX_SIDE or picture.mode != "L":
                         raise ValueError(f"{picture.mode} {picture.size}")
                     picture.load()
-        except Exception:  # Pillow raises what it likes on a broken file
-            raise UserError("a mask in the journal is no grey PNG of at most 512 pixels a side") from None
+        except Exception:  # Pillow raises all kinds of errors on a broken file
+            raise UserError(
+                f"a mask in the edit log is not a greyscale PNG of at most {_MAX_SIDE} pixels a side"
+            ) from None
         return cls(png)
 
-    def on(self, height: int, width: int) -> Tensor:
-        """(height, width) in [0, 1]."""
+    def at_size(self, height: int, width: int) -> Tensor:
+        """The mask as a tensor (height, width) in [0, 1], on the CPU."""
         values = torch.from_numpy(np.array(Image.open(io.BytesIO(self.png)), dtype=np.float32))[None, None] / 255
         if values.shape[-2:] == (height, width):
             return values[0, 0]
@@ -85,21 +88,39 @@ class Mask:
         return F.interpolate(values, size=(height, width), mode="bilinear", antialias=smaller)[0, 0].clamp(0, 1)
 
     def complement(self) -> Mask | None:
-        """Everything else; None where that is nothing."""
-        rest = 255 - np.array(Image.open(io.BytesIO(self.png)))
-        return Mask.of(rest, rest.shape[::-1]) if (rest >= 128).any() else None
+        """The area outside; None if there is nothing outside."""
+        outside = 255 - np.array(Image.open(io.BytesIO(self.png)))
+        return Mask.from_source(outside, outside.shape[::-1]) if (outside >= 128).any() else None
+
+
+def set_mask(masks: dict[str, Mask], key: str, source: Any, size: tuple[int, int]) -> None:
+    """Set or replace a mask, from a Mask or a source of :meth:`Mask.from_source`; None removes it."""
+    if source is None:
+        masks.pop(key, None)
+    else:
+        masks[key] = source if isinstance(source, Mask) else Mask.from_source(source, size)
+
+
+def masks_to_state(masks: Mapping[str, Mask]) -> dict[str, str]:
+    """Masks as PNGs in hex, for a state."""
+    return {key: mask.png.hex() for key, mask in masks.items()}
+
+
+def masks_from_state(state: Mapping[str, str]) -> dict[str, Mask]:
+    """Masks from :func:`masks_to_state`."""
+    return {key: Mask.from_png(bytes.fromhex(png)) for key, png in state.items()}
 
 
 def bounding_box(mask: Tensor) -> tuple[slice, slice]:
-    """The rows and columns that a mask (H, W) touches."""
+    """Rows and columns of the smallest box around a mask (H, W)."""
     rows, columns = (mask >= 0.5).any(1).nonzero(), (mask >= 0.5).any(0).nonzero()
-    if not len(rows):  # so thin that scaling it down has lost it
+    if not len(rows):  # too thin to survive being scaled down
         rows, columns = (mask > 0).any(1).nonzero(), (mask > 0).any(0).nonzero()
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def covered_cells(mask: Tensor, rows: int, columns: int) -> Tensor:
-    """The cells (rows, columns) of the grid of codes of which a mask (H, W) covers at least half, as bool."""
+    """Cells of the grid of codes at least half covered by a mask (H, W), as bool (rows, columns)."""
     return F.adaptive_avg_pool2d(mask[None, None], (rows, columns))[0, 0] >= 0.5
 
 
@@ -107,7 +128,7 @@ def _draw_box(box: tuple[Any, ...], size: tuple[int, int]) -> Image.Image:
     left, top, right, bottom = (round(float(edge)) for edge in box)
     if not 0 <= left < right <= size[0] or not 0 <= top < bottom <= size[1]:
         raise UserError(
-            f"the region {left},{top} to {right},{bottom} lies outside the picture of {size[0]}x{size[1]} or is empty"
+            f"the region {left},{top} to {right},{bottom} is empty or lies outside the picture of {size[0]}x{size[1]}"
         )
     grey = Image.new("L", size)
     grey.paste(255, (left, top, right, bottom))
@@ -122,7 +143,7 @@ def _to_greyscale(source: Any) -> Image.Image:
         return grey
     values = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
     if values.ndim != 2 or 0 in values.shape:
-        raise UserError(f"a mask of shape {tuple(values.shape)}: rows and columns are expected")
+        raise UserError(f"a mask of shape {tuple(values.shape)}: expected (rows, columns)")
     if values.dtype != np.uint8:
         values = np.nan_to_num(np.clip(values.astype(np.float64), 0, 1) * 255).round().astype(np.uint8)
     return Image.fromarray(values)

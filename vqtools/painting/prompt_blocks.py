@@ -1,4 +1,4 @@
-"""Building blocks of prompts: words for styles, media and light, by name, in a plain file that a person can edit.
+"""Prompt blocks: words for styles, media and light, by name, in a plain text file that users can edit.
 
 Knows that file and prompts; nothing about what is painted.
 """
@@ -7,27 +7,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from vqtools.core.errors import UserError, did_you_mean, shorten
 from vqtools.core.paths import home_folder
-from vqtools.painting import prompts
 from vqtools.painting.prompts import format_prompts, parse_prompts
 
 SHIPPED_FILE = Path(__file__).with_name("blocks.txt")
 _MAX_BYTES = 2**20
 
 Blocks = dict[str, dict[str, str]]
-"""Texts by name, by group, in the file's order."""
+"""Texts by name, by group, in the order of the file."""
 
 
 def user_file() -> Path:
-    """Where a person's own file lies, if there is one; without it the shipped blocks are used."""
+    """The path of the user's own file, which replaces the shipped blocks if it exists."""
     return home_folder() / "blocks.txt"
 
 
 def create_user_file() -> Path:
-    """The file to edit: begun with the shipped blocks where there is none yet."""
+    """Create the user's own file with the shipped blocks if it does not exist; returns its path."""
     path = user_file()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,9 +36,9 @@ def create_user_file() -> Path:
 
 
 def load_blocks(path: Path | None = None) -> Blocks:
-    """The blocks of a file: a person's own, else those that ship. UserError names the line that can't be read."""
+    """Read the blocks of a file, by default the user's own, else the shipped one. UserError names an invalid line."""
     path = path or (user_file() if user_file().exists() else SHIPPED_FILE)
-    found: Blocks = {}
+    blocks: Blocks = {}
     group = "blocks"
     for number, line in enumerate(read_text(path).splitlines(), 1):
         line = line.strip()
@@ -49,19 +49,19 @@ def load_blocks(path: Path | None = None) -> Blocks:
             continue
         name, equals, text = (part.strip() for part in line.partition("="))
         if not equals or not text or not re.fullmatch(r"[\w-]+", name):
-            raise UserError(f"{path}, line {number}: {shorten(line)} is no block; write NAME = TEXT, or [GROUP]")
+            raise UserError(f"{path}, line {number}: {shorten(line)} is not a block; write NAME = TEXT, or [GROUP]")
         try:
             parse_prompts(text.removeprefix("|"))
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
-        found.setdefault(group, {})[name] = text
-    return found
+        blocks.setdefault(group, {})[name] = text
+    return blocks
 
 
 def add_blocks(prompt: str, names: Iterable[str], blocks: Blocks | None = None) -> str:
-    """A prompt with blocks added: to each text that is asked for, or beside them as prompts of their own.
+    """Add blocks to a prompt: their text to each text with a positive weight, or, after a ``|``, prompts of their own.
 
-    >>> add("a castle:1.5 | blur:-0.3", ["oil", "no-frame"], {"a": {"oil": "in oil", "no-frame": "| a frame:-0.3"}})
+    >>> add_blocks("a castle:1.5 | blur:-0.3", ["oil", "no-frame"], {"a": {"oil": "in oil", "no-frame": "| a frame:-0.3"}})
     'a castle, in oil:1.5 | blur:-0.3 | a frame:-0.3'
     """
     known = {
@@ -76,18 +76,16 @@ def add_blocks(prompt: str, names: Iterable[str], blocks: Blocks | None = None) 
             parsed += parse_prompts(text[1:])
         else:
             parsed = [
-                prompts.Prompt(f"{one.text}, {text}", one.weight, one.stop)
-                if one.weight > 0 and one.picture is None
-                else one
-                for one in parsed
+                replace(prompt, text=f"{prompt.text}, {text}") if prompt.weight > 0 and not prompt.picture else prompt
+                for prompt in parsed
             ]
     return format_prompts(parsed)
 
 
 def read_prompt_file(path: str | Path) -> list[str]:
-    """The prompts of a text file, one a line; empty lines and those that begin with # are passed over."""
+    """The prompts of a text file, one per line; empty lines and those that start with # are skipped."""
     path = Path(path)
-    found = []
+    prompts = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -95,21 +93,21 @@ def read_prompt_file(path: str | Path) -> list[str]:
             parse_prompts(line)
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
-        found.append(line.strip())
-    if not found:
-        raise UserError(f"{path} holds no prompt; write one a line")
-    return found
+        prompts.append(line.strip())
+    if not prompts:
+        raise UserError(f"{path} has no prompt; write one per line")
+    return prompts
 
 
 def read_text(path: Path) -> str:
-    """A text file's content; UserError where it can't be read."""
+    """The content of a text file in UTF-8; UserError if it cannot be read or has more than 1 MB."""
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path} is larger than a text of a megabyte; expected a file with a line for each")
+            raise UserError(f"{path} has more than 1 MB; expected a text file with one entry per line")
         return path.read_text("utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"{path} is not there") from None
+        raise UserError(f"{path} does not exist") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is no text in UTF-8; save it as one") from None
+        raise UserError(f"{path} is not a text in UTF-8; save it as UTF-8") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error})") from None

@@ -1,6 +1,6 @@
-"""What to paint: ``a castle in the clouds:1.5 | blur:-0.3:-0.8`` becomes prompts with weights and stops.
+"""Prompt syntax: ``a castle in the clouds:1.5 | blur:-0.3:-0.8`` to prompts with weights and stops, and back.
 
-Knows text and numbers; nothing about networks, and opens no file: of a picture prompt it knows the name alone.
+Knows text and numbers; nothing about networks. It opens no file: of a picture prompt it knows only the file's name.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from vqtools.core.errors import UserError, shorten
@@ -17,15 +18,15 @@ _NUMBER = (
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[nN][aA][nN]|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?)"
 )
 _IS_NUMBER = re.compile(rf"\s*{_NUMBER}\s*")
-_READ_AS_NUMBER = re.compile(rf":(?=\s*{_NUMBER}\s*(?::|\Z))")  # a colon at which parse would split
+_READ_AS_NUMBER = re.compile(rf":(?=\s*{_NUMBER}\s*(?::|\Z))")  # a colon at which parse_prompts would split
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One text, or one picture as ``picture:FILE``, with its pull.
+    """A text, or a picture as ``picture:FILE``, with its weight and stop.
 
-    weight: how strongly the picture is drawn towards the text; negative pushes it away.
-    stop: the weight's sign times the distance below which the pull ends; -inf for never.
+    weight: factor of the distance between picture and text in the loss; a negative weight repels.
+    stop: sign(weight) times the spherical distance at which the gradient ends; -inf for never.
     """
 
     text: str
@@ -34,15 +35,15 @@ class Prompt:
 
     @property
     def picture(self) -> str | None:
-        """The file that a picture prompt, ``picture:castle.png``, names; None for words."""
+        """The file name of a picture prompt, ``picture:castle.png``; None for a text."""
         kind, colon, path = self.text.partition(":")
         return path.strip() if colon and kind.strip().lower() == "picture" else None
 
     def __post_init__(self) -> None:
         if not self.text.strip():
-            raise UserError("an empty prompt: write what the picture should show, as in 'a red apple'")
+            raise UserError("empty prompt: write what the picture should show, as in 'a red apple'")
         if self.picture == "":
-            raise UserError("a picture prompt without a picture: name its file, as in 'picture:castle.png'")
+            raise UserError("picture prompt without a file: name it, as in 'picture:castle.png'")
         if not math.isfinite(self.weight):
             raise UserError(
                 f"weight {self.weight} of the prompt {shorten(self.text)}: it must be a finite number, as in"
@@ -56,25 +57,32 @@ class Prompt:
 
 
 def parse_prompts(text: str) -> list[Prompt]:
-    r"""Prompts of ``text:weight:stop``, separated by ``|``; weight and stop may be left out, from the right.
+    r"""Parse prompts of the form ``text:weight:stop``, separated by ``|``; stop, or weight and stop, may be omitted.
 
-    What follows a colon and is no number is text; ``\:``, ``\|`` and ``\\`` stand for the characters themselves.
+    What follows a colon and is not a number belongs to the text; ``\:``, ``\|`` and ``\\`` stand for the characters
+    themselves. Raises UserError for an empty text and for weights and stops that are not finite. The last texts are
+    cached, so asking again for the same text does not parse it again.
 
-    >>> parse("a castle:1.5 | 12:30 clock")
+    >>> parse_prompts("a castle:1.5 | 12:30 clock")
     [Prompt(text='a castle', weight=1.5, stop=-inf), Prompt(text='12:30 clock', weight=1.0, stop=-inf)]
-    >>> parse(r"the train at 12\:30")
+    >>> parse_prompts(r"the train at 12\:30")
     [Prompt(text='the train at 12:30', weight=1.0, stop=-inf)]
     """
+    return list(_parse_cached(text))
+
+
+@lru_cache(maxsize=32)
+def _parse_cached(text: str) -> tuple[Prompt, ...]:
     parts = _split(text, "|")
     if len(parts) > 1 and not all(part.strip() for part in parts):
         raise UserError(
-            f"an empty prompt beside a bar in {shorten(text)}: write text between the bars, or take the bar out"
+            f"an empty prompt beside a | in {shorten(text)}: write text between the bars, or remove the bar"
         )
-    return [_parse_prompt(part) for part in parts]
+    return tuple(_parse_prompt(part) for part in parts)
 
 
 def format_prompts(prompts: Iterable[Prompt]) -> str:
-    """The text that :func:`parse_list` reads as these prompts."""
+    """The text that :func:`parse_prompts` parses into these prompts."""
     return " | ".join(_format_prompt(prompt) for prompt in prompts)
 
 
@@ -109,7 +117,7 @@ def _format_prompt(prompt: Prompt) -> str:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split at the separator where no backslash stands before it; escapes stay as they are."""
+    """Split at separators that are not escaped by a backslash; escapes stay as they are."""
     pieces = re.findall(r"\\.|.|\\", text, re.DOTALL)
     parts = [""]
     for piece in pieces:

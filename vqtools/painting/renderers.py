@@ -1,16 +1,16 @@
-"""What latents become a picture through: a VQGAN's codes, or bare pixels.
+"""Renderers: what decodes latents to a picture, through a VQGAN's codes or as plain pixels.
 
-Knows networks and latents; nothing about prompts or steps. A network that is handed in is never changed: where a drawer
-needs another form of it, that is a copy of the modules which shares the weights.
+Knows networks and latents; nothing about prompts or steps. A network that is an argument is never changed: a renderer
+that needs a variant of it makes a copy of the modules that shares the weights.
 
-Shapes: c dimensions of a latent, h and w its grid, f pixels a cell, k codes, H = h·f and W = w·f.
+Shapes: c dimensions of a latent, h and w its grid, f pixels per cell, k codes, H = h·f and W = w·f.
 """
 
 from __future__ import annotations
 
 import copy
 from itertools import chain
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,35 +18,45 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vqtools.core.device import Machine
+from vqtools.media.image import to_tensor
 from vqtools.models.quantizers import nearest_codes, straight_through
 from vqtools.models.vqgan import VQGAN, AttnBlock, ResnetBlock, Upsample
-from vqtools.painting.settings import Symmetry
+from vqtools.painting.prompt_embeddings import LoadPicture
+from vqtools.painting.settings import PaintSettings, Symmetry
 
-CHECKPOINTABLE_BLOCKS = (ResnetBlock, AttnBlock, Upsample)  # what a decoder may go through twice instead of remembering
+if TYPE_CHECKING:
+    from PIL import Image
+
+CHECKPOINTABLE_BLOCKS = (ResnetBlock, AttnBlock, Upsample)  # recomputed as a whole under gradient checkpointing
+_MAX_STYLE_SIDE = 1024  # pixels of a style image's longer side; larger ones are scaled down
 
 
 class Renderer(Protocol):
-    """Latents to pictures."""
+    """Decodes latents to pictures.
 
-    f: int  # pixels a cell, along each side
-    channels: int  # of a latent
-    low: Tensor  # (1, c, 1, 1), the least that a latent may be
+    f: pixels per cell along each side. channels: dimensions c of a latent. low, high: (1, c, 1, 1), the range of latents.
+    """
+
+    f: int
+    channels: int
+    low: Tensor
     high: Tensor
 
     def random(self, rows: int, columns: int, generator: torch.Generator) -> Tensor:
-        """Latents (1, c, rows, columns) to begin with."""
+        """Random initial latents (1, c, rows, columns)."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (1, c, h, w) -> picture (1, 3, H, W), about [0, 1], not clamped; differentiable."""
+        """Decode latents (1, c, h, w) to a picture (1, 3, H, W) in about [0, 1], not clamped; differentiable."""
         ...
 
 
 class CodeRenderer:
-    """Nearest codes, straight through, then the decoder.
+    """Quantizes latents to the nearest codes, with a straight-through gradient, and decodes them.
 
-    codes: indices (k,) of those that may be used; all without. seamless: edges that fit each other, by circular
-    padding. forget: keep only the inputs of the decoder's blocks for the way back, and go each block twice.
+    codes: indices (k,) of the codes that may be used; all by default. seamless: opposite edges continue each other, by
+    circular padding. checkpointing: keep only the inputs of the decoder's blocks for the backward pass, and recompute
+    each block there. compiled: compile the decoder with torch.compile.
     """
 
     def __init__(
@@ -56,34 +66,36 @@ class CodeRenderer:
         *,
         codes: Tensor | None = None,
         seamless: bool = False,
-        forget: bool = False,
+        checkpointing: bool = False,
         compiled: bool = False,
     ) -> None:
         self.machine, self.f = machine, vqgan.f
-        # channels last suits a GPU's half precision; on a CPU the group norms lose more by it than convolutions gain
+        # channels last is faster in half precision on a GPU; on a CPU group norms lose more than convolutions gain
         self.layout = torch.channels_last if machine.device.type == "cuda" else torch.contiguous_format
-        self.vqgan = _share_weights(vqgan, seamless, forget) if seamless or forget else vqgan
+        self.vqgan = _share_weights(vqgan, seamless, checkpointing) if seamless or checkpointing else vqgan
         self._draw: Any = torch.compile(self.vqgan.decode_latents) if compiled else self.vqgan.decode_latents
-        book = vqgan.codebook.detach()
+        codebook = vqgan.codebook.detach()
         self.codes = codes
-        self.codebook = book if codes is None else book[codes.to(book.device)]
-        self.channels = book.shape[1]
-        # of the whole codebook, also under a style: there latents may pass between codes that they can't stop at
-        self.low, self.high = (bound.view(1, -1, 1, 1) for bound in (book.float().amin(0), book.float().amax(0)))
+        self.codebook = codebook if codes is None else codebook[codes.to(codebook.device)]
+        self.channels = codebook.shape[1]
+        # of the whole codebook, also with a style image: latents may pass through regions whose codes are not allowed
+        bounds = codebook.float().amin(0), codebook.float().amax(0)
+        self.low, self.high = (bound.view(1, -1, 1, 1) for bound in bounds)
 
     def random(self, rows: int, columns: int, generator: torch.Generator) -> Tensor:
-        """Latents of codes drawn at random."""
-        drawn = torch.randint(len(self.codebook), (1, rows, columns), generator=generator)
-        return F.embedding(drawn.to(self.codebook.device), self.codebook).permute(0, 3, 1, 2).contiguous()
+        """Latents (1, c, rows, columns) of uniformly random codes."""
+        indices = torch.randint(len(self.codebook), (1, rows, columns), generator=generator)
+        return F.embedding(indices.to(self.codebook.device), self.codebook).permute(0, 3, 1, 2).contiguous()
 
     def quantize(self, latents: Tensor) -> Tensor:
-        """Latents (1, c, h, w) -> those of the nearest codes that may be used; the gradient goes straight through."""
+        """Replace latents (1, c, h, w) by the nearest codes that may be used; the gradient passes straight through."""
         b, c, h, w = latents.shape
         vectors = self.vqgan.quantize.flatten(latents)
-        chosen = F.embedding(nearest_codes(vectors.detach(), self.codebook), self.codebook)
-        return straight_through(vectors, chosen).view(b, h, w, c).permute(0, 3, 1, 2)
+        nearest = F.embedding(nearest_codes(vectors.detach(), self.codebook), self.codebook)
+        return straight_through(vectors, nearest).view(b, h, w, c).permute(0, 3, 1, 2)
 
     def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents (1, c, h, w) to a picture (1, 3, H, W) in about [0, 1], not clamped; differentiable."""
         quantized = self.quantize(latents).contiguous(memory_format=self.layout)
         with self.machine.autocast():
             image: Tensor = self._draw(quantized)
@@ -91,7 +103,7 @@ class CodeRenderer:
 
 
 class PixelRenderer:
-    """No network at all: the latents are the picture. What comes of it shows what codes are good for."""
+    """Uses the latents as the picture's pixels, without any network: shows what optimisation does without codes."""
 
     f, channels = 1, 3
 
@@ -100,14 +112,37 @@ class PixelRenderer:
         self.low, self.high = self.low.to(machine.device), self.high.to(machine.device)
 
     def random(self, rows: int, columns: int, generator: torch.Generator) -> Tensor:
+        """Uniformly random pixels (1, 3, rows, columns) in [0, 1]."""
         return torch.rand(1, 3, rows, columns, generator=generator).to(self.low.device)
 
     def decode(self, latents: Tensor) -> Tensor:
+        """The latents (1, 3, H, W) themselves, in fp32."""
         return latents.float()
 
 
+def create_renderer(settings: PaintSettings, vqgan: VQGAN, machine: Machine, load: LoadPicture) -> Renderer:
+    """The renderer that the settings ask for. load: opens the style image."""
+    if settings.drawer == "pixels":
+        return PixelRenderer(machine)
+    codes = _codes_of_style(load(settings.style_image), vqgan, machine) if settings.style_image else None
+    return CodeRenderer(
+        vqgan, machine, codes=codes, seamless=settings.seamless, checkpointing=settings.checkpoint == "on",
+        compiled=settings.compile,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _codes_of_style(picture: Image.Image, vqgan: VQGAN, machine: Machine) -> Tensor:
+    """Indices (k,) of the codes that a picture is encoded to, sorted, each once."""
+    scale = min(1.0, _MAX_STYLE_SIDE / max(picture.size))
+    width, height = (max(vqgan.f, round(side * scale / vqgan.f) * vqgan.f) for side in picture.size)
+    image = to_tensor(picture.resize((width, height))).to(machine.device)
+    codes: Tensor = torch.unique(vqgan.encode(image))
+    return codes
+
+
 class _CheckpointedBlock(nn.Module):
-    """A block of which only the input is kept for the backward pass."""
+    """A block under gradient checkpointing: only its input is kept for the backward pass."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -119,14 +154,14 @@ class _CheckpointedBlock(nn.Module):
         return checkpoint(self.block, x, use_reentrant=False, preserve_rng_state=False)
 
 
-def _share_weights(vqgan: VQGAN, seamless: bool, forget: bool) -> VQGAN:
-    """Other modules around the same weights."""
+def _share_weights(vqgan: VQGAN, seamless: bool, checkpointing: bool) -> VQGAN:
+    """A copy of the modules that shares the weights, with circular padding or checkpointed blocks."""
     shared: dict[int, Any] = {id(tensor): tensor for tensor in chain(vqgan.parameters(), vqgan.buffers())}
     twin = copy.deepcopy(vqgan, shared)
     for module in list(twin.decoder.modules()):
         if seamless and isinstance(module, nn.Conv2d) and module.padding != (0, 0):
             module.padding_mode = "circular"
-        if forget:
+        if checkpointing:
             for name, child in list(module.named_children()):
                 if isinstance(child, CHECKPOINTABLE_BLOCKS):
                     setattr(module, name, _CheckpointedBlock(child))
@@ -134,7 +169,7 @@ def _share_weights(vqgan: VQGAN, seamless: bool, forget: bool) -> VQGAN:
 
 
 def apply_symmetry(picture: Tensor, symmetry: Symmetry) -> Tensor:
-    """The left half's mirror image in place of the right one, the upper's in place of the lower one, or both."""
+    """Replace the right half of a picture (1, 3, H, W) by the left one's mirror image, the lower by the upper, or both."""
     if symmetry in ("left-right", "both"):
         left = picture[..., : (picture.shape[3] + 1) // 2]
         picture = torch.cat([left, left[..., : picture.shape[3] // 2].flip(3)], dim=3)

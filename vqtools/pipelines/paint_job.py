@@ -98,7 +98,7 @@ class PaintJob:
             self.painter.settings = settings
 
     def _mask_source(self, area: Any) -> Any:
-        """What settings say of an area, as :meth:`Mask.of` takes it."""
+        """What settings say of an area, as :meth:`Mask.from_source` takes it."""
         if isinstance(area, str):
             return self.inputs.picture(area)
         width, height = self.settings.size
@@ -134,7 +134,7 @@ class PaintJob:
         if mask is None:
             self._masks.pop(key, None)
         else:
-            self._masks[key] = mask if isinstance(mask, Mask) else Mask.of(mask, self.settings.size)
+            self._masks[key] = mask if isinstance(mask, Mask) else Mask.from_source(mask, self.settings.size)
 
     @property
     def masks(self) -> dict[str, Mask]:
@@ -257,4 +257,4 @@ class PaintJob:
             self._masks = painter.masks
         elif self.sampler:
             self._settings, self.painter = self.settings, None
-            self._masks = {key: Mask.read(bytes.fromhex(png)) for key, png in state["masks"].items()}
+            self._masks = {key: Mask.from_png(bytes.fromhex(png)) for key, png in state["masks"].items()}

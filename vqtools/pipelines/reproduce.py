@@ -1,17 +1,18 @@
-"""TODO: what this module is.
+"""Reproduce a picture from the record inside its PNG: settings, differences to here, replay of its edits.
 
-Split from vqtools.onward, vqtools.records.
+Knows records and settings; nothing about flags or panels. Except for :func:`replay` it does not import torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vqtools.core.errors import UserError, shorten
-from vqtools.painting.session import PaintSession
 from vqtools.painting.settings import PRESETS, PaintSettings
-from vqtools.pipelines.paint import create_session
+
+if TYPE_CHECKING:
+    from vqtools.painting.session import PaintSession
 
 
 def settings_from_record(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,4 +67,6 @@ def replay(record: Mapping[str, Any], *, size: tuple[int, int] | None = None, tr
     record: of a PNG, see :func:`~vqtools.media.png_record.read_record`. size: another width and height in pixels.
     trusted: open files that only the record names.
     """
+    from vqtools.pipelines.paint import create_session  # imports torch; the other functions do without
+
     return create_session(initial_settings(record, size=size), record=record, trusted=trusted, replay=True)

@@ -43,7 +43,7 @@ def create_session_from_picture(
     record: of the picture that the fields come from, whose other inputs are then still known.
     """
     inputs = ImageInputs(record, trusted=trusted)
-    inputs.hold(name, picture)
+    inputs.add(name, picture)
     settings = PaintSettings.parse({**fields, "init": "auto", "init_image": name})
     return PaintSession(create_paint_job(settings, inputs=inputs))
 

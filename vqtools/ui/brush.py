@@ -128,7 +128,7 @@ class Brush:
     def _apply(self) -> None:
         if self._easel is None:
             raise UserError("there is no picture yet to draw on")
-        what, mask = self.what.value, Mask.of(self.area(), self._easel.settings.size)
+        what, mask = self.what.value, Mask.from_source(self.area(), self._easel.settings.size)
         if self.layer is not None and what in (REPAINT, REFINE):
             self.layer.mask = ""
         if isinstance(what, int):

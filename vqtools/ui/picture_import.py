@@ -116,7 +116,7 @@ class PictureImport:
         if record.get("activity", "paint") == "paint" and record:
             settings = PaintSettings.parse(settings_from_record(record, {}))
             origin = SettingsOrigin(record, tuple(requested_files(record)))
-            steered = bool(EditLog.read(record).entries)
+            steered = bool(EditLog.from_record(record).entries)
             words = f"{name}: its settings are in the form{', and it was steered' if steered else ''}."
         elif record:
             words = f"{name}: made by {record.get('activity')}, not painted; its settings belong to another page."
