@@ -1,1 +1,1 @@
-"""The command `vqtools`: one file per command, with flags generated from the settings classes."""
+"""The commands: flags, files and exit codes. Each command has a module of its name; the work is done by `pipelines`."""

@@ -1,6 +1,6 @@
-"""The commands `vqtools drafts`, `vqtools grid` and `vqtools blocks`: many small pictures, and words for prompts.
+"""The command `vqtools grid`: pictures of several prompts and settings on one labelled sheet.
 
-Knows flags, files and words; the work itself is sheets.py's. Imports nothing heavy before it is called.
+Knows flags, files and messages; `pipelines.grid` paints. Imports nothing heavy before it is called.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vqtools.cli.blocks import add_blocks
-from vqtools.cli.options import STOPPED, SettingsCommand, debug_option, fields_from_flags
-from vqtools.cli.output import parse_out_path, save_picture
+from vqtools.cli.options import STOPPED, SettingsCommand, debug_option, field_name, fields_from_flags
+from vqtools.cli.output import echo_status, parse_out_path, save_picture
 from vqtools.cli.paint import paint_settings
 from vqtools.core.errors import UserError
 
 if TYPE_CHECKING:
     from vqtools.pipelines.grid import PaintGrid
 
-_MAX_VALUES = 256
+_MAX_VALUES = 256  # of a range like seed=1-4
 
 
 @click.command(cls=SettingsCommand, settings=paint_settings)
 @click.argument("prompt", nargs=-1)
-@click.option("--prompts", metavar="FILE", help="More prompts, one a line of a text file.")
+@click.option("--prompts", metavar="FILE", help="More prompts, one for each line of a text file.")
 @click.option(
-    "--vary", metavar="SETTING=A,B,…", multiple=True, help="Values that a setting takes; whole numbers also as 1-4."
+    "--vary", metavar="SETTING=A,B,…", multiple=True, help="The values of a setting; whole numbers also as 1-4."
 )
-@click.option("--with", "added", metavar="BLOCK", multiple=True, help="Add a block of words; see vqtools blocks.")
-@click.option("--each", is_flag=True, help="Save every picture by itself, too.")
+@click.option("--with", "added", metavar="BLOCK", multiple=True, help="Add a prompt block; see vqtools blocks.")
+@click.option("--each", is_flag=True, help="Also save every picture by itself.")
 @click.option("--out", metavar="PATH", help="File or folder to write to [default: named after the first prompt].")
 @debug_option
 def grid(
@@ -43,7 +43,7 @@ def grid(
     out: str | None,
     **flags: Any,
 ) -> int:
-    """A grid of labelled runs: every PROMPT with every value of what is varied.
+    """Paint a labelled grid: every PROMPT with every combination of the values that --vary lists.
 
     \b
     vqtools grid "a castle" "a forest" --vary seed=1-4
@@ -58,39 +58,64 @@ def grid(
 
     folder, name = parse_out_path(out)
     check_writable(folder)
-    asked = [*prompt, *(read_prompt_file(prompts) if prompts else [])]
-    if not asked:
+    texts = [*prompt, *(read_prompt_file(prompts) if prompts else [])]
+    if not texts:
         raise UserError('there is no prompt; say what to paint: vqtools grid "a castle" --vary seed=1-4')
-    varied: dict[str, list[Any]] = {"prompt": [add_blocks(one, added) for one in asked]}
-    for one in vary:
-        field, values = _parse_vary(one)
-        varied[field] = values
-    fields = {**fields_from_flags(flags), "prompt": varied["prompt"][0]}
-    sheet = create_settings_grid(PaintSettings.parse(fields), varied)
-    stem = f"{file_stem(asked[0], sheet.settings.seed or 0)}-grid"
-    return run_grid(sheet, folder, name or f"{stem}.png", each)
+    values_by_field: dict[str, list[Any]] = {"prompt": [add_blocks(text, added) for text in texts]}
+    for assignment in vary:
+        setting, values = _parse_vary(assignment)
+        values_by_field[field_name(setting, PaintSettings)] = values
+    fields = {**fields_from_flags(flags), "prompt": values_by_field["prompt"][0]}
+    job = create_settings_grid(PaintSettings.parse(fields), values_by_field)
+    stem = f"{file_stem(texts[0], job.settings.known_seed)}-grid"
+    return run_grid(job, folder, name or f"{stem}.png", each)
 
 
 def _parse_vary(text: str) -> tuple[str, list[Any]]:
-    """`seed=1-4` or `vqgan=a,b` as a field's name and its values."""
-    field, equals, listed = text.partition("=")
-    values = [value.strip() for value in listed.split(",") if value.strip()]
-    if not equals or not values:
+    """Split `seed=1-4` or `vqgan=a,b` into the name of a setting and its values."""
+    setting, equals, values_text = text.partition("=")
+    parts = [part.strip() for part in values_text.split(",") if part.strip()]
+    if not equals or not parts:
         raise UserError(f"--vary {text!r}: write a setting and its values, as in --vary seed=1,2,3")
-    found: list[Any] = []
-    for value in values:
-        first, dash, last = value.partition("-")
+    values: list[Any] = []
+    for part in parts:
+        first, dash, last = part.partition("-")
         if dash and first.isdecimal() and last.isdecimal():
             if not int(first) <= int(last) < int(first) + _MAX_VALUES:
-                raise UserError(f"--vary {text!r}: {value} is no range from less to more, of at most {_MAX_VALUES}")
-            found += range(int(first), int(last) + 1)
+                raise UserError(f"--vary {text!r}: {part} is not an ascending range of at most {_MAX_VALUES} values")
+            values += range(int(first), int(last) + 1)
         else:
-            found.append(value)
-    return field.strip().replace("-", "_"), found
+            values.append(part)
+    return setting, values
 
 
-def _run_grid_distributed(sheet: PaintGrid, folder: Path, name: str) -> int:
-    """Paint a sheet's pictures together with the processes that accelerate started; the first puts them on a sheet."""
+def run_grid(job: PaintGrid, folder: Path, name: str, each: bool) -> int:
+    """Paint a grid and save it, and with ``each`` every picture of it too; returns the exit code.
+
+    Under `accelerate launch` the processes share the pictures.
+    """
+    from vqtools.core.job import run_job
+    from vqtools.media.png_record import save_png
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if job.settings.seed is None:
+            raise UserError("processes that share a grid need --seed, so that all paint the same grid")
+        return _run_grid_distributed(job, folder, name)
+    started = time.monotonic()
+    echo_status(f"{len(job.cells)} pictures, {job.machine.describe()}")
+    finished = run_job(job, label="painting")
+    if job.position == 0:
+        raise KeyboardInterrupt
+    if each:
+        for number, result in enumerate(job.finished, 1):
+            path = folder / f"{Path(name).stem}-{number:02d}.png"
+            click.echo(str(save_png(path, result.picture, result.record)))
+    save_picture(job, folder / name, started)
+    return 0 if finished else STOPPED
+
+
+def _run_grid_distributed(job: PaintGrid, folder: Path, name: str) -> int:
+    """Paint a grid's pictures together with the processes that accelerate started; the first one draws the grid."""
     from vqtools.core.distributed import init_distributed
     from vqtools.core.job import run_job
     from vqtools.media.image import load_picture
@@ -98,39 +123,18 @@ def _run_grid_distributed(sheet: PaintGrid, folder: Path, name: str) -> int:
     from vqtools.pipelines.distribute import distribute_cells
     from vqtools.pipelines.grid import draw_grid
 
-    team = init_distributed(None)
+    distributed = init_distributed(None)
     try:
         paths = distribute_cells(
-            sheet.cells, folder, Path(name).stem, team, run=lambda job: run_job(job, label="painting")
+            job.cells, folder, Path(name).stem, distributed, run=lambda part: run_job(part, label="painting")
         )
-        if team.rank:
+        if distributed.rank:
             return 0
         if paths is None:
-            click.echo(f"pictures are missing in {str(folder)!r}; say the same again to go on", err=True)
+            echo_status(f"pictures are missing in {str(folder)!r}; run the same command again to continue")
             return STOPPED
-        whole = draw_grid(sheet.cells, [load_picture(path) for path in paths])
-        click.echo(f"{save_png(folder / name, whole, sheet.record())} ({len(paths)} pictures)")
+        picture = draw_grid(job.cells, [load_picture(path) for path in paths])
+        click.echo(f"{save_png(folder / name, picture, job.record())} ({len(paths)} pictures)")
         return 0
     finally:
-        team.close()
-
-
-def run_grid(sheet: PaintGrid, folder: Path, name: str, each: bool) -> int:
-    """Paint a sheet, save it, and every picture of it if asked."""
-    from vqtools.core.job import run_job
-    from vqtools.media.png_record import save_png
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        if sheet.settings.seed is None:
-            raise UserError("processes that share a grid want --seed, so that all paint the same one")
-        return _run_grid_distributed(sheet, folder, name)
-    started = time.monotonic()
-    click.echo(f"{len(sheet.cells)} pictures, {sheet.machine.describe()}", err=True)
-    finished = run_job(sheet, label="painting")
-    if sheet.position == 0:
-        raise KeyboardInterrupt
-    if each:
-        for i, done in enumerate(sheet.finished):
-            click.echo(str(save_png(folder / f"{Path(name).stem}-{i + 1:02d}.png", done.picture, done.record)))
-    save_picture(sheet, folder / name, started)
-    return 0 if finished else STOPPED
+        distributed.close()

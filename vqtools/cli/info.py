@@ -1,7 +1,4 @@
-"""TODO: what this module is.
-
-Split from vqtools.cli.
-"""
+"""The command `vqtools info`: versions, device, memory and folders, to paste into a bug report."""
 
 from __future__ import annotations
 
@@ -15,16 +12,15 @@ from vqtools.version import __version__
 @click.command()
 @debug_option
 def info() -> None:
-    """Versions, device, memory, and where files live."""
+    """Show versions, device, memory, and where files are."""
     import platform
 
     from vqtools.core.device import choose_machine
     from vqtools.core.paths import home_folder, notebooks_folder
 
     rows = [("vqtools", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
-    rows += [
-        (name, _package_version(name)) for name in ("torch", "open_clip_torch", "kornia", "ipywidgets", "jupyterlab")
-    ]
+    packages = ("torch", "open_clip_torch", "kornia", "ipywidgets", "jupyterlab")
+    rows += [(package, _package_version(package)) for package in packages]
     rows += [("device", choose_machine().describe()), ("memory", _system_memory()), ("models", str(home_folder()))]
     try:
         rows.append(("notebooks", str(notebooks_folder())))
@@ -48,6 +44,6 @@ def _system_memory() -> str:
 
     try:
         total, free = (os.sysconf("SC_PAGE_SIZE") * os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):  # Windows has no sysconf, a Mac no free pages
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf, macOS no SC_AVPHYS_PAGES
         return "unknown"
     return f"{total / 2**30:.1f} GB, {free / 2**30:.1f} GB free"

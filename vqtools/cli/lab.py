@@ -1,7 +1,4 @@
-"""TODO: what this module is.
-
-Split from vqtools.cli.
-"""
+"""The command `vqtools lab`: JupyterLab on a copy of the notebooks. Knows folders and processes, not the notebooks."""
 
 from __future__ import annotations
 
@@ -21,8 +18,8 @@ from vqtools.core.errors import UserError
 def lab(arguments: tuple[str, ...]) -> int:
     """Open JupyterLab on a copy of the notebooks.
 
-    They are copied into FOLDER (vqtools-notebooks if none is named), where your own changes are never overwritten.
-    Flags like --no-browser go on to JupyterLab.
+    They are copied into FOLDER (default: vqtools-notebooks), and notebooks that are there already are not overwritten.
+    Other flags, like --no-browser, are passed on to JupyterLab.
     """
     import importlib.util
     import subprocess
@@ -33,12 +30,12 @@ def lab(arguments: tuple[str, ...]) -> int:
     named = bool(arguments) and not arguments[0].startswith("-")
     folder = Path(arguments[0] if named else "vqtools-notebooks")
     if importlib.util.find_spec("jupyterlab") is None:
-        raise UserError("JupyterLab is not installed; pip install jupyterlab")
+        raise UserError("JupyterLab is not installed; install it with: pip install jupyterlab")
     check_writable(folder)
     copied, kept = copy_notebooks(folder)
-    click.echo(f"notebooks in {folder}: {copied} copied, {kept} kept as you left them", err=True)
-    # JupyterLab answers Ctrl-C itself; a handler, unlike SIG_IGN, is not handed down to it
-    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    click.echo(f"notebooks in {folder}: {copied} copied, {kept} of yours kept", err=True)
+    # JupyterLab handles Ctrl-C itself; unlike SIG_IGN, a handler of ours is not inherited by it
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
     try:
         return subprocess.call([sys.executable, "-m", "jupyterlab", *arguments[named:]], cwd=folder)
     finally:

@@ -1,11 +1,12 @@
-"""The command `vqtools`.
+"""The command `vqtools`: the group of all commands, and how errors become messages and exit codes.
 
-Knows flags, files and exit codes; the work itself is the studio's. Imports nothing heavy before a command needs it.
-Exit codes: 0 done, 2 asked for something impossible, 130 stopped by Ctrl-C with what was made kept, 1 a fault of ours.
+Exit codes: 0 done; 1 internal error; 2 user error, in one line; 130 stopped by Ctrl-C, with what was made kept.
+Importing it imports every command and nothing heavy, so that --help is fast.
 """
 
 from __future__ import annotations
 
+import copy
 import io
 import sys
 import traceback
@@ -34,9 +35,9 @@ from vqtools.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a console without Unicode must not spoil a finished picture
+        if isinstance(stream, io.TextIOWrapper):  # a console without Unicode must not raise an error
             stream.reconfigure(errors="replace")
     state = {"debug": False}
     try:
@@ -46,16 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.pointer:
             click.echo(error.pointer, err=True)
     except click.UsageError as error:
-        way_out = f"; see {error.ctx.command_path} --help" if error.ctx else ""
-        code = _echo_error(error.format_message().rstrip(".") + way_out, 2)
+        hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+        code = _echo_error(error.format_message().rstrip(".") + hint, 2)
     except click.ClickException as error:
         code = _echo_error(error.format_message(), 2)
     except (KeyboardInterrupt, click.Abort):
-        code = _echo_error("stopped before there was anything to keep", STOPPED)
+        code = _echo_error("stopped before there was anything to save", STOPPED)
     except Exception as error:
         if state["debug"]:
             traceback.print_exc()
-        code = _echo_error(f"{type(error).__name__}: {shorten(str(error))}; run again with --debug to see where", 1)
+        code = _echo_error(
+            f"{type(error).__name__}: {shorten(str(error))}; run again with --debug for the traceback", 1
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -69,27 +72,22 @@ def _echo_error(message: str, code: int) -> int:
 @debug_option
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Pictures from words with VQGAN and CLIP."""
+    """Make pictures and videos from text with VQGAN and CLIP."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
-command.add_command(animate)
-command.add_command(morph)
-command.add_command(fly)
-command.add_command(paint)
-command.add_command(candidates)
-command.add_command(grid)
-command.add_command(blocks)
-command.add_command(queue)
-command.add_command(presets)
-command.add_command(upscale)
-command.add_command(train_vqgan)
-command.add_command(train_transformer)
+def _add_hidden_alias(original: click.Command, name: str) -> None:
+    """Keep a command callable under a name it had before."""
+    alias = copy.copy(original)
+    alias.hidden = True
+    command.add_command(alias, name)
 
 
-command.add_command(sample)
-command.add_command(score)
-command.add_command(lab)
-command.add_command(weights)
-command.add_command(info)
+_COMMANDS = (
+    paint, candidates, grid, blocks, sample, score, queue, presets, upscale, animate, morph, fly,
+    train_vqgan, train_transformer, weights, lab, info,
+)  # fmt: skip
+for _command in _COMMANDS:
+    command.add_command(_command)
+_add_hidden_alias(candidates, "drafts")

@@ -1,6 +1,6 @@
-"""The commands `vqtools morph` and `vqtools fly`: films of pictures that are there already.
+"""The commands `vqtools morph` and `vqtools fly`: videos of pictures that exist already.
 
-Knows flags, folders and words. Imports nothing heavy before it is called.
+Knows flags, folders and messages; `pipelines.morph` does the work. Imports nothing heavy before it is called.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from vqtools.cli.options import STOPPED, SettingsCommand, debug_option, fields_from_flags
+from vqtools.cli.output import echo_status
 from vqtools.core.errors import UserError
 from vqtools.core.settings import Settings
 
@@ -28,7 +29,7 @@ def _fly_settings() -> type[Settings]:
 
 
 _out_option = click.option("--out", metavar="FOLDER", help="Folder to make [default: named after the first picture].")
-_resume_option = click.option("--resume", metavar="FOLDER", help="Go on in a folder that was begun.")
+_resume_option = click.option("--resume", metavar="FOLDER", help="Continue in a folder made before.")
 
 
 @click.command(cls=SettingsCommand, settings=_morph_settings, argument="")
@@ -37,7 +38,7 @@ _resume_option = click.option("--resume", metavar="FOLDER", help="Go on in a fol
 @_resume_option
 @debug_option
 def morph(pictures: tuple[str, ...], out: str | None, resume: str | None, **flags: Any) -> int:
-    """A video in which PICTURES turn into one another, through the VQGAN's latents.
+    """Make a video that morphs PICTURES into one another, by interpolating the VQGAN's latents.
 
     \b
     vqtools morph castle.png forest.png sea.png --frames 120 --loop
@@ -51,19 +52,20 @@ def morph(pictures: tuple[str, ...], out: str | None, resume: str | None, **flag
 @_resume_option
 @debug_option
 def fly(picture: tuple[str, ...], out: str | None, resume: str | None, **flags: Any) -> int:
-    """A flight over one large PICTURE, cut and resampled, nothing painted.
+    """Make a video of a camera that moves over one large PICTURE; frames are cropped and resampled, not painted.
 
     \b
     vqtools fly panorama.png --size 640x360 --zoom "0:(2), 120:(5)" --x "0:(0.1), 120:(0.9)" --frames 121
     """
     if len(picture) > 1:
-        raise UserError(f"a flight goes over one picture, not {len(picture)}; for several: vqtools morph")
+        raise UserError(f"fly takes one picture, not {len(picture)}; for several: vqtools morph")
     return _render_video("fly", picture, out, resume, flags)
 
 
 def _render_video(
     activity: str, pictures: tuple[str, ...], out: str | None, resume: str | None, flags: dict[str, Any]
 ) -> int:
+    """Render the frames in a new folder or in the one to resume, then the video of those that exist."""
     from vqtools.animation.project import Project
     from vqtools.core.job import run_job
     from vqtools.pipelines.morph import SETTINGS_BY_ACTIVITY, create_project, create_renderer, export_frames_video
@@ -71,7 +73,7 @@ def _render_video(
     fields = fields_from_flags(flags)
     if resume is not None:
         if pictures or fields or out:
-            raise UserError("--resume goes on as the folder was begun; leave everything else away")
+            raise UserError("--resume continues with the folder's own settings; omit everything else")
         project = Project.open(resume)
     elif not pictures:
         raise UserError(f"there is no picture; name one: vqtools {activity} picture.png")
@@ -84,10 +86,10 @@ def _render_video(
         finished = run_job(job, label="rendering")
         if not job.done:
             raise KeyboardInterrupt
-        made = export_frames_video(job)
+        video = export_frames_video(job)
     seconds = time.monotonic() - started
-    click.echo(f"{made.path} ({made.frames} frames, {made.size[0]}x{made.size[1]}, {seconds:.0f} s)")
+    click.echo(f"{video.path} ({video.frames} frames, {video.size[0]}x{video.size[1]}, {seconds:.0f} s)")
     if finished:
         return 0
-    click.echo(f"stopped; go on with: vqtools {activity} --resume {project.folder}", err=True)
+    echo_status(f"stopped; continue with: vqtools {activity} --resume {project.folder}")
     return STOPPED

@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""What commands that make a picture share: reading --out, running the job, saving the picture and reporting it.
 
-Split from vqtools.cli_paint, vqtools.cli_queue.
+Knows jobs, files and the terminal; nothing about the settings of any command.
 """
 
 from __future__ import annotations
@@ -21,18 +21,27 @@ if TYPE_CHECKING:
     from vqtools.pipelines.sample import SampleJob
 
 
-def parse_out_path(out: str | None, endings: tuple[str, ...] = (".png",)) -> tuple[Path, str | None]:
-    """--out as (folder, file name), the name None where prompt and seed shall give it."""
+def echo_status(line: str) -> None:
+    """Print a line about progress to stderr, so that stdout holds results only."""
+    click.echo(line, err=True)
+
+
+def parse_out_path(out: str | None, suffixes: tuple[str, ...] = (".png",)) -> tuple[Path, str | None]:
+    """Split --out into (folder, file name); the name is None where it is to be made from the prompt and the seed.
+
+    A name without a suffix gets one: the only one allowed, or the second of several (the first is PNG, the others are
+    video formats). Raises UserError for a name with another suffix.
+    """
     if out is None:
         return Path(), None
     path = Path(out)
     if not out.strip() or "\0" in out:
-        raise UserError(f"--out {shorten(out)} is no path; leave it away to name the picture after its prompt")
+        raise UserError(f"--out {shorten(out)} is not a path; omit it to name the picture after its prompt")
     if path.is_dir() or out.endswith(("/", "\\")):
         return path, None
-    if path.suffix.lower() not in ("", *endings):
+    if path.suffix.lower() not in ("", *suffixes):
         raise UserError(f"--out {shorten(out)}: pictures are written as PNG; the nearest is {path.with_suffix('.png')}")
-    return path.parent, path.name if path.suffix else path.name + endings[-1 if len(endings) == 1 else 1]
+    return path.parent, path.name if path.suffix else path.name + suffixes[-1 if len(suffixes) == 1 else 1]
 
 
 def finish_painting(
@@ -44,30 +53,32 @@ def finish_painting(
     stop: Callable[[], bool] | None = None,
     notes: Sequence[str] = (),
 ) -> tuple[int, Path]:
-    """Run a painting to its end, or to where `stop` says; save it, say where: (exit code, file)."""
+    """Run a painting to its end, or until ``stop()`` is true, and save it. Returns (exit code, path).
+
+    started: ``time.monotonic()`` when the work began. notes: printed before the first step.
+    """
     from vqtools.core.job import run_job
     from vqtools.core.paths import file_stem
 
     width, height = job.settings.size
-    click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.job.machine.describe()}", err=True)
+    echo_status(f"{width}x{height}, seed {job.settings.seed}, {job.job.machine.describe()}")
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        echo_status(f"note: {note}")
     finished = run_job(job, label="painting", stop=stop)
     for note in job.job.notes:
-        click.echo(f"note: {note}", err=True)
+        echo_status(f"note: {note}")
     if job.position == 0:
         raise KeyboardInterrupt
-    path = save_picture(
-        job, folder / (name or file_stem(job.settings.prompt, job.settings.seed or 0) + ".png"), started
-    )
+    name = name or file_stem(job.settings.prompt, job.settings.known_seed) + ".png"
+    path = save_picture(job, folder / name, started)
     if finished:
         return 0, path
-    click.echo(f"stopped after {job.position} of {job.total} steps", err=True)
+    echo_status(f"stopped after {job.position} of {job.total} steps")
     return 0 if stop is not None and stop() else STOPPED, path
 
 
 def save_picture(job: PaintSession | SampleJob | PaintGrid, path: Path, started: float) -> Path:
-    """Write the picture with its record, and say where."""
+    """Write the picture with its record, print where it is, and return its path: a free name near ``path``."""
     from vqtools.media.png_record import save_png
 
     try:
@@ -77,7 +88,3 @@ def save_picture(job: PaintSession | SampleJob | PaintGrid, path: Path, started:
     width, height = job.settings.size
     click.echo(f"{path} ({width}x{height}, seed {job.settings.seed}, {time.monotonic() - started:.1f} s)")
     return path
-
-
-def echo_status(line: str) -> None:
-    click.echo(line, err=True)

@@ -1,7 +1,4 @@
-"""TODO: what this module is.
-
-Split from vqtools.cli_queue.
-"""
+"""The command `vqtools presets`: what each preset means on this machine. Knows flags and messages; measures nothing."""
 
 from __future__ import annotations
 
@@ -12,19 +9,18 @@ from vqtools.cli.output import echo_status
 
 
 @click.command()
-@click.option("--vqgan", metavar="NAME", default="starter", show_default=True, help="With which VQGAN.")
-@click.option("--clip", metavar="NAME", default="starter", show_default=True, help="With which CLIP.")
-@click.option("--again", is_flag=True, help="Measure, though it is known.")
+@click.option("--vqgan", metavar="NAME", default="starter", show_default=True, help="The VQGAN to measure with.")
+@click.option("--clip", metavar="NAME", default="starter", show_default=True, help="The CLIP to measure with.")
+@click.option("--again", is_flag=True, help="Measure again, even if the result is stored.")
 @debug_option
 def presets(vqgan: str, clip: str, again: bool) -> None:
-    """What draft, normal, better and best mean on this machine: time and size, from a trial of ten seconds."""
+    """Show what draft, normal, better and best mean on this machine: time and size, from a benchmark of ten seconds."""
     from vqtools.painting.settings import PaintSettings
     from vqtools.pipelines.presets import cache_file, measure_presets
 
-    wanted = PaintSettings.parse({"vqgan": vqgan, "clip": clip})
-    speed, found = measure_presets(wanted, again=again, say=echo_status)
-    click.echo(speed.describe())
-    for one in found.values():
-        size = f"{one.size[0]}x{one.size[1]}"
-        click.echo(f"  {one.name:8} {size:10} {one.iterations:4} steps, {one.cutouts:3} cutouts, {one.seconds:4.0f} s")
-    click.echo(f"remembered in {cache_file()}; measure again: vqtools presets --again")
+    settings = PaintSettings.parse({"vqgan": vqgan, "clip": clip})
+    step_time, sizes = measure_presets(settings, again=again, notify=echo_status)
+    click.echo(step_time.describe())
+    for preset in sizes.values():
+        click.echo(f"  {preset.describe()}")
+    click.echo(f"stored in {cache_file()}; measure again with: vqtools presets --again")

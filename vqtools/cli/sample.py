@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""The command `vqtools sample`: pictures from a transformer alone.
 
-Split from vqtools.cli.
+Knows flags, files and messages; `pipelines.sample` does the work. Imports nothing heavy before it is called.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from vqtools.cli.options import STOPPED, SettingsCommand, debug_option, fields_from_flags
-from vqtools.cli.output import parse_out_path, save_picture
-from vqtools.core.errors import UserError
+from vqtools.cli.options import STOPPED, SettingsCommand, debug_option, fields_from_flags, join_prompt
+from vqtools.cli.output import echo_status, parse_out_path, save_picture
 from vqtools.core.settings import Settings
 
 
@@ -25,14 +24,14 @@ def _sample_settings() -> type[Settings]:
 @click.command(cls=SettingsCommand, settings=_sample_settings)
 @click.argument("prompt", nargs=-1)
 @click.option("--from", "source", metavar="PICTURE.png", help="Take all settings from a picture that sample made.")
-@click.option("--trust-paths", is_flag=True, help="Read the files that the settings inside --from's picture name.")
+@click.option("--trust-paths", is_flag=True, help="With --from: read the files that the picture's settings name.")
 @click.option("--out", metavar="PATH", help="File or folder to write to [default: named after prompt and seed].")
-@click.option("--film", is_flag=True, help="Also a video of the window walking.")
+@click.option("--film", is_flag=True, help="Also write a video of the sliding window.")
 @debug_option
 def sample(
     prompt: tuple[str, ...], source: str | None, trust_paths: bool, out: str | None, film: bool, **flags: Any
 ) -> int:
-    """Draw a picture of any size with a transformer, of PROMPT where it reads captions.
+    """Sample a picture of any size from a transformer, of PROMPT if it was trained with captions.
 
     \b
     vqtools sample --size 256x128 --seed 42
@@ -42,40 +41,35 @@ def sample(
     from vqtools.core.files import check_writable
     from vqtools.core.job import run_job
     from vqtools.core.paths import file_stem
-    from vqtools.media.png_record import read_record
-    from vqtools.painting.image_inputs import refuse_file_paths
     from vqtools.pipelines.sample import create_sample_job
     from vqtools.sampling.settings import SampleSettings
 
-    if len(prompt) > 1:
-        raise UserError(f'the prompt is one argument; put it in quotes: vqtools sample "{" ".join(prompt)}"')
+    text = join_prompt(prompt, "sample")
     folder, name = parse_out_path(out)
     check_writable(folder)
-    fields = fields_from_flags(flags) | ({"prompt": prompt[0]} if prompt else {})
+    fields = fields_from_flags(flags) | ({} if text is None else {"prompt": text})
     if source is not None:
-        record = read_record(source)
-        if record.get("activity") != "sample" or not isinstance(record.get("settings"), dict):
-            raise UserError(f"{source} was not made by vqtools sample; leave --from away")
-        if not trust_paths:
-            refuse_file_paths({name: value for name, value in record["settings"].items() if name not in fields})
-        fields = record["settings"] | fields
+        from vqtools.media.png_record import read_record
+        from vqtools.pipelines.reproduce import sample_fields_from_record
+
+        fields = sample_fields_from_record(read_record(source), fields, trusted=trust_paths)
     started = time.monotonic()
     job = create_sample_job(SampleSettings.parse(fields).quick())
     width, height = job.settings.size
-    click.echo(f"{width}x{height}, seed {job.settings.seed}, {job.machine.describe()}", err=True)
-    target = folder / (name or file_stem(job.settings.prompt or "sample", job.settings.seed or 0) + ".png")
+    echo_status(f"{width}x{height}, seed {job.settings.seed}, {job.machine.describe()}")
+    target = folder / (name or file_stem(job.settings.prompt or "sample", job.settings.known_seed) + ".png")
     if film:
         from vqtools.pipelines.timelapse import Timelapse
 
-        with Timelapse(job) as filmed:
-            finished = run_job(filmed, label="drawing")
+        with Timelapse(job) as timelapse:
+            finished = run_job(timelapse, label="drawing")
             if job.position:
-                click.echo(str(filmed.write(target.with_name(f"{target.stem}-window.mp4")).path))
+                click.echo(str(timelapse.write(target.with_name(f"{target.stem}-window.mp4")).path))
     else:
         finished = run_job(job, label="drawing")
     if job.position == 0 and not finished:
         raise KeyboardInterrupt
     save_picture(job, target, started)
     if not finished:
-        click.echo(f"stopped after {job.position} of {job.total} steps", err=True)
+        echo_status(f"stopped after {job.position} of {job.total} steps")
     return 0 if finished else STOPPED

@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""The command `vqtools score`: how probable a picture is under a transformer.
 
-Split from vqtools.cli.
+Knows flags, files and messages; `pipelines.score` computes. Imports nothing heavy before it is called.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _score_settings() -> type[Settings]:
 @click.option("--out", metavar="PATH", help="File or folder for the heat map [default: PICTURE-surprise.png].")
 @debug_option
 def score(picture: str, out: str | None, **flags: Any) -> int:
-    """How likely a transformer finds PICTURE, and a heat map of how surprising each of its codes is."""
+    """Print the likelihood of PICTURE under a transformer, and write a heat map of nats per code."""
     from vqtools.core.files import check_writable
     from vqtools.core.job import run_job
     from vqtools.media.image import load_picture
@@ -44,5 +44,5 @@ def score(picture: str, out: str | None, **flags: Any) -> int:
     record = {"activity": "score", "settings": settings.model_dump(mode="json"), "bits a code": job.bits}
     path = save_png(target, job.heat_map(), record)
     codes, nats = job.nats.numel(), float(job.nats.sum())
-    click.echo(f"{job.bits:.2f} bits a code, perplexity {2**job.bits:.1f}; {codes} codes, ln p = {-nats:.0f}; {path}")
+    click.echo(f"{job.bits:.2f} bits per code, perplexity {2**job.bits:.1f}; {codes} codes, ln p = {-nats:.0f}; {path}")
     return 0

@@ -34,6 +34,27 @@ def settings_from_record(record: Mapping[str, Any], fields: Mapping[str, Any]) -
     return stored
 
 
+def with_initial_settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a record whose settings are those that its edit log starts from, so that the edits can be replayed."""
+    return {**record, "settings": record.get("began", record.get("settings"))}
+
+
+def sample_fields_from_record(
+    record: Mapping[str, Any], fields: Mapping[str, Any], *, trusted: bool
+) -> dict[str, Any]:
+    """The settings in the record of a PNG made by ``sample``, with ``fields`` in place of some of them.
+
+    Raises UserError if the PNG was made by anything else, or if its settings name files and are not ``trusted``.
+    """
+    if record.get("activity") != "sample" or not isinstance(record.get("settings"), dict):
+        raise UserError("this picture was not made by vqtools sample; omit --from")
+    if not trusted:
+        from vqtools.painting.image_inputs import refuse_file_paths
+
+        refuse_file_paths({name: value for name, value in record["settings"].items() if name not in fields})
+    return {**record["settings"], **fields}
+
+
 def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What has changed since a picture was made that changes its pixels, in words."""
     notes = []
@@ -57,7 +78,7 @@ def initial_settings(record: Mapping[str, Any], *, size: tuple[int, int] | None 
     """
     if record.get("activity", "paint") != "paint":
         raise UserError(f"this picture was made by {shorten(record['activity'])}, not painted; it cannot be replayed")
-    fields = settings_from_record({**record, "settings": record.get("began", record.get("settings"))}, {})
+    fields = settings_from_record(with_initial_settings(record), {})
     return PaintSettings.parse({**fields, "size": size} if size is not None else fields)
 
 

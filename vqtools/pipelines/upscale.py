@@ -1,13 +1,12 @@
-"""A finished picture enlarged by a network of the user's: ESRGAN, SwinIR and the others that spandrel knows.
+"""Enlarge a finished picture with an upscaling network of the user's: ESRGAN, SwinIR and others that spandrel supports.
 
-Knows files of networks and pictures; nothing about painting. Only weights are read, never code: safetensors, or a
-pickle through torch's reader of weights alone.
+Knows files of networks and pictures; nothing about painting. Only weights are read and no code is run: safetensors, or
+a pickle through ``torch.load(weights_only=True)``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -19,43 +18,49 @@ from torch import Tensor
 
 from vqtools.core.device import Machine, choose_machine
 from vqtools.core.errors import UserError, shorten_error
-from vqtools.media.image import load_picture, to_picture, to_tensor
+from vqtools.core.job import finish
+from vqtools.media.image import MAX_PIXELS, load_picture, to_picture, to_tensor
 from vqtools.media.png_record import read_record
+from vqtools.weights.model_file import file_sha256
 
-_TILE_OVERLAP = 16  # pixels that a tile sees beyond its own
-_MAX_OUTPUT_PIXELS = 178_000_000  # of the result, which is what media reads back
+_TILE_OVERLAP = 16  # pixels around a tile that the network sees and whose output is discarded
 
 
 def load_upscaler(path: str | Path) -> Any:
-    """An upscaler from its file, in fp32 and frozen; UserError where it is none, or more than weights.
+    """Load an upscaler from its file, in fp32 and frozen.
 
-    Without the optional package: UserError with the command that installs it.
+    Raises UserError if the file holds no supported upscaler or more than weights, and if spandrel is not installed.
     """
     try:
         from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
     except ImportError:
-        raise UserError('upscaling needs the package spandrel: pip install "vqtools[upscale]"') from None
+        raise UserError(
+            'upscaling needs the package spandrel; install it with: pip install "vqtools[upscale]"'
+        ) from None
     state = _read_weights(Path(path))
     try:
-        found = ModelLoader(device="cpu").load_from_state_dict(state)
+        descriptor = ModelLoader(device="cpu").load_from_state_dict(state)
     except UnsupportedModelError:
         raise UserError(
-            f"{path} is no upscaler that spandrel knows; expected ESRGAN, SwinIR, DAT or the like"
+            f"{path} is not an upscaler that spandrel supports; expected ESRGAN, SwinIR, DAT or similar"
         ) from None
-    except Exception as error:  # each architecture complains in its own way
-        raise UserError(f"{path} can't be made an upscaler ({shorten_error(error)})") from None
-    if not isinstance(found, ImageModelDescriptor) or (found.input_channels, found.output_channels) != (3, 3):
-        raise UserError(f"{path} does not turn one colour picture into another; an upscaler is expected")
-    found.model.eval().requires_grad_(False)
-    return found
+    except Exception as error:  # each architecture raises its own errors
+        raise UserError(f"{path} cannot be loaded as an upscaler ({shorten_error(error)})") from None
+    if not isinstance(descriptor, ImageModelDescriptor) or (descriptor.input_channels, descriptor.output_channels) != (
+        3,
+        3,
+    ):
+        raise UserError(f"{path} does not map RGB pictures to RGB pictures; expected an upscaler")
+    descriptor.model.eval().requires_grad_(False)
+    return descriptor
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
-    """Tensors by name, from a file that may come from anywhere."""
+    """Read tensors by name from an untrusted file, without running code from it."""
     if not path.is_file():
-        raise UserError(f"upscaler {str(path)!r} is not there")
-    ending = path.suffix.lower()
-    if ending == ".safetensors":
+        raise UserError(f"upscaler {str(path)!r} does not exist")
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -63,25 +68,26 @@ def _read_weights(path: Path) -> dict[str, Any]:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise UserError(f"upscaler {str(path)!r} is broken ({shorten_error(error)})") from None
-    if ending not in (".pth", ".pt", ".ckpt", ".bin"):
+    if suffix not in (".pth", ".pt", ".ckpt", ".bin"):
         raise UserError(f"upscaler {str(path)!r}: expected .safetensors, or .pth")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # pickle, zip and torch each have their own
+    except Exception:  # pickle, zip and torch raise different errors
         raise UserError(
-            f"upscaler {str(path)!r} is broken, or holds code beside its weights, which is never run; take a"
-            " .safetensors of it"
+            f"upscaler {str(path)!r} is broken, or holds code beside its weights, which is never run; use a"
+            " .safetensors file of it"
         ) from None
     if not isinstance(state, Mapping):
-        raise UserError(f"upscaler {str(path)!r} holds no weights by name")
+        raise UserError(f"upscaler {str(path)!r} does not hold weights by name")
     return dict(state)
 
 
 class UpscaleJob:
-    """A picture enlarged tile by tile, as a job.
+    """A job that enlarges a picture tile by tile.
 
-    record: of the picture, which the larger one keeps. tile: pixels along a tile's side; they overlap, and only
-    their middles are used.
+    upscaler: from :func:`load_upscaler`. tile: side of a tile in pixels; tiles overlap, and only their middles are
+    used. record: of the picture, which the larger one keeps. Raises UserError if the result would have more than
+    ``MAX_PIXELS`` pixels.
     """
 
     def __init__(
@@ -91,35 +97,32 @@ class UpscaleJob:
         *,
         tile: int = 512,
         record: Mapping[str, Any] | None = None,
-        name: str = "",
         machine: Machine | None = None,
     ) -> None:
         self.machine = machine or choose_machine(precision="fp32")
         self.scale = int(upscaler.scale)
         width, height = picture.size
-        if width * height * self.scale**2 > _MAX_OUTPUT_PIXELS:
+        if width * height * self.scale**2 > MAX_PIXELS:
             raise UserError(
-                f"{width}x{height} enlarged {self.scale} times is more than 178 million pixels; take a smaller picture"
+                f"{width}x{height} enlarged {self.scale} times has more than {MAX_PIXELS // 10**6} million pixels;"
+                " use a smaller picture"
             )
         self.upscaler = upscaler.to(self.machine.device)
         self._image = to_tensor(picture).add(1).div(2)
         self._out = torch.zeros(1, 3, height * self.scale, width * self.scale)
         self._tiles = [(top, left) for top in range(0, height, tile) for left in range(0, width, tile)]
-        self.tile, self.position, self.total, self._name = tile, 0, len(self._tiles), name
+        self.tile, self.position, self.total = tile, 0, len(self._tiles)
         self._record = dict(record or {})
 
     @classmethod
-    def of(cls, picture: str | Path, model: str | Path, *, tile: int = 512) -> Self:
-        """From files."""
-        loaded, upscaler = load_picture(picture), load_upscaler(model)
+    def from_files(cls, picture: str | Path, model: str | Path, *, tile: int = 512) -> Self:
+        """Create a job from the files of a picture and an upscaler, which the record will name."""
+        image, upscaler = load_picture(picture), load_upscaler(model)
         record: dict[str, Any] = {}
-        with contextlib.suppress(UserError):  # any picture may be enlarged
+        with contextlib.suppress(UserError):  # pictures without a record can be enlarged too
             record = read_record(picture)
-        with open(model, "rb") as file:
-            sha = hashlib.file_digest(file, "sha256").hexdigest()
-        job = cls(loaded, upscaler, tile=tile, record=record, name=Path(model).stem)
-        job._record["upscaled"] = {"model": Path(model).name, "sha256": sha, "scale": job.scale}
-        return job
+        upscaled = {"model": Path(model).name, "sha256": file_sha256(Path(model)), "scale": int(upscaler.scale)}
+        return cls(image, upscaler, tile=tile, record={**record, "upscaled": upscaled})
 
     @torch.no_grad()
     def step(self) -> dict[str, float]:
@@ -128,48 +131,47 @@ class UpscaleJob:
         height, width = self._image.shape[-2:]
         bottom, right = min(top + self.tile, height), min(left + self.tile, width)
         first, start = max(0, top - _TILE_OVERLAP), max(0, left - _TILE_OVERLAP)
-        seen = self._image[..., first : min(height, bottom + _TILE_OVERLAP), start : min(width, right + _TILE_OVERLAP)]
-        made = self._enlarged(seen.to(self.machine.device)).cpu()
-        if not bool(made.isfinite().all()):
-            raise UserError("the upscaler answered with no numbers (NaN); its file may be for another architecture")
+        tile = self._image[..., first : min(height, bottom + _TILE_OVERLAP), start : min(width, right + _TILE_OVERLAP)]
+        enlarged = self._enlarge(tile.to(self.machine.device)).cpu()
+        if not bool(enlarged.isfinite().all()):
+            raise UserError("the upscaler returned NaN; its file may be for another architecture")
         n = self.scale
-        self._out[..., top * n : bottom * n, left * n : right * n] = made[
+        self._out[..., top * n : bottom * n, left * n : right * n] = enlarged[
             ..., (top - first) * n : (bottom - first) * n, (left - start) * n : (right - start) * n
         ]
         self.position += 1
         return {"tiles": float(self.position)}
 
-    def _enlarged(self, image: Tensor) -> Tensor:
-        """A tile of any size: networks that want a multiple of something see its edge drawn out."""
+    def _enlarge(self, image: Tensor) -> Tensor:
+        """Enlarge an image (1, 3, h, w) in [0, 1] of any size; padded by repeating its edge where the network needs it."""
         height, width = image.shape[-2:]
-        wanted = self.upscaler.size_requirements
-        more = wanted.get_padding(width, height)
-        padded = F.pad(image, (0, more[0], 0, more[1]), mode="replicate") if any(more) else image
-        made: Tensor = self.upscaler(padded)
-        return made[..., : height * self.scale, : width * self.scale]
+        right, bottom = self.upscaler.size_requirements.get_padding(width, height)
+        padded = F.pad(image, (0, right, 0, bottom), mode="replicate") if right or bottom else image
+        enlarged: Tensor = self.upscaler(padded)
+        return enlarged[..., : height * self.scale, : width * self.scale]
 
     def preview(self) -> Image.Image:
+        """The same as :meth:`picture`."""
         return self.picture()
 
     def picture(self) -> Image.Image:
-        """The enlarged picture; black where it is not made yet."""
+        """The enlarged picture; black where tiles are still to be enlarged."""
         return to_picture(self._out.mul(2).sub(1).clamp(-1, 1))
 
     def record(self) -> dict[str, Any]:
-        """The picture's own record, with what enlarged it."""
+        """The picture's own record, and under "upscaled" the upscaler's file name, SHA-256 and scale."""
         return dict(self._record)
 
     def state_dict(self) -> dict[str, Any]:
+        """The number of tiles done and the enlarged pixels."""
         return {"position": self.position, "out": self._out}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of the same picture, upscaler and tile size."""
         self.position = state["position"]
         self._out = state["out"].clone()
 
 
 def upscale(picture: Image.Image, model: str | Path, *, tile: int = 512) -> Image.Image:
-    """A picture enlarged by the upscaler in a file."""
-    job = UpscaleJob(picture, load_upscaler(model), tile=tile)
-    while job.position < job.total:
-        job.step()
-    return job.picture()
+    """Return a picture enlarged by the upscaler in a file; ``tile`` is the side of a tile in pixels."""
+    return finish(UpscaleJob(picture, load_upscaler(model), tile=tile)).picture()

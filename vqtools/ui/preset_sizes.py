@@ -61,10 +61,10 @@ class PresetSizes:
             from vqtools.pipelines.presets import measure_presets  # loads torch
 
             settings = PaintSettings.parse(plain)
-            say = functools.partial(self._note, asked)
+            notify = functools.partial(self._note, asked)
             # not beside a run: it would be in the way of the trial, and planning memory borrows the run's own networks
             with job_lock:
-                chosen = measure_presets(settings, say=say)[1][name]
+                chosen = measure_presets(settings, notify=notify)[1][name]
             with self._lock:
                 if asked != self._request_number:
                     return
