@@ -121,7 +121,7 @@ def test_the_flags(
         (("a", "--film"), "--from PICTURE.png"),
         (("a", "--size", "larger"), "--from PICTURE.png"),
         (("--from", str(steered), "--film", "-i", "3"), "only --size may differ"),
-        (("--from", str(steered), "--film", "--out", "film.gif"), "there already"),
+        (("--from", str(steered), "--film", "--out", "film.gif"), "exists already"),
         (("--from", str(steered), "--bigger", "3"), "at most 2"),
     ):
         assert call("paint", *arguments) == 2

@@ -39,9 +39,7 @@ def with_initial_settings(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, "settings": record.get("began", record.get("settings"))}
 
 
-def sample_fields_from_record(
-    record: Mapping[str, Any], fields: Mapping[str, Any], *, trusted: bool
-) -> dict[str, Any]:
+def sample_fields_from_record(record: Mapping[str, Any], fields: Mapping[str, Any], *, trusted: bool) -> dict[str, Any]:
     """The settings in the record of a PNG made by ``sample``, with ``fields`` in place of some of them.
 
     Raises UserError if the PNG was made by anything else, or if its settings name files and are not ``trusted``.

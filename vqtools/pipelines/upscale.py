@@ -143,7 +143,7 @@ class UpscaleJob:
         return {"tiles": float(self.position)}
 
     def _enlarge(self, image: Tensor) -> Tensor:
-        """Enlarge an image (1, 3, h, w) in [0, 1] of any size; padded by repeating its edge where the network needs it."""
+        """Enlarge an image (1, 3, h, w) in [0, 1] of any size; the edge is repeated where the network needs padding."""
         height, width = image.shape[-2:]
         right, bottom = self.upscaler.size_requirements.get_padding(width, height)
         padded = F.pad(image, (0, right, 0, bottom), mode="replicate") if right or bottom else image
