@@ -117,7 +117,7 @@ def _paint_all(request: _Request, texts: list[str]) -> int:
 
         request = replace(request, record=with_initial_settings(request.record))
     code = 0
-    for text in texts or [None]:
+    for text in texts or (None,):
         fields = request.fields if text is None else {**request.fields, "prompt": text}
         fields = _with_blocks(fields, request.blocks, request.record)
         code, path = _paint_one(_parse_settings(fields, request.record), request)
