@@ -136,7 +136,7 @@ def lab(folder: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
 def older(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The interpreter of an environment with what Colab runs: ipywidgets 7.7.1 and ipykernel 6.17, and a JupyterLab 3.
 
-    VQTOOLS_OLDER names one that is there already. torch and the like are those of this environment.
+    VQTOOLS_OLDER names one that is tdownloaded already. torch and the like are those of this environment.
     """
     if python := os.environ.get("VQTOOLS_OLDER"):
         return python
@@ -215,7 +215,7 @@ def test_a_vqgan_is_trained_stopped_and_gone_on_with(lab: Lab, folder: Path) -> 
     lab.says(" of ")
     lab.changes()
     lab.button("Stop").click()
-    lab.says("Train goes on from here")
+    lab.says("Train continues from here")
     until(lambda: lab.running() == 0, "the end of Run All")
     stopped = max(int(path.stem.split("-")[1]) for path in (folder / "my-watercolours").glob("state-*"))
     lab.button("Train").click()
@@ -224,7 +224,7 @@ def test_a_vqgan_is_trained_stopped_and_gone_on_with(lab: Lab, folder: Path) -> 
     lab.button("Pause").click()
     lab.says("Paused at")
     lab.button("Stop").click()
-    lab.says("Train goes on from here")
+    lab.says("Train continues from here")
 
 
 @pytest.mark.parametrize("lab", ["04_paint.ipynb"], indirect=True)

@@ -298,7 +298,7 @@ def test_without_a_network_nothing_waits(here: Path) -> None:
     environment = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     ran = subprocess.run([sys.executable, "-m", "vqtools", "weights", "fetch", "lite0"], env=environment,
                          capture_output=True, text=True, timeout=60)  # fmt: skip
-    assert ran.returncode == 0  # it is here already
+    assert ran.returncode == 0  # it is downloaded already
     ran = subprocess.run([sys.executable, "-c", program], env={**environment, "HF_HUB_OFFLINE": "1"},
                          capture_output=True, text=True, timeout=120)  # fmt: skip
     assert "UserError" in ran.stderr.splitlines()[-1]

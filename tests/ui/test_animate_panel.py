@@ -78,26 +78,26 @@ def panel(films: Films, tmp_path: Path) -> Iterator[AnimatePanel]:
 
 
 def drag(panel: AnimatePanel, *wish: Any) -> None:
-    panel.curves.large.wish = [*wish, time.monotonic()]
+    panel.curves.editor.edit_request = [*wish, time.monotonic()]
 
 
 def test_a_point_that_is_dragged_stands_in_the_form_and_in_the_next_run(panel: AnimatePanel) -> None:
-    assert panel.curves.large.points == [[0, 1.02, True]]
+    assert panel.curves.editor.points == [[0, 1.02, True]]
     drag(panel, "add", -1, 4, 1.1)
     drag(panel, "move", 0, 0, 0.98)
     assert panel.form.values()["zoom"] == "0:(0.98), 4:(1.1)"
-    assert panel.curves.large.points == [[0, 0.98, True], [4, 1.1, True]]
-    assert panel.curves.large.line[2] == [2.0, pytest.approx(1.04)]
-    assert "zoom" in panel.curves.all.value and "angle" not in panel.curves.all.value
+    assert panel.curves.editor.points == [[0, 0.98, True], [4, 1.1, True]]
+    assert panel.curves.editor.line[2] == [2.0, pytest.approx(1.04)]
+    assert "zoom" in panel.curves.overview.value and "angle" not in panel.curves.overview.value
     drag(panel, "remove", 1, 4, 1.1)
     assert panel.form.settings().zoom == "(0.98)"
 
 
 def test_a_formula_is_drawn_and_not_dragged(panel: AnimatePanel) -> None:
     panel.form.inputs("angle")[0].value = "2*sin(t)"
-    panel.curves.chosen.value = "angle"
-    assert panel.curves.large.points == [[0, 0.0, False]]
-    assert panel.curves.large.line[1] == [1.0, pytest.approx(2 * np.sin(1))]
+    panel.curves.curve_menu.value = "angle"
+    assert panel.curves.editor.points == [[0, 0.0, False]]
+    assert panel.curves.editor.line[1] == [1.0, pytest.approx(2 * np.sin(1))]
     drag(panel, "move", 0, 3, 1.0)
     assert "is a formula" in panel.curves.message.value and panel.form.values()["angle"] == "2*sin(t)"
 
@@ -108,17 +108,17 @@ def test_without_anywidget_a_drawing_and_two_numbers_are_left(monkeypatch: pytes
     panel.curves.frame.value, panel.curves.value.value = 3, 1.5
     panel.curves.buttons["put"].click()
     assert panel.form.values()["zoom"] == "0:(1.02), 3:(1.5)"
-    assert panel.curves.large.value.count("<circle") == 2
+    assert panel.curves.editor.value.count("<circle") == 2
     panel.curves.buttons["take"].click()
     assert panel.form.values()["zoom"] == "(1.02)"
     panel.curves.buttons["take"].click()
-    assert "no point stands at frame 3" in panel.curves.message.value
+    assert "there is no point at frame 3" in panel.curves.message.value
 
 
 def test_a_motion_fills_its_curves(panel: AnimatePanel) -> None:
     panel.form.inputs("motion")[0].value = "tunnel"
     assert panel.form.values()["zoom"] == "1.035" and "sin" in panel.form.values()["angle"]
-    assert "angle" in panel.curves.all.value
+    assert "angle" in panel.curves.overview.value
 
 
 def test_the_dry_run_plays_the_motion_before_any_network(panel: AnimatePanel, films: Films) -> None:
@@ -138,8 +138,8 @@ def test_a_dry_run_with_sound_shows_its_waveform_and_curves(panel: AnimatePanel,
     panel.form.set(audio=str(tmp_path / "tone.wav"), zoom="1+0.1*mid")
     panel.dry_run().join(60)
     assert panel.waveform.layout.display == "" and bytes(panel.waveform.value[:4]) == b"\x89PNG"
-    assert "♪ mid" in panel.curves.all.value
-    assert max(value for _, value in panel.curves.large.line) > 1.05
+    assert "♪ mid" in panel.curves.overview.value
+    assert max(value for _, value in panel.curves.editor.line) > 1.05
 
 
 def test_the_forecast_waits_and_resume_begins(panel: AnimatePanel, films: Films) -> None:

@@ -47,7 +47,7 @@ def test_with_a_gpu_the_public_ones_are_the_default_where_they_are_here(
     assert Models().choice.value == STARTER_LABEL  # neither here nor to be had
     arrived(home)
     models = Models()
-    assert models.choice.value == PUBLIC_LABEL and "here already" in models.note.value
+    assert models.choice.value == PUBLIC_LABEL and "downloaded already" in models.note.value
     fields = models.fields
     assert fields["vqgan"] == PUBLIC_VQGAN and fields["clip"] == PUBLIC_CLIP and fields["transformer"] == "none"
     for settings in (PaintSettings(**fields), AnimateSettings(**fields)):

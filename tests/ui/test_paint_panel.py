@@ -64,7 +64,7 @@ def panel(studio: Studio, tmp_path: Path) -> Iterator[PaintPanel]:
 
 def paint(panel: PaintPanel, studio: Studio, steps: int) -> None:
     """Make so many more steps, and hold the next."""
-    before = panel.easel.position if panel.easel else 0
+    before = panel.session.position if panel.session else 0
     if panel.runner.state == "idle":
         panel.runner.start()
     studio.gate.release(steps)
@@ -80,7 +80,7 @@ def finish(panel: PaintPanel, studio: Studio) -> None:
 
 def hand(panel: PaintPanel, studio: Studio) -> None:
     """Let the step under way end, so that what a hand wants is done; no further step is let through."""
-    wanted = panel.easel.position + 1 if panel.easel else 1
+    wanted = panel.session.position + 1 if panel.session else 1
     studio.gate.release()
     until(lambda: studio.held_at == wanted or "Paused" in panel.runner.status.value, "for what a hand wants")
 
@@ -116,13 +116,13 @@ def test_a_field_changed_in_mid_run_counts_from_the_next_step_and_says_so(panel:
     panel.form.inputs("learning_rate")[0].value = 0.3
     assert said(panel, "learning_rate") == "from the next step on"
     hand(panel, studio)
-    assert panel.easel is not None and panel.easel.settings.learning_rate == 0.3
+    assert panel.session is not None and panel.session.settings.learning_rate == 0.3
     assert said(panel, "learning_rate") == "since step 4"
     panel.form.inputs("size")[0].value = 32
     assert said(panel, "size") == "from the next run"
     panel.form.inputs("learning_rate")[0].value = -1.0  # marked, and left as it was
     hand(panel, studio)
-    assert panel.easel.settings.learning_rate == 0.3 and "more than 0" in said(panel, "learning_rate")
+    assert panel.session.settings.learning_rate == 0.3 and "more than 0" in said(panel, "learning_rate")
     panel.form.inputs("learning_rate")[0].value = 0.2
     finish(panel, studio)
     journal = read_record(panel.saved or "")["journal"]
@@ -138,8 +138,8 @@ def test_a_preset_chosen_in_mid_run_brings_its_fields(
     monkeypatch.setenv("VQTOOLS_QUICK", "1")  # nothing is measured
     panel.form.inputs("preset")[0].value = "draft"
     hand(panel, studio)
-    assert panel.easel is not None
-    assert (panel.easel.settings.iterations, panel.easel.settings.cutouts) == (30, 6)
+    assert panel.session is not None
+    assert (panel.session.settings.iterations, panel.session.settings.cutouts) == (30, 6)
 
 
 def test_undo_takes_an_edit_back_in_the_form_too_and_redo_brings_it_again(panel: PaintPanel, studio: Studio) -> None:
@@ -151,11 +151,11 @@ def test_undo_takes_an_edit_back_in_the_form_too_and_redo_brings_it_again(panel:
     hand(panel, studio)
     button(panel, "undo").click()
     until(lambda: "undone" in panel.runner.status.value)
-    assert panel.easel is not None and panel.easel.settings.prompt.startswith("a red apple")
-    assert panel.form.settings().prompt.startswith("a red apple") and panel.easel.position == 4
+    assert panel.session is not None and panel.session.settings.prompt.startswith("a red apple")
+    assert panel.form.settings().prompt.startswith("a red apple") and panel.session.position == 4
     button(panel, "redo").click()
-    until(lambda: "done again" in panel.runner.status.value)
-    assert panel.form.settings().prompt == "a blue sea" == panel.easel.settings.prompt
+    until(lambda: "redone" in panel.runner.status.value)
+    assert panel.form.settings().prompt == "a blue sea" == panel.session.settings.prompt
 
 
 @pytest.mark.parametrize(("share", "seen"), [(0, 4), (1e9, 0)], ids=["every step remembered", "the first alone"])
@@ -170,21 +170,21 @@ def test_the_slider_holds_the_run_and_shows_what_was_and_a_branch_goes_on_from_t
     studio.gate.release()
     until(lambda: "this was step 4" in panel.runner.status.value)
     assert ("the picture of step 0" in panel.runner.status.value) == (seen == 0)
-    plain = make_easel(panel.easel.initial_settings)  # type: ignore[union-attr]
+    plain = make_easel(panel.session.initial_settings)  # type: ignore[union-attr]
     for _ in range(seen):
         plain.step()
     assert abs(shown(panel) - as_shown(plain.preview())).max() == 0
     for _ in range(4 - seen):
         plain.step()
-    assert panel.runner.state == "paused" and panel.easel is not None and panel.easel.position == 10
+    assert panel.runner.state == "paused" and panel.session is not None and panel.session.position == 10
     panel.form.inputs("prompt")[0].value = "a blue sea"
-    assert said(panel, "prompt") == "from the branch on" and panel.easel.settings.prompt != "a blue sea"
+    assert said(panel, "prompt") == "from the branch on" and panel.session.settings.prompt != "a blue sea"
     for _ in range(4 - seen):  # they are made again
         studio.gate.release()
     button(panel, "branch").click()
     until(lambda: "a new branch from step 4" in panel.runner.status.value)
     assert panel.runner.state == "working" and button(panel, "branch").disabled
-    assert panel.easel.settings.prompt == "a blue sea" == panel.form.settings().prompt
+    assert panel.session.settings.prompt == "a blue sea" == panel.form.settings().prompt
     finish(panel, studio)
     plain.edit({"prompt": "a blue sea"})
     while plain.position < plain.total:
@@ -198,22 +198,22 @@ def test_the_slider_holds_the_run_and_shows_what_was_and_a_branch_goes_on_from_t
 def test_a_run_that_has_ended_can_be_gone_back_through_and_gone_on_with(panel: PaintPanel, studio: Studio) -> None:
     paint(panel, studio, 1)
     finish(panel, studio)
-    assert panel.easel is not None and panel.easel.position == 20
+    assert panel.session is not None and panel.session.position == 20
     pause = next(one for one in panel.runner.buttons.children if getattr(one, "description", "") == "Pause")
     assert pause.disabled
     panel.form.inputs("iterations")[0].value = 23
     assert not pause.disabled and pause.description == "Resume"
     pause.click()
     finish(panel, studio)
-    assert panel.easel.position == 23 and "Done: 3" in panel.runner.status.value
+    assert panel.session.position == 23 and "Done: 3" in panel.runner.status.value
     button(panel, "undo").click()
-    assert panel.runner.wait(30) and panel.easel.position == 20
+    assert panel.runner.wait(30) and panel.session.position == 20
     assert panel.form.settings().iterations == 20
     panel.history_bar.slider.value = 6
     assert panel.runner.wait(30) and not button(panel, "branch").disabled
     button(panel, "branch").click()
     finish(panel, studio)
-    assert panel.easel.position == 20 and len(list(panel.folder.glob("*.png"))) == 3
+    assert panel.session.position == 20 and len(list(panel.folder.glob("*.png"))) == 3
 
 
 def test_save_keeps_the_picture_in_mid_run_and_the_run_goes_on(panel: PaintPanel, studio: Studio) -> None:
@@ -237,11 +237,11 @@ def test_a_panel_made_anew_finds_the_job_and_steers_it(panel: PaintPanel, studio
     paint(panel, studio, 3)
     panel.view.close_all()
     again = PaintPanel(PaintSettings(prompt="something else"), folder=tmp_path / "pictures", make=studio)
-    assert again.easel is panel.easel and again.runner.state == "working"
+    assert again.session is panel.session and again.runner.state == "working"
     assert again.form.settings().prompt.startswith("a red apple")
     again.form.inputs("prompt")[0].value = "a blue sea"
     hand(again, studio)
-    assert again.easel is not None and again.easel.settings.prompt == "a blue sea"
+    assert again.session is not None and again.session.settings.prompt == "a blue sea"
     assert again.runner.picture.comm is not None and again.history_bar.slider.value >= 3
     again.runner.stop()
     finish(again, studio)

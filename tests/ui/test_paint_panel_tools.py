@@ -80,39 +80,39 @@ def test_the_brush_gives_a_prompt_its_region_and_undo_takes_it_back(panel: Paint
     assert panel.brush.toggle.disabled
     paint(panel)
     panel.brush.toggle.value = True
-    assert panel.brush.view.layout.display == "" and panel.layer.brush and panel.layer.size == [24, 16]
-    panel.brush.what.value = 1
-    panel.layer.mask = drawn((0, 0, 256, 341))
+    assert panel.brush.view.layout.display == "" and panel.canvas.brush and panel.canvas.size == [24, 16]
+    panel.brush.purpose.value = 1
+    panel.canvas.mask = drawn((0, 0, 256, 341))
     panel.brush.apply.click()
     rest(panel)
-    assert panel.easel is not None and "“<b>blur</b>” counts there alone" in html.unescape(panel.runner.status.value)
-    covered = panel.easel.masks["prompt 1"].at_size(16, 24) > 0.5
+    assert panel.session is not None and "“<b>blur</b>” applies only there" in html.unescape(panel.runner.status.value)
+    covered = panel.session.masks["prompt 1"].at_size(16, 24) > 0.5
     assert covered[:, :11].all() and not covered[:, 13:].any()
-    assert panel.easel.edit_log.entries[-1]["do"] == "region" and panel.easel.edit_log.entries[-1]["prompt"] == 1
-    panel.brush.what.value = "protect"
-    assert panel.layer.mask == ""  # nothing is protected
-    panel.brush.what.value = 1
-    seen = np.asarray(decode_mask(panel.layer.mask))[..., 3]
+    assert panel.session.edit_log.entries[-1]["do"] == "region" and panel.session.edit_log.entries[-1]["prompt"] == 1
+    panel.brush.purpose.value = "protect"
+    assert panel.canvas.mask == ""  # nothing is protected
+    panel.brush.purpose.value = 1
+    seen = np.asarray(decode_mask(panel.canvas.mask))[..., 3]
     assert seen[:, :10].all() and not seen[:, 14:].any()  # what is in force is there to be drawn on
     panel.history_bar.buttons["undo"].click()
     rest(panel)
-    assert panel.easel.masks == {}
+    assert panel.session.masks == {}
 
 
 def test_what_is_painted_anew_goes_on_after_the_end_and_the_rest_stays(panel: PaintPanel) -> None:
     paint(panel)
-    assert panel.easel is not None
-    before = panel.easel.job.z_ema.clone()  # type: ignore[attr-defined]
+    assert panel.session is not None
+    before = panel.session.job.z_ema.clone()  # type: ignore[attr-defined]
     panel.brush.toggle.value = True
-    panel.layer.mask = drawn((0, 0, 171, 341))
+    panel.canvas.mask = drawn((0, 0, 171, 341))
     panel.brush.apply.click()
     rest(panel)
-    assert panel.easel.position == 16 and panel.form.settings().iterations == 16
-    moved = (panel.easel.job.z_ema - before).abs().amax((0, 1, 2))  # type: ignore[attr-defined]
+    assert panel.session.position == 16 and panel.form.settings().iterations == 16
+    moved = (panel.session.job.z_ema - before).abs().amax((0, 1, 2))  # type: ignore[attr-defined]
     assert (moved[:4] > 0).all() and (moved[4:] == 0).all()
-    panel.brush.lift.click()
+    panel.brush.remove_button.click()
     rest(panel)
-    assert panel.easel.masks == {}
+    assert panel.session.masks == {}
 
 
 def test_nothing_drawn_is_said_and_a_broken_mask_too(panel: PaintPanel) -> None:
@@ -120,9 +120,9 @@ def test_nothing_drawn_is_said_and_a_broken_mask_too(panel: PaintPanel) -> None:
     panel.brush.toggle.value = True
     panel.brush.apply.click()
     assert "nothing is drawn yet" in panel.runner.status.value
-    panel.layer.mask = _PNG_DATA_URL + "AAAA"
+    panel.canvas.mask = _PNG_DATA_URL + "AAAA"
     panel.brush.apply.click()
-    assert "is no mask" in panel.runner.status.value and panel.easel is not None and not panel.easel.masks
+    assert "no valid mask" in panel.runner.status.value and panel.session is not None and not panel.session.masks
 
 
 def test_without_anywidget_a_box_does_the_same(
@@ -132,11 +132,11 @@ def test_without_anywidget_a_box_does_the_same(
     panel = PaintPanel(PaintSettings.parse(SETTINGS), folder=tmp_path, make=make)
     paint(panel)
     panel.brush.toggle.value = True
-    panel.brush.what.value = "protect"
-    panel.brush.across.value, panel.brush.down.value = (0, 50), (0, 100)
+    panel.brush.purpose.value = "protect"
+    panel.brush.x_range.value, panel.brush.y_range.value = (0, 50), (0, 100)
     panel.brush.apply.click()
     rest(panel)
-    assert panel.easel is not None and float(panel.easel.masks["protect"].at_size(16, 24).mean()) == pytest.approx(0.5)
+    assert panel.session is not None and float(panel.session.masks["protect"].at_size(16, 24).mean()) == pytest.approx(0.5)
 
 
 def test_a_picture_of_ours_brings_back_every_setting(panel: PaintPanel, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_file_that_a_strangers_picture_names_is_asked_about(panel: PaintPanel,
     path = a_png(tmp_path / "boat.png", settings=settings)
     assert requested_files(read_record(path)) == ["/home/me/<b>secret</b>.png"]
     panel.take("boat.png", path.read_bytes())
-    assert "&lt;b&gt;secret" in panel.picture_import.words.value and "<b>" not in panel.picture_import.words.value
+    assert "&lt;b&gt;secret" in panel.picture_import.message.value and "<b>" not in panel.picture_import.message.value
     panel.runner.buttons.children[0].click()
     assert "press Allow" in panel.runner.status.value and panel.runner.job is None
     panel.picture_import.buttons["allow"].click()
@@ -172,35 +172,35 @@ def test_a_file_that_a_strangers_picture_names_is_asked_about(panel: PaintPanel,
 
 def test_what_is_no_picture_of_ours_changes_nothing(panel: PaintPanel, tmp_path: Path) -> None:
     before = panel.form.settings()
-    panel._guarded(panel.take)("notes.png", b"no picture")
+    panel.tools.guarded_upload(panel.take)("notes.png", b"no picture")
     assert "no picture that can be read" in panel.runner.status.value
-    panel._guarded(panel.take)("broken.png", a_png(tmp_path / "b.png", journal=[{"do": "x"}]).read_bytes())
+    panel.tools.guarded_upload(panel.take)("broken.png", a_png(tmp_path / "b.png", journal=[{"do": "x"}]).read_bytes())
     assert "journal" in panel.runner.status.value
     plain = io.BytesIO()
     Image.new("RGB", (8, 8)).save(plain, "PNG")
     panel.take("plain.png", plain.getvalue())
-    assert "no settings of vqtools" in panel.picture_import.words.value and panel.form.settings() == before
+    assert "no settings of vqtools" in panel.picture_import.message.value and panel.form.settings() == before
     assert panel.picture_import.buttons["again"].layout.display == "none"
 
 
 def test_a_steered_picture_is_made_again_bit_for_bit(panel: PaintPanel) -> None:
     paint(panel)
-    assert panel.easel is not None
+    assert panel.session is not None
     panel.branch(3)
     rest(panel)
     panel.edit(prompt="a blue sea", iterations=9)
     rest(panel)
     panel.runner.step()
-    while panel.easel.position < 7:
+    while panel.session.position < 7:
         time.sleep(0.01)
     panel.runner.stop()
     rest(panel)
-    made, position = panel.saved, panel.easel.position
+    made, position = panel.saved, panel.session.position
     assert made is not None and position == 7
     panel.open(made)
     panel.picture_import.buttons["again"].click()
     rest(panel)
-    assert panel.easel.position == position and panel.saved is not None and panel.saved != made
+    assert panel.session.position == position and panel.saved is not None and panel.saved != made
     assert Image.open(panel.saved).tobytes() == Image.open(made).tobytes()
 
 
@@ -209,7 +209,7 @@ def test_the_gallery_shows_settings_as_text_and_gives_them_back(panel: PaintPane
     a_png(panel.folder / "boat.png")
     Image.new("RGB", (30, 20)).save(panel.folder / "foreign.png")
     (panel.folder / "broken.png").write_bytes(b"\x89PNG")
-    panel.folds.selected_index = 0
+    panel.tools.accordion.selected_index = 0
     assert len(panel.gallery.cards.children) == 3
     card = next(one for one in panel.gallery.cards.children if "boat" in one.children[1].children[0].value)
     text = card.children[1].children[0].value
@@ -223,26 +223,26 @@ def test_the_gallery_shows_settings_as_text_and_gives_them_back(panel: PaintPane
 
 
 def test_drafts_are_chosen_by_a_click_gone_on_with_and_crossed(panel: PaintPanel, make: Any) -> None:
-    panel._make = lambda settings, **more: make(settings.model_copy(update={"iterations": 3}), **more)
-    panel.drafts(4)
+    panel.make_job = lambda settings, **more: make(settings.model_copy(update={"iterations": 3}), **more)
+    panel.candidates(4)
     rest(panel)
-    sheet = panel.sheet
-    assert sheet is not None and panel.runner.job is sheet and len(sheet.finished) == 4 and panel.layer.pick
+    sheet = panel.last_grid
+    assert sheet is not None and panel.runner.job is sheet and len(sheet.finished) == 4 and panel.canvas.pick
     assert read_record(panel.saved or "")["activity"] == "drafts"
     left, top, right, bottom = sheet.boxes()[2]
     panel.grid_picker.clicked((left + right) / 2, (top + bottom) / 2, False)
-    assert panel.grid_picker.first.value == 2 and panel.layer.frames == [[left, top, right, bottom]]
+    assert panel.grid_picker.first_choice.value == 2 and panel.canvas.frames == [[left, top, right, bottom]]
     panel.grid_picker.clicked(0.5 * left, 0, False)  # between the paintings
-    assert panel.grid_picker.first.value == 2
-    panel.grid_picker.go.click()
+    assert panel.grid_picker.first_choice.value == 2
+    panel.grid_picker.continue_button.click()
     rest(panel)
-    assert panel.easel is not None and panel.easel.settings.seed == 7 and panel.easel.position == 6
-    assert not panel.layer.pick and panel.layer.frames == []
-    panel.grid_picker.back.click()
-    assert panel.runner.job is sheet and panel.layer.pick
+    assert panel.session is not None and panel.session.settings.seed == 7 and panel.session.position == 6
+    assert not panel.canvas.pick and panel.canvas.frames == []
+    panel.grid_picker.back_button.click()
+    assert panel.runner.job is sheet and panel.canvas.pick
     assert panel.grid_picker.cross_button.disabled
     again = PaintPanel(PaintSettings(), folder=panel.folder, make=make)
-    assert again.sheet is sheet and again.grid_picker.go in again.grid_picker.view.children
+    assert again.last_grid is sheet and again.grid_picker.continue_button in again.grid_picker.view.children
 
 
 def test_several_at_once_are_each_with_each(panel: PaintPanel) -> None:
@@ -250,11 +250,11 @@ def test_several_at_once_are_each_with_each(panel: PaintPanel) -> None:
     assert panel.grid_form.vary() == {"prompt": ["a tree", "a <b>boat</b>"], "seed": [1, 2, 3]}
     panel.grid_form.button.click()
     rest(panel)
-    assert panel.sheet is not None and len(panel.sheet.finished) == 6
+    assert panel.last_grid is not None and len(panel.last_grid.finished) == 6
     panel.grid_form.seeds.value = "1 two"
     panel.grid_form.button.click()
     assert "seed &#x27;two&#x27;" in panel.runner.status.value
-    panel.grid_form._file("list.txt", b"# mine\na cat\n\na dog\n")
+    panel.grid_form._load_file("list.txt", b"# mine\na cat\n\na dog\n")
     assert panel.grid_form.prompts.value == "a cat\na dog"
 
 
@@ -269,7 +269,7 @@ def test_words_and_pictures_are_added_to_the_prompt(panel: PaintPanel, tmp_path:
     panel.add_words("watercolour")
     text = load_blocks()["media"]["watercolour"]
     assert panel.form.settings().prompt == f"a red apple, {text} | <b>blur</b>:-0.5"
-    panel._add_picture_prompt("../my apple.png", a_png(tmp_path / "x.png").read_bytes())
+    panel.add_picture_prompt("../my apple.png", a_png(tmp_path / "x.png").read_bytes())
     kept = panel.folder / "inputs" / "my-apple.png"
     assert kept.exists() and panel.form.settings().prompt.endswith(f" | picture:{kept}")
 
@@ -307,7 +307,7 @@ def test_bigger_goes_on_from_the_picture_by_the_starter(tmp_path: Path) -> None:
     paint(panel)
     panel.history_bar.buttons["bigger"].click()
     rest(panel)
-    assert panel.easel is not None and panel.easel.settings.size == (48, 48)
+    assert panel.session is not None and panel.session.settings.size == (48, 48)
     with Image.open(panel.saved or "") as made:
         assert made.size == (48, 48) and panel.form.settings().size == (32, 32)
 

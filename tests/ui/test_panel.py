@@ -22,7 +22,9 @@ def make(counting_job: Any) -> Any:
         if settings.size[0] % 8:
             raise UserError(f"width {settings.size[0]} is not a multiple of 8; the nearest is 96")
         job = counting_job(settings.iterations)
-        job.settings = settings.model_copy(update={"seed": settings.seed or 5})
+        job.settings = settings.model_copy(update={"seed": 5 if settings.seed is None else settings.seed})
+        job.steerable = job.supports_branching = False
+        job.activity, job.revision = "", 0
         job.picture = job.preview
         job.record = lambda: {"settings": job.settings.model_dump(mode="json")}
         return job

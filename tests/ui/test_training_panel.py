@@ -46,7 +46,7 @@ def test_stopped_it_goes_on_where_it_was_in_another_panel_too(settings: TrainVQG
     panel.runner.stop()
     assert panel.runner.wait(300)
     stopped = panel.runner.job.position
-    assert "Train goes on from here" in panel.runner.status.value and panel.unfinished
+    assert "Train continues from here" in panel.runner.status.value and panel.unfinished
     again = TrainPanel(settings, where=tmp_path)
     again.runner.start()
     while not again.runner.job or again.runner.job.position <= stopped:

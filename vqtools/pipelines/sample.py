@@ -62,6 +62,8 @@ class SampleJob:
     over the seam anew. Of several grids the first is shown, until all are drawn and the CLIP has chosen.
     """
 
+    activity = ""  # in file names; see :func:`~vqtools.pipelines.paint.save_picture`
+
     def __init__(
         self, settings: SampleSettings, vqgan: VQGAN, gpt: GPT, machine: Machine, models: Mapping[str, Any]
     ) -> None:

@@ -1,4 +1,4 @@
-"""A picture handed from the painting page to the one that animates: a file that says where it lies.
+"""The picture that the next animation starts from, handed from notebook 04 to 05 by a small file.
 
 Knows a folder, one file and settings; nothing about panels.
 """
@@ -17,35 +17,35 @@ FILE_NAME = "begin-with.json"
 
 
 def save_start_picture(folder: Path, picture: Path) -> Path:
-    """Leave word in the animations' folder that the next one begins with a picture."""
+    """Note in the animations' folder that the next one starts with a picture; returns the note's path."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / FILE_NAME, json.dumps({"picture": str(picture.absolute())}))
     return folder / FILE_NAME
 
 
 def load_start_picture(folder: Path) -> Path | None:
-    """The picture that was handed over and is still there, or None."""
+    """The picture that was handed over, or None if there is none or it no longer exists."""
     try:
-        told = json.loads((folder / FILE_NAME).read_text("utf-8"))
-        picture = Path(told["picture"])
+        note = json.loads((folder / FILE_NAME).read_text("utf-8"))
+        picture = Path(note["picture"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return picture if picture.is_file() else None
 
 
 def clear_start_picture(folder: Path) -> None:
-    """It was used: the next animation begins without it."""
+    """Delete the note, once the picture was used."""
     (folder / FILE_NAME).unlink(missing_ok=True)
 
 
 def settings_from_picture(picture: Path, settings: AnimateSettings) -> AnimateSettings:
-    """The settings of an animation whose first frame is painted from a picture, with its prompt, size and networks."""
+    """Settings of an animation that starts from a picture, with its prompt, size, seed and networks."""
     fields = {"init_image": str(picture), "init": "auto"}
     try:
         stored = read_record(picture).get("settings", {})
-        same = ("prompt", "size", "vqgan", "clip", "transformer", "seed")
+        taken = ("prompt", "size", "vqgan", "clip", "transformer", "seed")
         return AnimateSettings.parse(
-            {**settings.model_dump(), **{name: stored[name] for name in same if name in stored}, **fields}
+            {**settings.model_dump(), **{name: stored[name] for name in taken if name in stored}, **fields}
         )
-    except (UserError, TypeError, AttributeError):  # a picture of another program
+    except (UserError, TypeError, AttributeError):  # the record of another program
         return AnimateSettings.parse({**settings.model_dump(), **fields})

@@ -1,6 +1,6 @@
-"""The brush's row: what an area that is drawn on the picture is for, and the hand-over to the easel.
+"""The brush: an area that is drawn on the picture, what it is for, and the edit of the session that it becomes.
 
-Knows areas and what an easel does with them; nothing about the page around.
+Knows areas and what a session does with them; nothing about the page around.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import ipywidgets as widgets
 from PIL import Image
 
 from vqtools.core.errors import UserError
-from vqtools.painting import prompts
 from vqtools.painting.masks import Mask
-from vqtools.painting.prompts import parse_prompts
+from vqtools.painting.prompts import Prompt, parse_prompts
+from vqtools.ui.callbacks import CallbackGuard
 from vqtools.ui.canvas import decode_mask, encode_mask
+from vqtools.ui.text import ellipsize
 
 PROTECT, REPAINT, REFINE = "protect", "repaint", "refine"
 TINTS = {PROTECT: "#2a9d8f", REPAINT: "#d1495b", REFINE: "#e9a23b"}
@@ -24,140 +25,142 @@ _MAX_NAME_CHARS = 24
 
 
 class Brush:
-    """A toggle, and the tools that it opens: what for, how wide, erase, apply, clear, lift.
+    """A toggle button and the tools that it opens: purpose, width, erase, apply, clear, remove.
 
-    layer: of :func:`create_canvas.canvas`, or None; then the area is a box, by two sliders. do(act, go_on): gives the easel
-    what is to be done. wrap: makes a callback show its errors.
+    canvas: from :func:`~vqtools.ui.canvas.create_canvas`, or None; then the area is a box, set by two sliders.
+    edit(act, resume=False): queues ``act(session)``. guard: makes callbacks show their errors.
     """
 
-    def __init__(
-        self, layer: Any, do: Callable[..., None], wrap: Callable[[Callable[[], None]], Callable[[Any], None]]
-    ) -> None:
-        self.layer, self._do = layer, do
-        self._easel: Any = None
-        self._prompt = self._shown = ""
+    def __init__(self, canvas: Any, edit: Callable[..., None], guard: CallbackGuard) -> None:
+        self.canvas, self._edit = canvas, edit
+        self._session: Any = None
+        self._prompt = self._shown_key = ""
         auto = widgets.Layout(width="auto")
         self.toggle = widgets.ToggleButton(
-            False, description="Brush", tooltip="draw where a prompt counts, what stays, what is painted anew",
+            False, description="Brush", tooltip="draw where a prompt applies, what stays, or what is painted again",
             disabled=True, layout=auto,
         )  # fmt: skip
-        self.what = widgets.Dropdown(options=self._kinds([]), value=REPAINT, layout=widgets.Layout(width="230px"))
+        self.purpose = widgets.Dropdown(options=self._purposes([]), value=REPAINT, layout=widgets.Layout(width="230px"))
         self.width = widgets.IntSlider(
             12, 2, 50, description="width", readout=False, layout=widgets.Layout(width="190px"),
             style={"description_width": "40px"},
         )  # fmt: skip
-        self.erase = widgets.ToggleButton(False, description="Erase", tooltip="take away instead", layout=auto)
+        self.erase = widgets.ToggleButton(False, description="Erase", tooltip="erase instead of drawing", layout=auto)
         sides = {"readout": False, "layout": widgets.Layout(width="230px"), "style": {"description_width": "70px"}}
-        self.across = widgets.IntRangeSlider(value=(25, 75), min=0, max=100, description="left, right", **sides)
-        self.down = widgets.IntRangeSlider(value=(25, 75), min=0, max=100, description="top, bottom", **sides)
+        self.x_range = widgets.IntRangeSlider(value=(25, 75), min=0, max=100, description="left, right", **sides)
+        self.y_range = widgets.IntRangeSlider(value=(25, 75), min=0, max=100, description="top, bottom", **sides)
         self.apply = widgets.Button(description="Apply", tooltip="from the next step on", layout=auto)
-        self.clear = widgets.Button(description="Clear", tooltip="begin this drawing anew", layout=auto)
-        self.lift = widgets.Button(description="Lift", tooltip="let the area that is in force count no longer",
-                                   layout=auto)  # fmt: skip
-        drawn = [self.width, self.erase] if layer is not None else [self.across, self.down]
-        last = [self.apply, *([self.clear] if layer is not None else []), self.lift]
-        self.view = widgets.HBox([self.what, *drawn, *last])
+        self.clear = widgets.Button(description="Clear", tooltip="discard this drawing", layout=auto)
+        self.remove_button = widgets.Button(
+            description="Remove", tooltip="remove the area that is in effect", layout=auto
+        )
+        drawn = [self.width, self.erase] if canvas is not None else [self.x_range, self.y_range]
+        last = [self.apply, *([self.clear] if canvas is not None else []), self.remove_button]
+        self.view = widgets.HBox([self.purpose, *drawn, *last])
         self.view.add_class("vqtools-row")
         self.view.add_class("vqtools-tools")
         self.view.layout.display = "none"
-        for widget in (self.toggle, self.what, self.width, self.erase):
-            widget.observe(wrap(self._follow), names=["value"])
-        for button, act in ((self.apply, self._apply), (self.clear, self._clear), (self.lift, self._lift)):
-            button.on_click(wrap(act))
+        for widget in (self.toggle, self.purpose, self.width, self.erase):
+            widget.observe(guard(self._follow), names=["value"])
+        for button, act in ((self.apply, self._apply), (self.clear, self._clear), (self.remove_button, self._remove)):
+            button.on_click(guard(act))
 
-    def refresh(self, easel: Any) -> None:
-        """What can be drawn on now: an easel, or None."""
-        self.toggle.disabled = easel is None or easel.position == 0 or not easel.can_repaint
-        if easel is None:
+    def refresh(self, session: Any) -> None:
+        """Enable the brush for a session, or disable it for None."""
+        self.toggle.disabled = session is None or session.position == 0 or not session.can_repaint
+        if session is None:
             self.toggle.value = False
-        elif easel is not self._easel or easel.settings.prompt != self._prompt:
-            self._prompt = easel.settings.prompt
-            chosen = self.what.value
-            kinds = self._kinds(parse_prompts(self._prompt))
-            self.what.options = kinds
-            self.what.value = chosen if chosen in [value for _, value in kinds] else REPAINT
-        if easel is not self._easel:
-            self._easel = easel
-            if self.layer is not None and easel is not None:
-                self.layer.size, self.layer.mask = list(easel.settings.size), ""
+        elif session is not self._session or session.settings.prompt != self._prompt:
+            self._prompt = session.settings.prompt
+            chosen = self.purpose.value
+            kinds = self._purposes(parse_prompts(self._prompt))
+            self.purpose.options = kinds
+            self.purpose.value = chosen if chosen in [value for _, value in kinds] else REPAINT
+        if session is not self._session:
+            self._session = session
+            if self.canvas is not None and session is not None:
+                self.canvas.size, self.canvas.mask = list(session.settings.size), ""
 
     def area(self) -> Image.Image | tuple[float, ...]:
-        """What is drawn; UserError where nothing is."""
-        if self.layer is not None:
-            drawn = decode_mask(self.layer.mask)
+        """What is drawn: a mask, or a box (left, top, right, bottom) in pixels. Raises UserError if nothing is."""
+        if self.canvas is not None:
+            drawn = decode_mask(self.canvas.mask)
             if drawn is None:
-                raise UserError("nothing is drawn yet: hold the pointer's button and paint over the picture")
+                raise UserError("nothing is drawn yet; press the pointer on the picture and draw")
             return drawn
-        width, height = self._easel.settings.size
-        (left, right), (top, bottom) = self.across.value, self.down.value
+        width, height = self._session.settings.size
+        (left, right), (top, bottom) = self.x_range.value, self.y_range.value
         return left / 100 * width, top / 100 * height, right / 100 * width, bottom / 100 * height
 
     @staticmethod
-    def _kinds(asked: list[prompts.Prompt]) -> list[tuple[str, Any]]:
-        regions = [(f"where “{_shorten_name(one.text)}” counts", index) for index, one in enumerate(asked)]
-        return [("paint anew", REPAINT), ("work out further", REFINE), ("leave as it is", PROTECT), *regions]
+    def _purposes(prompts: list[Prompt]) -> list[tuple[str, Any]]:
+        regions = [
+            (f"where “{ellipsize(prompt.text, _MAX_NAME_CHARS)}” applies", index)
+            for index, prompt in enumerate(prompts)
+        ]
+        return [("paint again", REPAINT), ("refine", REFINE), ("leave as it is", PROTECT), *regions]
 
     def _follow(self) -> None:
         self.view.layout.display = "" if self.toggle.value else "none"
-        if self.layer is None:
+        if self.canvas is None:
             return
-        self.layer.tint = TINTS.get(self.what.value, REGION_TINT)
-        self.layer.radius, self.layer.erase = self.width.value / 200, self.erase.value
-        if self.layer.brush != self.toggle.value or self._key() != self._shown:
+        self.canvas.tint = TINTS.get(self.purpose.value, REGION_TINT)
+        self.canvas.radius, self.canvas.erase = self.width.value / 200, self.erase.value
+        if self.canvas.brush != self.toggle.value or self._key() != self._shown_key:
             self._show()
-        self.layer.brush = self.toggle.value
+        self.canvas.brush = self.toggle.value
 
     def _key(self) -> str:
-        what = self.what.value
-        return "protect" if what == PROTECT else f"prompt {what}" if isinstance(what, int) else ""
+        """The name in ``session.masks`` of the area that is edited, or ""."""
+        purpose = self.purpose.value
+        return "protect" if purpose == PROTECT else f"prompt {purpose}" if isinstance(purpose, int) else ""
 
     def _show(self) -> None:
-        """What is in force for this, to be drawn on further; else nothing."""
-        self._shown = self._key()
-        self.layer.mask = self._in_force()
+        """Show the area that is in effect for the purpose, to be drawn on further."""
+        self._shown_key = self._key()
+        self.canvas.mask = self._mask_in_effect()
 
-    def _in_force(self) -> str:
-        mask = self._easel.masks.get(self._key()) if self._easel is not None else None
+    def _mask_in_effect(self) -> str:
+        mask = self._session.masks.get(self._key()) if self._session is not None else None
         return encode_mask(mask.png) if mask is not None else ""
 
     def _clear(self) -> None:
-        """Away with what was drawn; once more, with what is in force too."""
-        force = self._in_force()
-        self.layer.mask = "" if self.layer.mask == force else force
+        """Discard what was drawn; the second time, also the area in effect."""
+        in_effect = self._mask_in_effect()
+        self.canvas.mask = "" if self.canvas.mask == in_effect else in_effect
 
     def _apply(self) -> None:
-        if self._easel is None:
+        if self._session is None:
             raise UserError("there is no picture yet to draw on")
-        what, mask = self.what.value, Mask.from_source(self.area(), self._easel.settings.size)
-        if self.layer is not None and what in (REPAINT, REFINE):
-            self.layer.mask = ""
-        if isinstance(what, int):
-            self._do(lambda easel: easel.set_region(what, mask) or f"{self._name(easel, what)} counts there alone")
-        elif what == PROTECT:
-            self._do(lambda easel: easel.protect(mask) or "that stays as it is")
+        purpose, mask = self.purpose.value, Mask.from_source(self.area(), self._session.settings.size)
+        if self.canvas is not None and purpose in (REPAINT, REFINE):
+            self.canvas.mask = ""
+        if isinstance(purpose, int):
+            self._edit(lambda session: _set_region(session, purpose, mask))
+        elif purpose == PROTECT:
+            self._edit(lambda session: session.protect(mask) or "that stays as it is")
         else:
-            self._do(lambda easel: _repaint(easel, mask, what == REPAINT), go_on=True)
+            self._edit(lambda session: _repaint(session, mask, purpose == REPAINT), resume=True)
 
-    def _lift(self) -> None:
-        what = self.what.value
-        if self.layer is not None:
-            self.layer.mask = ""
-        if isinstance(what, int):
-            self._do(lambda easel: easel.set_region(what, None) or f"{self._name(easel, what)} counts everywhere")
+    def _remove(self) -> None:
+        purpose = self.purpose.value
+        if self.canvas is not None:
+            self.canvas.mask = ""
+        if isinstance(purpose, int):
+            self._edit(lambda session: _set_region(session, purpose, None))
         else:
-            self._do(lambda easel: easel.protect(None) or "all of it is painted on")
-
-    @staticmethod
-    def _name(easel: Any, index: int) -> str:
-        asked = parse_prompts(easel.settings.prompt)
-        return f"“{_shorten_name(asked[index].text)}”" if index < len(asked) else f"prompt {index + 1}"
+            self._edit(lambda session: session.protect(None) or "no area is protected")
 
 
-def _repaint(easel: Any, mask: Mask, fresh: bool) -> str:
-    """Paint an area on; a run that has come to its end is made longer by half."""
-    easel.repaint(mask, fresh, extend=True)
-    return "painting there alone" if fresh else "working there alone"
+def _set_region(session: Any, index: int, mask: Mask | None) -> str:
+    """Limit a prompt to an area, or lift the limit."""
+    session.set_region(index, mask)
+    prompts = parse_prompts(session.settings.prompt)
+    name = f"“{ellipsize(prompts[index].text, _MAX_NAME_CHARS)}”" if index < len(prompts) else f"prompt {index + 1}"
+    return f"{name} applies {'only there' if mask is not None else 'everywhere'}"
 
 
-def _shorten_name(text: str) -> str:
-    return text if len(text) <= _MAX_NAME_CHARS else text[: _MAX_NAME_CHARS - 1] + "…"
+def _repaint(session: Any, mask: Mask, fresh: bool) -> str:
+    """Paint only inside an area; a finished run is extended for it."""
+    session.repaint(mask, fresh, extend=True)
+    return "painting only there" if fresh else "refining only there"

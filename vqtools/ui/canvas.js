@@ -110,7 +110,7 @@ function render({ model, el }) {
   canvas.addEventListener("click", (event) => {
     if (!model.get("pick") || model.get("brush")) return;
     const [x, y] = at(event);
-    model.send({ kind: "pick", x, y, more: event.shiftKey || event.ctrlKey || event.metaKey });
+    model.send({ kind: "pick", x, y, extend: event.shiftKey || event.ctrlKey || event.metaKey });
   });
 
   const wake = () => {
@@ -142,7 +142,7 @@ function render({ model, el }) {
     found.classList.remove("vqtools-over");
     const file = event.dataTransfer.files[0];
     if (!file) return;
-    if (file.size > model.get("most")) model.send({ kind: "large", name: file.name });
+    if (file.size > model.get("max_bytes")) model.send({ kind: "large", name: file.name });
     else model.send({ kind: "drop", name: file.name }, undefined, [await file.arrayBuffer()]);
   };
   const heard = { dragover: over, dragleave: leave, drop };

@@ -1,7 +1,7 @@
-"""A layer over a picture, to draw on, to click and to drop files on: what no stock widget does.
+"""A canvas over a picture, to draw on, to click and to drop files on, which no stock widget offers.
 
-Knows pictures and areas; nothing about what an area or a file is for. Without anywidget there is none: whoever uses it
-has stock widgets that do the same.
+Knows pictures and areas; nothing about what an area or a file is for. Without anywidget there is no canvas: its users
+then offer stock widgets for the same.
 """
 
 from __future__ import annotations
@@ -18,30 +18,33 @@ from PIL import Image
 
 from vqtools.core.errors import UserError
 
-MAX_FILE_BYTES = 64 * 2**20  # of a file that is dropped
-_MAX_MASK_CHARS = 2**22  # characters
+MAX_FILE_BYTES = 64 * 2**20  # of a dropped file
+_MAX_MASK_CHARS = 2**22
+_MAX_MASK_SIDE = 1024  # pixels
 _PNG_DATA_URL = "data:image/png;base64,"
 
 
 @functools.cache
 def _canvas_class() -> Any:
-    """The widget's class; None where anywidget is not installed."""
+    """The widget's class, or None if anywidget is not installed."""
     try:
         import anywidget
     except ImportError:
         return None
 
     class Canvas(anywidget.AnyWidget):
+        """The traits are described where they are defined."""
+
         _esm = Path(__file__).with_name("canvas.js")
-        size = traitlets.List([1, 1]).tag(sync=True)  # of the picture: width, height
+        size = traitlets.List([1, 1]).tag(sync=True)  # width and height of the picture
         brush = traitlets.Bool(False).tag(sync=True)  # whether it can be drawn on
-        radius = traitlets.Float(0.06).tag(sync=True)  # of the brush, as a share of the longer side
+        radius = traitlets.Float(0.06).tag(sync=True)  # of the brush, as a fraction of the longer side
         erase = traitlets.Bool(False).tag(sync=True)
-        mask = traitlets.Unicode("").tag(sync=True)  # what is drawn, white, as a PNG's address
+        mask = traitlets.Unicode("").tag(sync=True)  # white where drawn, as the data URL of a PNG
         tint = traitlets.Unicode("#d1495b").tag(sync=True)
-        pick = traitlets.Bool(False).tag(sync=True)  # whether a click is heard
-        frames: Any = traitlets.List([]).tag(sync=True)  # left, top, right, bottom as shares, the first in the tint
-        most = traitlets.Int(MAX_FILE_BYTES).tag(sync=True)  # bytes of a file
+        pick = traitlets.Bool(False).tag(sync=True)  # whether clicks are reported
+        frames: Any = traitlets.List([]).tag(sync=True)  # left, top, right, bottom as fractions; the first in the tint
+        max_bytes = traitlets.Int(MAX_FILE_BYTES).tag(sync=True)  # of a dropped file
 
     return Canvas
 
@@ -52,17 +55,17 @@ def create_canvas(
     dropped: Callable[[str, bytes], None] | None = None,
     failed: Callable[[BaseException], None] | None = None,
 ) -> Any:
-    """The layer as a widget, to stand beside the picture in one box; None where anywidget is not installed.
+    """A canvas to place in one box with the picture, or None if anywidget is not installed.
 
-    picked(x, y, more): a click, as shares of the picture's sides; more with a key held. dropped(name, content): a file
-    was dropped on the panel around it. failed(error): what they raised.
+    picked(x, y, extend): a click, in fractions of the picture's sides; extend: with Shift, Ctrl or Meta held.
+    dropped(name, content): a file was dropped on the panel around the canvas. failed(error): an error of these two.
     """
-    kind = _canvas_class()
-    if kind is None:
+    canvas_class = _canvas_class()
+    if canvas_class is None:
         return None
-    layer = kind()
+    canvas = canvas_class()
 
-    def heard(_: Any, message: Any, buffers: Any) -> None:
+    def handle(_: Any, message: Any, buffers: Any) -> None:
         try:
             _handle_message(message, buffers, picked, dropped)
         except Exception as error:
@@ -70,23 +73,23 @@ def create_canvas(
                 raise
             failed(error)
 
-    layer.on_msg(heard)
-    return layer
+    canvas.on_msg(handle)
+    return canvas
 
 
 def _handle_message(message: Any, buffers: Any, picked: Any, dropped: Any) -> None:
     if message.get("kind") == "pick" and picked is not None:
-        picked(float(message["x"]), float(message["y"]), bool(message.get("more")))
+        picked(float(message["x"]), float(message["y"]), bool(message.get("extend")))
     elif message.get("kind") == "drop" and dropped is not None and buffers:
         dropped(str(message.get("name", "")), bytes(buffers[0]))
     elif message.get("kind") == "large":
         raise UserError(
-            f"{message.get('name')!r} is larger than the {MAX_FILE_BYTES >> 20} MB that can be dropped here"
+            f"{message.get('name')!r} is larger than the {MAX_FILE_BYTES >> 20} MB allowed for dropped files"
         )
 
 
 def decode_mask(mask: str) -> Image.Image | None:
-    """What is drawn, as a picture whose opaque white is the area; None where nothing is."""
+    """The drawing as an RGBA picture, opaque white where drawn; None if nothing is. Raises UserError if invalid."""
     if not mask:
         return None
     try:
@@ -95,15 +98,15 @@ def decode_mask(mask: str) -> Image.Image | None:
         with Image.open(
             io.BytesIO(base64.b64decode(mask[len(_PNG_DATA_URL) :], validate=True)), formats=["PNG"]
         ) as picture:
-            if max(picture.size) > 1024:
+            if max(picture.size) > _MAX_MASK_SIDE:
                 raise ValueError
             return picture.convert("RGBA")
-    except Exception:  # Pillow raises what it likes on a broken file
-        raise UserError("what the brush sent is no mask; clear it and draw again") from None
+    except Exception:  # Pillow raises many kinds of errors on a broken file
+        raise UserError("the browser sent no valid mask; press Clear and draw again") from None
 
 
 def encode_mask(png: bytes) -> str:
-    """A grey mask's PNG (white counts) -> what the layer shows, its black seen through."""
+    """The data URL of a mask for the canvas, from a greyscale PNG: its black becomes transparent."""
     grey = Image.open(io.BytesIO(png)).convert("L")
     white = Image.new("L", grey.size, 255)
     data = io.BytesIO()

@@ -67,8 +67,12 @@ class Form(Generic[S]):
         """What stands in the form, right or wrong."""
         return {name: field.value for name, field in self._fields.items()}
 
+    def problems(self) -> dict[str, str]:
+        """What is wrong in the form, by field."""
+        return self._class.problems(self.values())
+
     def settings(self) -> S:
-        """The settings, or UserError with every wrong field marked where it stands."""
+        """The settings. Raises UserError if a field is wrong; every wrong field is then marked."""
         values = self.values()
         self._mark(self._class.problems(values))
         return self._class.parse(values)
@@ -92,6 +96,7 @@ class Form(Generic[S]):
         self._fields[name].say(text, wrong)
 
     def clear_notes(self) -> None:
+        """Remove all notes and marks."""
         for field in self._fields.values():
             field.say("", False)
 

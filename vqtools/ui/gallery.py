@@ -1,13 +1,12 @@
-"""The pictures of a folder with their settings beside them, the newest first.
+"""A gallery of the pictures in a folder with their settings, the newest first.
 
-Knows PNGs and their records; nothing about what is done with one that is chosen.
+Knows PNGs and their records; nothing about what is done with a chosen picture.
 """
 
 from __future__ import annotations
 
 import functools
 import html
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,21 @@ from vqtools.core.settings import format_value
 from vqtools.media.image import load_picture
 from vqtools.media.png_record import read_record
 from vqtools.painting.settings import PaintSettings
+from vqtools.ui.callbacks import CallbackGuard
+from vqtools.ui.text import ellipsize
+from vqtools.ui.widget_bytes import jpeg_bytes
 
-PAGE_SIZE = 8  # pictures at a time
-_THUMBNAIL_SIDE = 224  # pixels of a small picture, twice what it measures on the page
-_MAX_SETTINGS_CHARS = 220  # characters of settings
+PAGE_SIZE = 8  # pictures
+_THUMBNAIL_SIDE = 224  # pixels; twice the side on the page, for sharp screens
+_MAX_SETTINGS_CHARS = 220  # in a card's description
+_JPEG_QUALITY = 85
 
 
 class Gallery:
-    """Cards of small picture, prompt and settings; ``open`` and ``start`` are called with a picture's file.
+    """Pages of cards with a thumbnail, the prompt and the settings.
 
-    Nothing is read before :meth:`refresh`.
+    ``open(path)`` restores a picture's settings, ``start(path)`` starts from it. Nothing is read before
+    :meth:`refresh`.
     """
 
     def __init__(
@@ -37,51 +41,51 @@ class Gallery:
         *,
         open: Callable[[Path], None],
         start: Callable[[Path], None],
-        wrap: Callable[[Callable[[], None]], Callable[[Any], None]],
+        guard: CallbackGuard,
     ) -> None:
-        self.folder, self._open, self._start, self._wrap = folder, open, start, wrap
+        self.folder, self._open, self._start, self._guard = folder, open, start, guard
         self._page = 0
         self.cards = widgets.Box()
         self.cards.add_class("vqtools-cards")
-        self.words = widgets.HTML()
-        self.words.add_class("vqtools-said")
+        self.message = widgets.HTML()
+        self.message.add_class("vqtools-said")
         auto = widgets.Layout(width="auto")
         self.newer = widgets.Button(description="Newer", layout=auto)
         self.older = widgets.Button(description="Older", layout=auto)
-        self.newer.on_click(wrap(lambda: self._turn(-1)))
-        self.older.on_click(wrap(lambda: self._turn(1)))
-        row = widgets.HBox([self.newer, self.older, self.words])
+        self.newer.on_click(guard(lambda: self._turn_pages(-1)))
+        self.older.on_click(guard(lambda: self._turn_pages(1)))
+        row = widgets.HBox([self.newer, self.older, self.message])
         row.add_class("vqtools-row")
         self.view = widgets.VBox([self.cards, row])
 
     def refresh(self) -> None:
-        """Read the folder anew."""
-        made = newest_pictures(self.folder)
-        self._page = max(0, min(self._page, (len(made) - 1) // PAGE_SIZE))
+        """Read the folder again."""
+        paths = newest_pictures(self.folder)
+        self._page = max(0, min(self._page, (len(paths) - 1) // PAGE_SIZE))
         first = self._page * PAGE_SIZE
-        self.cards.children = [self._card(path) for path in made[first : first + PAGE_SIZE]]
-        self.newer.disabled, self.older.disabled = first == 0, first + PAGE_SIZE >= len(made)
-        last = min(first + PAGE_SIZE, len(made))
-        self.words.value = f"{first + 1} to {last} of {len(made)}" if made else "Nothing is painted here yet."
+        self.cards.children = [self._card(path) for path in paths[first : first + PAGE_SIZE]]
+        self.newer.disabled, self.older.disabled = first == 0, first + PAGE_SIZE >= len(paths)
+        last = min(first + PAGE_SIZE, len(paths))
+        self.message.value = f"{first + 1} to {last} of {len(paths)}" if paths else "There are no pictures here yet."
 
-    def _turn(self, pages: int) -> None:
+    def _turn_pages(self, pages: int) -> None:
         self._page += pages
         self.refresh()
 
     def _card(self, path: Path) -> Any:
-        small, prompt, settings = _read_card(path, path.stat().st_mtime_ns)
-        picture = widgets.Image(value=small, format="jpeg", layout=widgets.Layout(width="112px", height="auto"))
+        thumbnail, prompt, settings = _read_card(path, path.stat().st_mtime_ns)
+        picture = widgets.Image(value=thumbnail, format="jpeg", layout=widgets.Layout(width="112px", height="auto"))
         text = widgets.HTML(
             f'<b title="{html.escape(prompt)}">{html.escape(prompt)}</b>'
             f'<span title="{html.escape(settings)}">{html.escape(settings)}</span>'
         )
         buttons = []
-        wanted = [("Start from it", "begin the next picture with this one", self._start)]
+        actions = [("Start from it", "start the next picture from this one", self._start)]
         if settings:
-            wanted.insert(0, ("Its settings", "bring all of them back into the form", self._open))
-        for words, help, act in wanted:
-            button = widgets.Button(description=words, tooltip=help, layout=widgets.Layout(width="auto"))
-            button.on_click(self._wrap(functools.partial(act, path)))
+            actions.insert(0, ("Its settings", "restore all of them in the form", self._open))
+        for label, help, act in actions:
+            button = widgets.Button(description=label, tooltip=help, layout=widgets.Layout(width="auto"))
+            button.on_click(self._guard(functools.partial(act, path)))
             buttons.append(button)
         card = widgets.HBox([picture, widgets.VBox([text, widgets.HBox(buttons)])])
         card.add_class("vqtools-card")
@@ -94,31 +98,32 @@ def newest_pictures(folder: Path) -> list[Path]:
 
 
 @functools.lru_cache(maxsize=256)
-def _read_card(path: Path, version: int) -> tuple[bytes, str, str]:
-    """A small JPEG, the prompt, the settings in words; of a stranger's file the name, and no settings."""
+def _read_card(path: Path, _version: int) -> tuple[bytes, str, str]:
+    """Thumbnail as JPEG, prompt and settings in words; of other files the name and no settings.
+
+    _version: modification time in ns, so that a changed file is read again.
+    """
     try:
         picture = load_picture(path)
     except UserError:
         return b"", path.name, ""
     picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=85)
+    thumbnail = jpeg_bytes(picture, _JPEG_QUALITY)
     try:
         record = read_record(path)
         settings = PaintSettings.parse(record["settings"])
     except (UserError, KeyError, TypeError):
-        return data.getvalue(), path.name, ""
-    return data.getvalue(), settings.prompt, _describe_settings(settings, record)
+        return thumbnail, path.name, ""
+    return thumbnail, settings.prompt, _describe_settings(settings, record)
 
 
 def _describe_settings(settings: PaintSettings, record: dict[str, Any]) -> str:
-    """What is not as it comes, the size and the seed always."""
-    told = [f"{record['activity']}"] if record.get("activity", "paint") != "paint" else []
-    for one in PaintSettings.options():
-        value = getattr(settings, one.name)
-        if one.name in ("size", "seed") or (value not in (one.default, "") and one.name not in ("prompt", "preset")):
-            told.append(f"{one.name.replace('_', ' ')} {format_value(value)}")
+    """The settings that differ from the defaults; size and seed always."""
+    parts = [str(record["activity"])] if record.get("activity", "paint") != "paint" else []
+    for option in PaintSettings.options():
+        name, value = option.name, getattr(settings, option.name)
+        if name in ("size", "seed") or (value not in (option.default, "") and name not in ("prompt", "preset")):
+            parts.append(f"{name.replace('_', ' ')} {format_value(value)}")
     if record.get("journal"):
-        told.append(f"{len(record['journal'])} times steered")
-    text = " · ".join(told)
-    return text if len(text) <= _MAX_SETTINGS_CHARS else text[: _MAX_SETTINGS_CHARS - 1] + "…"
+        parts.append(f"{len(record['journal'])} edits")
+    return ellipsize(" · ".join(parts), _MAX_SETTINGS_CHARS)

@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""A form for several pictures at once: prompts, seeds and VQGANs, each combined with each.
 
-Split from vqtools.ui.drafts.
+Knows widgets and prompts; nothing about how a grid is painted.
 """
 
 from __future__ import annotations
@@ -17,51 +17,59 @@ from vqtools.ui.uploads import upload_button
 
 
 class GridForm:
-    """A fold for several pictures at once: prompts by line or from a file, seeds, VQGANs, each with each.
+    """Prompts line by line or from a file, seeds, VQGANs.
 
-    paint(vary): called with the values of fields, as :func:`vqtools.sheets.grid` takes them.
+    paint(vary): called with lists of values by field, for :func:`vqtools.pipelines.grid.create_settings_grid`.
     """
 
-    def __init__(self, paint: Callable[[dict[str, list[Any]]], None], wrap: CallbackGuard) -> None:
+    def __init__(self, paint: Callable[[dict[str, list[Any]]], None], guard: CallbackGuard) -> None:
         style = {"description_width": "88px"}
         wide = widgets.Layout(width="auto")
         self.prompts = widgets.Textarea(
-            description="prompts", placeholder="one a line; empty: the prompt above", style=style, layout=wide, rows=3
+            description="prompts",
+            placeholder="one per line; empty: the prompt above",
+            style=style,
+            layout=wide,
+            rows=3,
         )
         self.seeds = widgets.Text(description="seeds", placeholder="1 2 3", style=style, layout=wide)
         self.vqgans = widgets.Text(
-            description="VQGANs", placeholder="names, separated by spaces; empty: the one above", style=style,
+            description="VQGANs",
+            placeholder="names, separated by spaces; empty: the VQGAN of the form",
+            style=style,
             layout=wide,
-        )  # fmt: skip
+        )
         self.button = widgets.Button(description="Paint them all", layout=widgets.Layout(width="auto"))
-        self.button.on_click(wrap(lambda: paint(self.vary())))
-        file = upload_button("Prompt file", "a text with one prompt a line", self._file, accept=".txt")
+        self.button.on_click(guard(lambda: paint(self.vary())))
+        file = upload_button("Prompt file", "a text file with one prompt per line", self._load_file, accept=".txt")
         row = widgets.HBox([self.button, file])
         row.add_class("vqtools-row")
         self.view = widgets.VBox([self.prompts, self.seeds, self.vqgans, row])
-        self._wrap = wrap
+        self._guard = guard
 
     def vary(self) -> dict[str, list[Any]]:
-        """What stands in the fold; UserError where it can't be read."""
-        asked = [line.strip() for line in self.prompts.value.splitlines() if line.strip()]
-        for line in asked:
-            parse_prompts(line)
-        words = self.seeds.value.replace(",", " ").split()
-        if wrong := [word for word in words if not word.isdigit()]:
-            raise UserError(f"seed {wrong[0]!r}: write whole numbers, as 1 2 3")
+        """The values by field, without fields left empty. Raises UserError if a prompt or a seed can't be read."""
+        prompts = [line.strip() for line in self.prompts.value.splitlines() if line.strip()]
+        for prompt in prompts:
+            parse_prompts(prompt)
+        seeds = self.seeds.value.replace(",", " ").split()
+        if wrong := [seed for seed in seeds if not seed.isdigit()]:
+            raise UserError(f"seed {wrong[0]!r}: must be a whole number; write them as 1 2 3")
         vary: dict[str, list[Any]] = {
-            "prompt": asked, "vqgan": self.vqgans.value.replace(",", " ").split(), "seed": [int(one) for one in words]
-        }  # fmt: skip
+            "prompt": prompts,
+            "vqgan": self.vqgans.value.replace(",", " ").split(),
+            "seed": [int(seed) for seed in seeds],
+        }
         return {name: values for name, values in vary.items() if values}
 
-    def _file(self, name: str, content: bytes) -> None:
-        def read() -> None:
+    def _load_file(self, name: str, content: bytes) -> None:
+        def load() -> None:
             try:
                 lines = content.decode("utf-8-sig").splitlines()
             except UnicodeDecodeError:
-                raise UserError(f"{name!r} is no text in UTF-8; save it as one") from None
-            kept = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-            self.prompts.value = "\n".join(kept)
+                raise UserError(f"{name!r} is not a text in UTF-8; save it as one") from None
+            prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+            self.prompts.value = "\n".join(prompts)
             self.vary()
 
-        self._wrap(read)(None)
+        self._guard(load)(None)

@@ -47,7 +47,7 @@ async def _short_sleep() -> None:
 
 
 async def _dispatch_widget_messages(kernel: Any) -> None:
-    """ipykernel 6: dispatch the widget messages that wait behind this cell, and leave the next cells waiting."""
+    """Dispatch the widget messages that wait behind this cell, for ipykernel 6; the next cells keep waiting."""
     waiting = []
     while not kernel.msg_queue.empty():
         waiting.append(kernel.msg_queue.get_nowait())

@@ -1,6 +1,6 @@
-"""Which networks a page works with: those that ship, or the public ones, fetched when they are first wanted.
+"""A menu of the networks that a notebook uses: the starter models that ship, or public models to download.
 
-Knows names, sizes and whether there is a GPU and a network; nothing about what is made with them.
+Knows names, sizes and whether there is a GPU and an internet connection; nothing about what is made with them.
 """
 
 from __future__ import annotations
@@ -13,21 +13,27 @@ import ipywidgets as widgets
 
 from vqtools.core.errors import UserError
 from vqtools.core.settings import quick_requested
+from vqtools.ui.display import Displayed
 from vqtools.weights.registry import find_record, format_bytes
 
 PUBLIC_VQGAN, PUBLIC_CLIP = "vqgan-imagenet-f16-16384", "ViT-B-32-quickgelu/openai"
-# what a T4's 15 GB hold with room to spare, and a few minutes there
+# fits into a T4's 15 GB; takes a few minutes there
 PUBLIC_FIELDS = {
-    "vqgan": PUBLIC_VQGAN, "clip": PUBLIC_CLIP, "transformer": "none", "size": (384, 384), "iterations": 300, "cutouts": 32,
-}  # fmt: skip
-TIMEOUT_SECONDS = 3.0  # seconds in which a host answers, or there is no network
+    "vqgan": PUBLIC_VQGAN,
+    "clip": PUBLIC_CLIP,
+    "transformer": "none",
+    "size": (384, 384),
+    "iterations": 300,
+    "cutouts": 32,
+}
+TIMEOUT_SECONDS = 3.0  # without an answer of a host, there is no connection
 STARTER_LABEL, PUBLIC_LABEL = "starter", "public models"
 
 
-class Models:
-    """A menu: the starters, at once, or the public models. Display it; `fields` go into the page's settings.
+class Models(Displayed):
+    """A menu of starter and public models, to be displayed; :attr:`fields` go into the notebook's settings.
 
-    Where there is a GPU and the public ones are here or can be fetched, they are the default; elsewhere the starters.
+    The public models are the default if there is a GPU and they are here or can be downloaded, else the starter models.
     """
 
     def __init__(self) -> None:
@@ -41,32 +47,29 @@ class Models:
         self.view = widgets.VBox([self.choice, self.note])
         self._explain()
 
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.view)  # type: ignore[no-untyped-call]
-
     @property
     def missing(self) -> int:
-        """Bytes of the public models that are not here yet."""
-        return sum(one.bytes or 0 for one in self.public_models if not one.place.exists())
+        """Bytes of the public models that are still to be downloaded."""
+        return sum(model.bytes or 0 for model in self.public_models if not model.place.exists())
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What the choice means for the settings of painting and animating: none of them changed for the starters.
+        """Settings of painting and animating for the choice; empty for the starter models.
 
-        The public models are fetched now where they are not here. Where that fails it is said, and the starters serve.
+        Missing public models are downloaded now. If that fails, the note says so and the starter models are used.
         """
         if quick_requested() or self.choice.value == STARTER_LABEL:
             return {}
         from vqtools.weights.fetch import fetch
 
         try:
-            for one in self.public_models:
-                fetch(one)
+            for model in self.public_models:
+                fetch(model)
         except UserError as error:
             self.choice.value = STARTER_LABEL
-            self.note.value = html.escape(f"The public models can't be had: {error}. The starters serve instead.")
+            self.note.value = html.escape(
+                f"The public models can't be downloaded: {error}. The starter models are used instead."
+            )
             return {}
         self._explain()
         return dict(PUBLIC_FIELDS)
@@ -85,15 +88,16 @@ class Models:
                     return True
             except OSError:
                 continue
-            except ValueError:  # an address of the person's own list that is none
+            except ValueError:  # not a URL, in a user's own list
                 continue
         return False
 
     def _explain(self) -> None:
         if self.choice.value == STARTER_LABEL:
-            words = "The models that ship: icons and emoji, now, on any machine."
+            text = "The models that ship with vqtools: icons and emoji, at once, on any machine."
         elif self.missing:
-            words = f"{PUBLIC_VQGAN} and {PUBLIC_CLIP}: {format_bytes(self.missing)}, about two minutes on Colab, once."
+            size = format_bytes(self.missing)
+            text = f"{PUBLIC_VQGAN} and {PUBLIC_CLIP}: {size} to download once, about two minutes on Colab."
         else:
-            words = f"{PUBLIC_VQGAN} and {PUBLIC_CLIP}: here already."
-        self.note.value = html.escape(words + " After a change run the cells below again.")
+            text = f"{PUBLIC_VQGAN} and {PUBLIC_CLIP}: downloaded already."
+        self.note.value = html.escape(text + " After a change, run the cells below again.")

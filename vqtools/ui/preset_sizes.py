@@ -1,7 +1,7 @@
-"""What a preset means on this machine, filled into the form as soon as it is known.
+"""Fill in what a preset means on this machine as soon as it is measured.
 
-Knows a form and presets; nothing about how they are measured. The first time that takes ten seconds, in a thread: the
-panel goes on hearing, and what a person sets by hand meanwhile stands.
+Knows a form and presets; nothing about how they are measured. The first measurement takes ten seconds, in a thread: the
+panel stays responsive, and fields that are edited meanwhile keep their values.
 """
 
 from __future__ import annotations
@@ -17,66 +17,69 @@ from vqtools.ui.form import Form
 from vqtools.ui.job_runner import Runner
 from vqtools.ui.job_worker import job_lock
 
-_SPEED_FIELDS = ("size", "vqgan", "clip", "precision", "clip_precision", "drawer")  # what a machine's speed depends on
+_SPEED_FIELDS = ("size", "vqgan", "clip", "precision", "clip_precision", "drawer")  # that the speed depends on
 
 
 class PresetSizes:
-    """Fills in a preset's iterations and cutouts at once, and its size when the machine's speed is known."""
+    """Fills in a preset's iterations and cutouts at once, and its size once the machine's speed is known."""
 
     def __init__(self, form: Form[Any], runner: Runner) -> None:
         self.form, self.runner = form, runner
         self._lock = threading.Lock()
-        self._request_number = 0  # choices so far: an answer to an earlier one comes too late
-        self._by_hand: set[str] = set()  # fields that a person has changed since
+        self._request_number = 0  # of the last choice: answers to earlier ones are dropped
+        self._edited_fields: set[str] = set()  # since the last choice
         self._thread: threading.Thread | None = None
 
-    def changed(self, name: str) -> None:
-        """A person has changed a field; call it for every one."""
+    def field_changed(self, name: str) -> None:
+        """A person has changed a field; call it for each."""
         if name != "preset":
             with self._lock:
-                self._by_hand.add(name)
+                self._edited_fields.add(name)
             return
         values = self.form.values()
         self.form.set(**PRESETS[values["preset"]])
         with self._lock:
             self._request_number += 1
-            self._by_hand.clear()
+            self._edited_fields.clear()
         if quick_requested():
             return
-        plain = {one: values[one] for one in _SPEED_FIELDS}
-        if PaintSettings.problems(plain):  # the form says what is wrong
+        speed_fields = {field: values[field] for field in _SPEED_FIELDS}
+        if PaintSettings.problems(speed_fields):  # the form marks them
             return
         self._thread = threading.Thread(
-            target=self._find, args=(values["preset"], plain, self._request_number), daemon=True, name="vqtools preset"
+            target=self._measure,
+            args=(values["preset"], speed_fields, self._request_number),
+            daemon=True,
+            name="vqtools preset",
         )
         self._thread.start()
 
     def wait(self, seconds: float | None = None) -> None:
-        """Block until the last choice is filled in."""
+        """Block until the last choice is filled in, at most so many seconds."""
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def _find(self, name: str, plain: dict[str, Any], asked: int) -> None:
+    def _measure(self, name: str, speed_fields: dict[str, Any], number: int) -> None:
         try:
             from vqtools.pipelines.presets import measure_presets  # loads torch
 
-            settings = PaintSettings.parse(plain)
-            notify = functools.partial(self._note, asked)
-            # not beside a run: it would be in the way of the trial, and planning memory borrows the run's own networks
+            settings = PaintSettings.parse(speed_fields)
+            notify = functools.partial(self._note, number)
+            # not during a run: it would distort the timing, and planning memory uses the run's own networks
             with job_lock:
                 chosen = measure_presets(settings, notify=notify)[1][name]
             with self._lock:
-                if asked != self._request_number:
+                if number != self._request_number:
                     return
-                if "size" not in self._by_hand:  # iterations and cutouts stand there already
+                if "size" not in self._edited_fields:  # iterations and cutouts are set already
                     self.form.set(size=chosen.size)
             later = "" if self.runner.state == "idle" else "; the size from the next run"
-            self._note(asked, chosen.describe() + later)
-        except UserError as error:  # a network that is not there, say
-            self._note(asked, str(error))
+            self._note(number, chosen.describe() + later)
+        except UserError as error:  # such as a missing network
+            self._note(number, str(error))
         except Exception as error:
             self.runner.show_error(error)
 
-    def _note(self, asked: int, words: str) -> None:
-        if asked == self._request_number:
-            self.form.note("preset", words)
+    def _note(self, number: int, text: str) -> None:
+        if number == self._request_number:
+            self.form.note("preset", text)

@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""A menu of the prompt's building blocks.
 
-Split from vqtools.ui.drafts.
+Knows their names and groups; nothing about prompts.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from vqtools.painting.prompt_blocks import load_blocks
 from vqtools.ui.callbacks import CallbackGuard
 
 
-def prompt_block_menu(add: Callable[[str], None], wrap: CallbackGuard) -> Any:
-    """A menu of the building blocks; ``add(name)`` is called with the one that was chosen."""
-    options = [("add words …", "")]
-    for group, texts in load_blocks().items():
-        options.append((f"— {group} —", ""))
-        options += [(name.replace("-", " "), name) for name in texts]
-    # equal values would choose the first of them: a heading is one, and does nothing
-    labels = [label for label, _ in options]
+def prompt_block_menu(add: Callable[[str], None], guard: CallbackGuard) -> Any:
+    """A menu of the building blocks by group; ``add(name)`` is called with the chosen one."""
+    names = {"add words …": ""}  # by label; headings have none
+    for group, blocks in load_blocks().items():
+        names[f"— {group} —"] = ""
+        names |= {name.replace("-", " "): name for name in blocks}
+    labels = list(names)
+    # the labels are the values: of several options with the value "", the menu would select the first
     menu = widgets.Dropdown(options=labels, value=labels[0], layout=widgets.Layout(width="150px"))
-    names = dict(options)
 
-    def chosen() -> None:
+    def choose() -> None:
         name = names.get(menu.value, "")
         if menu.value != labels[0]:
             menu.value = labels[0]
         if name:
             add(name)
 
-    menu.observe(wrap(chosen), names=["value"])
+    menu.observe(guard(choose), names=["value"])
     return menu

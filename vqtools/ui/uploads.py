@@ -1,6 +1,6 @@
-"""Files that a person gives a panel: uploads of ipywidgets 7 and 8, and where they are kept.
+"""Uploaded files: a button for ipywidgets 7 and 8, and saving under a safe, free name.
 
-Knows bytes, names and a folder; nothing about what is in them.
+Knows bytes, names and a folder; nothing about the content.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ PICTURE_EXTENSIONS = ",".join(PICTURE_SUFFIXES)
 
 
 def upload_button(text: str, help: str, take: Callable[[str, bytes], None], accept: str = PICTURE_EXTENSIONS) -> Any:
-    """A button that takes a file: ``take(name, content)`` is called with each, and may be called with one again."""
+    """An upload button; ``take(name, content)`` is called for each file, also when the same one is uploaded again.
+
+    accept: file types, as in HTML.
+    """
     button = widgets.FileUpload(
         description=text, tooltip=help, accept=accept, multiple=False, layout=widgets.Layout(width="auto")
     )
     button.add_class("vqtools-upload")
-    button.add_class(f"vqtools-{text.lower().replace(' ', '-')}")  # the style sheet writes it without the count
+    button.add_class(f"vqtools-{text.lower().replace(' ', '-')}")  # the style sheet shows the label without a count
 
-    def given(_: Any) -> None:
+    def uploaded(_: Any) -> None:
         files = _uploaded_files(button.value)
         if not files:
             return
@@ -38,19 +41,25 @@ def upload_button(text: str, help: str, take: Callable[[str, bytes], None], acce
         for name, content in files:
             take(name, content)
 
-    button.observe(given, names=["value"])
+    button.observe(uploaded, names=["value"])
     return button
 
 
 def _uploaded_files(value: Any) -> list[tuple[str, bytes]]:
-    """``{name: {"content": bytes}}`` of ipywidgets 7, ``({"name": …, "content": memoryview},)`` of 8."""
+    """Names and contents of uploads.
+
+    ipywidgets 7 has ``{name: {"content": bytes}}``, 8 has ``({"name": …, "content": memoryview},)``.
+    """
     if isinstance(value, dict):
-        return [(str(name), bytes(one["content"])) for name, one in value.items()]
-    return [(str(one["name"]), bytes(one["content"])) for one in value]
+        return [(str(name), bytes(file["content"])) for name, file in value.items()]
+    return [(str(file["name"]), bytes(file["content"])) for file in value]
 
 
 def save_upload(folder: Path, name: str, content: bytes) -> Path:
-    """Write a file into a folder under its name, whole or not at all; another of that name stays."""
+    """Write a file into a folder atomically; returns its path.
+
+    The name is reduced to safe characters, and numbered if a file of that name with other content exists.
+    """
     path = Path(re.sub(r"[^\w.-]+", "-", Path(name.replace("\\", "/")).name).strip(".-") or "picture")
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(1, 10_000):
