@@ -60,7 +60,7 @@ def test_where_they_cannot_be_had_it_is_said_and_the_starters_serve() -> None:
     models = Models()
     models.choice.value = PUBLIC_LABEL
     assert models.fields == {}
-    assert models.choice.value == STARTER_LABEL and "can&#x27;t be had" in models.note.value
+    assert models.choice.value == STARTER_LABEL and "can&#x27;t be downloaded" in models.note.value
 
 
 def test_the_public_ones_are_in_the_list_that_ships_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

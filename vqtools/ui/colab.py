@@ -1,6 +1,7 @@
-"""Pages that run elsewhere than at home: what the machine lacks is brought, and what is to last goes into Drive.
+"""Prepare a machine for a notebook: install missing packages and, on Colab, keep results in Drive.
 
-Knows pip, Colab and Drive; nothing about networks. Imports nothing that may be missing: it is what brings it.
+Knows pip, Colab and Drive; nothing about networks. Imports only the standard library at the top, since the rest may be
+missing before it has run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from importlib import metadata
@@ -19,53 +21,51 @@ from pathlib import Path
 from typing import Any
 
 DRIVE = Path("/content/drive")
-RELEASE_DELAY_SECONDS = 60  # seconds in which a person may still keep the machine
+RELEASE_DELAY_SECONDS = 60  # in which the release of the machine can still be interrupted
+NOT_INSTALLED = frozenset({"jupyterlab"})  # Colab is a notebook server itself
 
-# what a page can do without: Colab is the notebook server already
-NOT_INSTALLED = {"jupyterlab"}
-
-_asked_to_let_go = False
+_release_requested = threading.Event()
 
 
 def on_colab() -> bool:
-    """Whether this kernel runs on Google's Colab."""
+    """Whether this kernel runs on Google Colab."""
     try:
         return importlib.util.find_spec("google.colab") is not None
-    except ModuleNotFoundError:  # there is not even a `google`
+    except ModuleNotFoundError:  # there is no package `google` either
         return False
 
 
 def ready(*, drive: bool = False, release: bool = False) -> None:
-    """Make a page ready to run: on any machine what is missing is installed, on Colab the rest too.
+    """Install missing packages; on Colab, also enable widgets and fetch the files beside the notebook.
 
-    drive: keep models and everything that is made in the folder `vqtools` of your Google Drive, so that they outlast
-    the machine and the second visit starts at once. release: `done()` in the last cell lets the machine go. Both are
-    for Colab, and nothing elsewhere. Called again it changes nothing.
+    drive: keep models and results in the folder `vqtools` of Google Drive, so that they outlast the machine and the
+    next visit starts at once. release: `done()` in the last cell releases the machine. Both apply to Colab alone.
+    Calling it again changes nothing. Raises UserError for ``release`` without ``drive``.
     """
-    global _asked_to_let_go
     install(missing_requirements(requirements(), installed_versions()))
-    _asked_to_let_go = False
+    _release_requested.clear()
     if not on_colab():
         return
     from vqtools.core.errors import UserError
     from vqtools.core.paths import copy_notebooks
 
     if release and not drive:
-        raise UserError("let_go_when_done would throw away what was made; tick keep_in_drive too, so that it lasts")
+        raise UserError("let_go_when_done would discard all results; tick keep_in_drive too")
     _google("output").enable_custom_widget_manager()
     if drive:
         _mount_drive()
-    copy_notebooks(Path.cwd(), lambda path: path.suffix != ".ipynb")  # a badge opens a page without what lies beside it
-    _asked_to_let_go = release
+    copy_notebooks(Path.cwd(), lambda path: path.suffix != ".ipynb")  # a badge opens the notebook alone
+    if release:
+        _release_requested.set()
 
 
 def _google(name: str) -> Any:
-    """A module of google.colab, which exists there alone."""
+    """A module of google.colab, which exists only on Colab."""
     return importlib.import_module(f"google.colab.{name}")
 
 
 def _mount_drive() -> None:
-    """Mount Drive, and make its folder `vqtools` the place where models are kept and pages write."""
+    """Mount Drive and use its folder `vqtools` for models and as the working directory."""
     _google("drive").mount(str(DRIVE))
     folder = DRIVE / "MyDrive" / "vqtools"
     (folder / "models").mkdir(parents=True, exist_ok=True)
@@ -74,18 +74,18 @@ def _mount_drive() -> None:
 
 
 def done() -> None:
-    """The last cell of a page: lets Colab's machine go if `ready` was asked to; interrupt it to keep the machine."""
-    if not (_asked_to_let_go and on_colab()):
+    """Release Colab's machine, in the last cell, if `ready` was told to; interrupt the cell to keep it."""
+    if not (_release_requested.is_set() and on_colab()):
         return
     _print_line(
-        f"All is in Drive. The machine is let go in {RELEASE_DELAY_SECONDS} seconds; interrupt this cell to keep it."
+        f"Everything is in Drive. The machine is released in {RELEASE_DELAY_SECONDS} seconds; interrupt this cell to keep it."
     )
     try:
         time.sleep(RELEASE_DELAY_SECONDS)
     except KeyboardInterrupt:
         _print_line("Kept.")
         return
-    _google("drive").flush_and_unmount()  # what is still on its way to Drive would be lost
+    _google("drive").flush_and_unmount()  # files that are not uploaded yet would be lost
     _google("runtime").unassign()
 
 
@@ -94,50 +94,50 @@ def _print_line(text: str) -> None:
 
 
 def requirements() -> list[str]:
-    """What vqtools needs, as its metadata says it, without the extras; [] where it runs from a folder, uninstalled."""
+    """The requirements in the metadata of vqtools, without the extras; [] if it is not installed."""
     try:
         listed = metadata.requires("vqtools") or []
     except metadata.PackageNotFoundError:
         return []
-    return [one for one in listed if "extra ==" not in one]
+    return [requirement for requirement in listed if "extra ==" not in requirement]
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of all distributions of this Python, by name."""
-    found = {one.metadata["Name"]: one.version for one in metadata.distributions() if one.metadata["Name"]}
-    return {normalised_name(name): version for name, version in found.items()}
+    """Versions of all installed distributions by normalised name."""
+    named = ((found.metadata["Name"], found.version) for found in metadata.distributions())
+    return {normalised_name(name): version for name, version in named if name}
 
 
 def normalised_name(requirement: str) -> str:
-    """`Open_CLIP.torch>=2.30` -> open-clip-torch, as PyPI compares names."""
-    found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement.strip())
-    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
+    """The name of a requirement as PyPI compares it: `Open_CLIP.torch>=2.30` -> `open-clip-torch`."""
+    match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement.strip())
+    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""
 
 
-def missing_requirements(wanted: Iterable[str], here: Iterable[str]) -> list[str]:
-    """The requirements that nothing installed answers to; their versions are not looked at."""
-    known = set(here) | NOT_INSTALLED
-    return [one for one in wanted if normalised_name(one) not in known]
+def missing_requirements(required: Iterable[str], installed: Iterable[str]) -> list[str]:
+    """The requirements that are not installed, whatever their version."""
+    known = set(installed) | NOT_INSTALLED
+    return [requirement for requirement in required if normalised_name(requirement) not in known]
 
 
-def pip_constraints(here: Mapping[str, str]) -> str:
-    """What pip is held to: everything that is installed stays as it is, for a running kernel would break."""
-    return "".join(f"{name}=={version}\n" for name, version in sorted(here.items()))
+def pip_constraints(installed: Mapping[str, str]) -> str:
+    """Constraints that keep every installed version: changing one would break the running kernel."""
+    return "".join(f"{name}=={version}\n" for name, version in sorted(installed.items()))
 
 
 def install(missing: list[str]) -> None:
-    """Install requirements and what they need, and change nothing that is there. RuntimeError says why it can't be."""
+    """Install requirements and their dependencies without changing installed packages. Raises RuntimeError if pip fails."""
     if not missing:
         return
-    _print_line(f"installing {', '.join(map(normalised_name, missing))}; nothing that is here is changed")
+    _print_line(f"installing {', '.join(map(normalised_name, missing))}; installed packages stay as they are")
     with tempfile.TemporaryDirectory() as folder:
-        held = Path(folder, "constraints.txt")
-        held.write_text(pip_constraints(installed_versions()), "utf-8")
+        constraints = Path(folder, "constraints.txt")
+        constraints.write_text(pip_constraints(installed_versions()), "utf-8")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        ran = subprocess.run(
-            [*command, "--constraint", str(held), *missing], capture_output=True, text=True, check=False
+        process = subprocess.run(
+            [*command, "--constraint", str(constraints), *missing], capture_output=True, text=True, check=False
         )
-    if ran.returncode:
-        why = [line for line in ran.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
-        raise RuntimeError(f"{', '.join(map(normalised_name, missing))} can't be installed here: {why[-1]}")
+    if process.returncode:
+        errors = [line for line in process.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
+        raise RuntimeError(f"{', '.join(map(normalised_name, missing))} can't be installed here: {errors[-1]}")
     importlib.invalidate_caches()
