@@ -77,8 +77,9 @@ def done() -> None:
     """Release Colab's machine, in the last cell, if `ready` was told to; interrupt the cell to keep it."""
     if not (_release_requested.is_set() and on_colab()):
         return
+    seconds = RELEASE_DELAY_SECONDS
     _print_line(
-        f"Everything is in Drive. The machine is released in {RELEASE_DELAY_SECONDS} seconds; interrupt this cell to keep it."
+        f"All results are in Drive. The machine is released in {seconds} seconds; interrupt this cell to keep it."
     )
     try:
         time.sleep(RELEASE_DELAY_SECONDS)
@@ -126,7 +127,7 @@ def pip_constraints(installed: Mapping[str, str]) -> str:
 
 
 def install(missing: list[str]) -> None:
-    """Install requirements and their dependencies without changing installed packages. Raises RuntimeError if pip fails."""
+    """Install requirements without changing what is installed. Raises RuntimeError if pip fails."""
     if not missing:
         return
     _print_line(f"installing {', '.join(map(normalised_name, missing))}; installed packages stay as they are")
