@@ -136,7 +136,9 @@ def test_without_anywidget_a_box_does_the_same(
     panel.brush.x_range.value, panel.brush.y_range.value = (0, 50), (0, 100)
     panel.brush.apply.click()
     rest(panel)
-    assert panel.session is not None and float(panel.session.masks["protect"].at_size(16, 24).mean()) == pytest.approx(0.5)
+    assert panel.session is not None and float(panel.session.masks["protect"].at_size(16, 24).mean()) == pytest.approx(
+        0.5
+    )
 
 
 def test_a_picture_of_ours_brings_back_every_setting(panel: PaintPanel, tmp_path: Path) -> None:
