@@ -62,7 +62,7 @@ def test_stopped_anywhere_and_resumed_equals_never_stopped(animator: Make, tmp_p
     while broken.position < broken.total:
         broken.step()
         steps += 1
-        if broken.made:
+        if broken.frames_made:
             broken = animator(tmp_path / "broken", **RUNS[name])  # as if the process had been killed
     assert steps > 3 and same(frames(tmp_path / "broken"), expected)
     rows = (tmp_path / "broken" / "log.csv").read_text().splitlines()[1:]
@@ -137,7 +137,7 @@ def test_a_job_goes_back_some_frames_and_on_another_way(animator: Make, tmp_path
     assert len(after) == 8 and same(after[:3], before[:3]) and not np.array_equal(after[4], before[4])
     again = Project.open(tmp_path).record["settings"]
     assert (again["prompt"], again["frame_learning_rate"]) == ("the blue sea", 1.0)
-    with pytest.raises(UserError, match="at most 7 can"):
+    with pytest.raises(UserError, match="remove at most 7"):
         job.rewind(8)
 
 
@@ -161,7 +161,7 @@ def test_without_guidance_a_frame_is_the_last_one_moved(animator: Make, tmp_path
 
 def test_cadence_paints_every_nth_and_carries_the_others(animator: Make, tmp_path: Path) -> None:
     job = run(animator(tmp_path, frames=8, cadence=3, clarity=0, motion="none", translation_x="1", border="wrap"))
-    assert [(f.number, f.between) for f in job.plan] == [(0, 0), (3, 2), (6, 2), (7, 0)]
+    assert [(f.number, f.skipped) for f in job.plan.frames] == [(0, 0), (3, 2), (6, 2), (7, 0)]
     pictures = [picture.astype(int) for picture in frames(tmp_path)]
     a, b = np.roll(pictures[0], 1, axis=1), np.roll(pictures[3], -2, axis=1)
     assert np.abs(pictures[1] - (a * 2 / 3 + b / 3)).max() <= 2
@@ -179,7 +179,7 @@ def test_prompts_pictures_and_iterations_come_at_their_frames(animator: Make, tm
     assert [record["shown"] for record in records] == ["a", "a", "a", "b", "b", "b"]
     assert [record["frame"] for record in records] == list(range(6))
     assert records[2]["settings"]["prompt"] == "a ^ b" and records[2]["motion"]["zoom"] == 1.02
-    assert [frame.iterations for frame in job.plan] == [0, 2, 2, 2, 3, 3]
+    assert [frame.iterations for frame in job.plan.frames] == [0, 2, 2, 2, 3, 3]
     assert frames(tmp_path / "a")[4].mean((0, 1))[2] > 200
 
 
@@ -195,7 +195,7 @@ def test_a_loops_last_frame_leans_towards_its_first(
 ) -> None:
     seams = []
     for name, share in (("leaning", 0.15), ("plain", 0.0)):
-        monkeypatch.setattr("vqtools.animation.animator._LOOP_SEAM_BLEND", share)
+        monkeypatch.setattr("vqtools.animation.frame_writer._LOOP_SEAM_BLEND", share)
         run(animator(tmp_path / name, frames=6, loop=True))
         first, *_, last = (picture.astype(float) for picture in frames(tmp_path / name))
         seams.append(np.abs(last - first).mean())

@@ -55,7 +55,7 @@ def test_distances_are_around_one_and_bounded() -> None:
     found = disparity_to_distance(torch.rand(1, 1, 20, 20, generator=torch.Generator().manual_seed(1)) * 900)
     assert found.median() == pytest.approx(1, abs=0.02) and found.min() >= 0.5 and found.max() <= 4
     assert torch.equal(disparity_to_distance(torch.full((1, 1, 4, 4), 7.0)), torch.ones(1, 1, 4, 4))
-    with pytest.raises(UserError, match="is no depth network"):
+    with pytest.raises(UserError, match="is not a depth network"):
         load_depth_estimator("no/such/folder/here", torch.device("cpu"))
 
 
@@ -80,8 +80,10 @@ def test_the_animator_moves_what_is_near_more(tmp_path: Path) -> None:
                                  antiblur="0", hold=0.0, clarity=0.0, cutouts=1)  # fmt: skip
     far = torch.full((1, 1, 64, 96), 2.0)
     far[..., 32:, :] = 0.5
-    way = CameraWarper(lambda time: Timeline(settings, 1)(time).motion, (96, 64), "reflect", see=lambda image: far)
+    warper = CameraWarper(
+        lambda time: Timeline(settings, 1)(time).motion, (96, 64), "reflect", depth_estimator=lambda image: far
+    )
     image = spots()
-    moved = way.picture(image, [1])
+    moved = warper.warp_picture(image, [1])
     assert (moved[..., :28, 10:80] - image[..., :28, 7:77]).abs().mean() < 0.01
     assert (moved[..., 36:, 20:80] - image[..., 36:, 8:68]).abs().mean() < 0.01

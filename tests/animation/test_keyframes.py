@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqtools.animation.keyframe_parser import FUNCTIONS, CurveError
-from vqtools.animation.keyframes import Curve
+from vqtools.animation.keyframes import FUNCTIONS, Curve, CurveError
 from vqtools.core.errors import UserError
 
 
@@ -89,7 +88,7 @@ def test_smooth_has_no_corner_at_a_key() -> None:
         ("0:(1", 5, "a closing bracket is expected"),
         ("0:(foo(1))", 4, "did you mean 'floor'"),
         ("0:(1) 30:(2)", 7, "a comma before the next key"),
-        ("0:(t^2)", 5, "a power is written **"),
+        ("0:(t^2)", 5, "write a power as **"),
         ("0:(sin(1, 2))", 4, "sin takes 1 value, not 2"),
         ("0:(bass)", 4, "no variable is called 'bass'"),
         ("0:(1), t:(2)", 8, "whole number, or a formula of max_f"),
@@ -98,7 +97,7 @@ def test_smooth_has_no_corner_at_a_key() -> None:
         ("0:((-1)**0.5)", 1, "no value below"),
         ("", 1, "an empty schedule"),
         ("1e999", 1, "larger than"),
-        ("(" * 200, 65, "64 brackets"),
+        ("(" * 200, 65, "64 nested brackets"),
         ('0:(1), "max_f-":(2)', 15, "expected"),
         ("__import__('os').system('x')", 11, "no function is called"),
     ],

@@ -46,7 +46,7 @@ def test_whole_codes_jump_and_a_loop_comes_back() -> None:
     with torch.no_grad():
         whole = vqgan.decode(vqgan.encode(to_tensor(pictures[1]))).clamp(-1, 1)
     assert np.array_equal(np.asarray(jumpy(4)), np.asarray(to_picture(whole)))
-    assert jumpy.place(0) == (0, 0.0) and jumpy.place(8) == (2, 0.0) and jumpy.place(11)[0] == 2
+    assert jumpy.position_at(0) == (0, 0.0) and jumpy.position_at(8) == (2, 0.0) and jumpy.position_at(11)[0] == 2
     with pytest.raises(UserError, match="two or more"):
         Morph(pictures[:1], vqgan, MorphSettings())
 

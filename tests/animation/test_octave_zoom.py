@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vqtools.animation.octave_plan import RewindPoint
 from vqtools.animation.octave_pyramid import (
     close_loop,
     downscale,
@@ -23,7 +24,6 @@ from vqtools.animation.octave_pyramid import (
     render_level,
     zoom_about_centre,
 )
-from vqtools.animation.octave_zoom import RewindPoint
 from vqtools.core.errors import UserError
 from vqtools.media.image import load_picture, to_picture
 from vqtools.media.png_record import read_record
@@ -119,9 +119,9 @@ def test_each_scene_has_its_octave_in_the_order_it_is_seen(octaves: Make, tmp_pa
 
 def test_the_middle_is_pinned_while_the_surroundings_are_painted(octaves: Make, tmp_path: Path) -> None:
     job = octaves(tmp_path, frames=3, zoom="2", learning_rate=1.0)
-    while len(job.pictures) < 1 or job._job.position < 2:
+    while len(job.pictures) < 1 or job._current_job.position < 2:
         job.step()
-    state = job._job.painter.state_dict()
+    state = job._current_job.painter.state_dict()
     moved = (state["latents"] - state["start"]).abs().amax((0, 1)) > 1e-6
     rows, columns = moved.shape  # 8 and 16
     assert not moved[rows // 2 - 1 : rows // 2 + 1, columns // 2 - 2 : columns // 2 + 2].any()
@@ -207,7 +207,7 @@ def test_what_cannot_be(octaves: Make, tmp_path: Path) -> None:
         octaves(tmp_path, zoom="9", frames=99)
     with pytest.raises(UserError, match="both sides must be even"):
         octaves(tmp_path, size=(31, 16))
-    with pytest.raises(UserError, match="comes to where it began"):
+    with pytest.raises(UserError, match="ends where it began"):
         octaves(tmp_path, loop=True, zoom="1")
 
 
@@ -262,12 +262,12 @@ def test_a_turn_shows_no_outlines_of_what_is_to_come(octaves: Make, tmp_path: Pa
 
     def contrast(inner: Tensor, turn: RewindPoint) -> float:
         job.painted[0], job.rewind_point, job._matched = inner.expand(1, 3, 64, 64), turn, []
-        return float(job.view(14)[middle].std())
+        return float(job.render_frame(14)[middle].std())
 
     plain, stripes = torch.zeros(64, 64), torch.arange(64) // 4 % 2 * 2.0 - 1
     turn, none = job.rewind_point, RewindPoint(0, 1)
     assert turn == RewindPoint(14, 1) and contrast(plain, none) < 0.01
-    to_picture(job.view(13)).save(tmp_path / "frames" / "frame-00013.png")
+    to_picture(job.render_frame(13)).save(tmp_path / "frames" / "frame-00013.png")
     assert contrast(stripes, turn) < 0.05 * contrast(stripes, none)
 
 
@@ -317,11 +317,11 @@ def test_a_rewinding_that_was_killed_is_finished(
 
 def test_what_another_path_cannot_be(octaves: Make, tmp_path: Path) -> None:
     job = run(octaves(tmp_path / "film", frames=6, zoom="1.4"))
-    with pytest.raises(UserError, match="9 frames can't be thrown away: 6 are there"):
+    with pytest.raises(UserError, match="9 frames can't be removed: the folder holds 6"):
         job.rewind(9)
     with pytest.raises(UserError, match="zoom can't change in an octave zoom that is begun"):
         job.steer({"zoom": "1.1"})
     assert job.rewind(6) == 0 and not job.painted and job.rewind_point == RewindPoint()
     loop = run(octaves(tmp_path / "loop", frames=4, zoom="1.4", loop=True))
-    with pytest.raises(UserError, match="the end of a loop leads to its beginning"):
+    with pytest.raises(UserError, match="its end leads to its beginning"):
         loop.rewind(1)

@@ -26,7 +26,7 @@ def test_one_run_at_a_time_and_none_after_a_kill(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLDS, str(project.folder)], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline() == b"held\n"
         with (
-            pytest.raises(ProjectLockedError, match="film' is in the hands of another run; stop that one"),
+            pytest.raises(ProjectLockedError, match="film' is in use by another run; stop that run"),
             project.locked(),
         ):
             pass

@@ -51,7 +51,7 @@ def test_scenes_share_the_frames_or_go_round() -> None:
 
 @pytest.mark.parametrize("fade", [0, 1, 4, 9])
 def test_a_fade_goes_over_so_many_frames_and_keeps_the_sum(fade: int) -> None:
-    shown = parse_prompt_schedule("a:2 | c ^ b:2 | c", frames=40, fade=fade)
+    shown = parse_prompt_schedule("a:2 | c ^ b:2 | c", frames=40, crossfade=fade)
     mixed = []
     for frame in range(40):
         found = weights(shown(frame))
@@ -80,7 +80,7 @@ def test_weights_as_curves(text: str) -> None:
 
 def test_weights_that_follow_sound_and_weights_of_nothing() -> None:
     shown = parse_prompt_schedule(
-        "", "'fire:2': '0:(low)', 'smoke': {0: 0}", frames=9, sound=lambda frame: {"low": frame / 8}
+        "", "'fire:2': '0:(low)', 'smoke': {0: 0}", frames=9, audio=lambda frame: {"low": frame / 8}
     )
     assert weights(shown(4)) == {"fire": 1}
     assert weights(shown(0)) == {"fire": 0}
@@ -144,7 +144,7 @@ def test_what_cannot_be_read(prompt: str, at: str, says: str) -> None:
 @given(st.text("{}()\"'\\:,|^0123 ax.", max_size=40))
 def test_any_text_is_prompts_or_one_clear_line(text: str) -> None:
     try:
-        shown = parse_prompt_schedule("a", text, frames=10, fade=3)
+        shown = parse_prompt_schedule("a", text, frames=10, crossfade=3)
         for frame in range(10):
             parse_prompts(shown(frame))
     except UserError as error:

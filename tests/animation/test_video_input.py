@@ -101,7 +101,7 @@ def test_each_frame_is_held_to_the_film_where_init_weight_says_so(restyle: Make,
     away = []
     for job in (free, held):
         painter = job.first.painter
-        start = job._latents(painter, job.warper.anchor(1))
+        start = job._encode(painter, job.warper.video_frame(1))
         away.append(float((painter.z.detach() - start).square().mean()))
     assert away[1] < 0.5 * away[0]
 
@@ -112,7 +112,7 @@ def test_stopped_anywhere_and_resumed_equals_never_stopped(restyle: Make, tmp_pa
     broken = restyle(tmp_path / "broken", **fields)
     while broken.position < broken.total:
         broken.step()
-        if broken.made:
+        if broken.frames_made:
             broken = restyle(tmp_path / "broken", **fields)
     assert len(whole) == 5
     for ours, theirs in zip(run(broken), whole, strict=True):
@@ -139,5 +139,5 @@ def test_its_sound_is_kept(restyle: Make, clip: Make, tmp_path: Path) -> None:
 def test_a_frame_of_the_film_that_is_gone_is_named(restyle: Make, tmp_path: Path) -> None:
     job = restyle(tmp_path)
     (tmp_path / VIDEO_FRAMES_FOLDER / frame_name(3)).unlink()
-    with pytest.raises(UserError, match=r"frame-00003\.png of the film is missing"):
+    with pytest.raises(UserError, match=r"frame-00003\.png of the video is missing"):
         run(job)

@@ -320,11 +320,11 @@ def test_an_octave_zoom_takes_another_path(lab: Lab, folder: Path) -> None:
     lab.panel.locator(".vqtools-row input").first.fill("20")
     lab.page.keyboard.press("Tab")
     lab.button("Throw away").click()
-    lab.says("16 frames are left; 1 of 3 pictures will be painted anew")
+    lab.says("16 frames are left; 1 of 3 pictures will be painted again")
     lab.type("prompt", "the blue sea")
     with Project.open(film).locked():
         lab.button("Resume").click()
-        lab.says("is in the hands of another run")
+        lab.says("is in use by another run")
         command = [sys.executable, "-m", "vqtools", "animate", "--resume", str(film)]
         second = subprocess.run(command, capture_output=True, text=True)
         assert second.returncode == 2 and second.stderr.count("\n") == 1 and "another run" in second.stderr

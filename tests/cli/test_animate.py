@@ -107,7 +107,7 @@ def test_an_octave_zoom_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> N
     assert shots("zoom") == before and "omit it, or start a new folder" in capsys.readouterr().err
     kept = [(Path("zoom/octaves") / name).read_bytes() for name in octaves[1:]]
     assert call("animate", "the blue sea", "--resume", "zoom", "--rewind", "2") == 0
-    assert "2 frames are left; 1 of 3 pictures will be painted anew" in capsys.readouterr().err
+    assert "2 frames are left; 1 of 3 pictures will be painted again" in capsys.readouterr().err
     assert shots("zoom")[:2] == before[:2] and shots("zoom")[2:] != before[2:] and count("zoom/zoom.mp4") == 4
     assert kept == [(Path("zoom/octaves") / name).read_bytes() for name in octaves[1:]]
     assert read_record(Path("zoom/octaves") / octaves[0])["shown"] == "the blue sea"
@@ -118,11 +118,11 @@ def test_one_run_at_a_time_in_a_folder(capsys: pytest.CaptureFixture[str]) -> No
     with Project.create("film", {"settings": settings}).locked():
         assert call("animate", "--resume", "film") == 2
         (said,) = capsys.readouterr().err.splitlines()
-        assert "folder 'film' is in the hands of another run; stop that one" in said
+        assert "folder 'film' is in use by another run; stop that run" in said
     with Project.create("journey/scene-00", {"settings": settings}).locked():
         assert call("animate", "a sea ^ a city", "--apart", "--seed", "4", "--out", "journey") == 2
         (said,) = capsys.readouterr().err.splitlines()
-        assert "folder 'journey/scene-00' is in the hands of another run" in said
+        assert "folder 'journey/scene-00' is in use by another run" in said
 
 
 def loudness(path: str, frames: int) -> list[float]:

@@ -54,10 +54,10 @@ def scenes(folder: Path, team: Distributed) -> list[Path] | None:
     small = networks("animation")
     settings = small.settings_of(prompt="a red apple ^ a green leaf ^ the sea", frames=8, size=(16, 16), seed=3)
 
-    def make(scene: Any, project: Project) -> Animator:
+    def create(scene: Any, project: Project) -> Animator:
         return Animator(scene, small.First(scene), project, seed=scene.seed)
 
-    return distribute_scenes(settings, folder / "film", team, make=make)
+    return distribute_scenes(settings, folder / "film", team, create=create)
 
 
 def cells(folder: Path, team: Distributed) -> list[Path] | None:

@@ -204,10 +204,10 @@ def test_a_folder_in_anothers_hands_is_not_gone_on_with(panel: AnimatePanel, fil
     with Project.open(job.project.folder).locked():
         panel.runner.pause()
         assert panel.runner.wait(30)
-        assert "film&#x27; is in the hands of another run" in panel.runner.status.value and job.done == done
+        assert "film&#x27; is in use by another run" in panel.runner.status.value and job.done == done
         panel.throw_away(1)
         assert panel.runner.wait(30)
-        assert "is in the hands of another run" in panel.runner.status.value and job.done == done
+        assert "is in use by another run" in panel.runner.status.value and job.done == done
     films.gate.release(99)
     panel.runner.pause()
     assert panel.runner.wait(30)
@@ -258,7 +258,7 @@ def test_an_octave_zoom_takes_another_path(films: Films, tmp_path: Path) -> None
     before = [path.read_bytes() for path in sorted(job.project.frames.glob("*.png"))]
     panel.throw_away(5)
     assert panel.runner.wait(30)
-    assert "3 frames are left; 2 of 5 pictures will be painted anew" in panel.runner.status.value
+    assert "3 frames are left; 2 of 5 pictures will be painted again" in panel.runner.status.value
     panel.form.inputs("prompt")[0].value = "the blue sea"
     panel.form.inputs("zoom")[0].value = "1.1"  # from the next run
     panel.runner.pause()

@@ -1,1 +1,1 @@
-"""From one picture to many: keyframes, the camera, the animator, the octave zoom, sound, video files."""
+"""Engines that make many pictures from one: keyframed camera motion, octave zooms, morphs, flights, their folders."""

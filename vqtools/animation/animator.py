@@ -1,76 +1,81 @@
-"""Animate: each frame is the last one, moved by the camera or as a film moves, then painted a little.
+"""Frame-by-frame animation: each frame is the one before, warped by a camera or a video's motion and painted a little.
 
-A job: the first picture's steps come first, then every :meth:`Animator.step` makes a frame and writes it to the folder.
-The state is saved with each frame, so a run that is killed goes on from the last whole frame with the same bits.
-Networks, the first picture and the folder are handed in. Knows pictures and frames; nothing about files' names or text.
+A job: the steps of the first picture come first, then every :meth:`Animator.step` makes a painted frame and writes it
+to the folder. The state is saved with each frame, so that a run that was killed continues from the last complete frame
+with the same bits. Networks, the first picture's job and the folder are arguments. Knows images and frames; nothing
+about names of networks or how curves are written.
 
-Shapes: H and W the picture's sides; pictures are (1, 3, H, W) in [-1, 1].
+Shapes: H and W are an image's height and width; images are (1, 3, H, W) in [-1, 1].
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from vqtools.animation.camera import Outpainter
+from vqtools.animation.camera import Border, Outpainter
 from vqtools.animation.depth import DepthEstimator
 from vqtools.animation.frame_motion import CameraWarper, FrameWarper, OpticalFlowWarper
+from vqtools.animation.frame_plan import FramePlan, PlannedFrame
+from vqtools.animation.frame_writer import FrameWriter, image_to_pixels, pixels_to_image
 from vqtools.animation.project import VIDEO_FRAMES_FOLDER, Project
 from vqtools.animation.settings import STEERABLE_FIELDS, AnimateSettings
 from vqtools.animation.timeline import FrameParameters, Timeline
 from vqtools.core.errors import UserError
 from vqtools.media.colour import lab_statistics, match_colours, sharpen
-from vqtools.media.image import from_uint8, load_picture, resize_and_crop, to_tensor, to_uint8
-from vqtools.media.video import frame_name
+from vqtools.media.image import load_picture, resize_and_crop, to_tensor
 from vqtools.painting.painter import Painter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_UNBOUNDED_ITERATIONS = 100_000  # iterations: no frame is a painting's last quarter, in which steps are smaller
-_MAX_LOOP_OVERLAP = 24  # frames over which the end runs into the beginning
-_LOOP_SEAM_BLEND = 0.15  # share of the first frame in a loop's last one: the step over the seam is smaller for it
+_UNBOUNDED_ITERATIONS = 100_000  # so large that no frame reaches a painting's last quarter, in which steps are smaller
+_SEAMLESS_MARGIN = 4  # cells around a seamless picture that is encoded: more than the encoder's kernels reach
 
 
 class GuidedPictureJob(Protocol):
-    """The job that paints the first picture. It has a painter once there is something to guide."""
+    """The job that paints a picture. It has a painter once there is something to guide."""
 
     painter: Painter | None
 
     @property
-    def position(self) -> int: ...
+    def position(self) -> int:
+        """Steps done."""
+        ...
 
     @property
-    def total(self) -> int: ...
+    def total(self) -> int:
+        """Steps in total."""
+        ...
 
-    def step(self) -> dict[str, float]: ...
+    def step(self) -> dict[str, float]:
+        """Do one step and report its scalars."""
+        ...
 
-    def preview(self) -> Image: ...
+    def preview(self) -> Image:
+        """The picture as it is now."""
+        ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """The complete state."""
+        ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-class PlannedFrame(NamedTuple):
-    """One step's work: the painted frame, and how many carried ones come before it (``cadence``)."""
-
-    number: int  # in order of making; a loop makes some before the first that is kept
-    between: int
-    iterations: int
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        ...
 
 
 class Animator:
-    """Frames of an animation, one (with those carried between) a step.
+    """An animation as a job: each step makes one painted frame, and the interpolated ones before it.
 
-    settings: may be changed between steps, as a Painter's. first: paints the first picture. project: where frames and
-    states go; one that holds states is gone on with; for ``settings.video`` the film's frames lie in it. outpaint:
-    fills what comes in at the sides. see: says how far things are, for the camera among them.
+    settings: can be replaced between steps. first: paints the first picture. project: the folder of frames and states;
+    if it holds states, the newest one is loaded. For ``settings.video`` it also holds the video's frames. outpaint:
+    fills what enters at the borders. depth_estimator: distances of pixels, for camera motion with parallax.
     """
 
     def __init__(
@@ -80,56 +85,52 @@ class Animator:
         project: Project,
         *,
         seed: int,
-        track: Timeline | None = None,
+        timeline: Timeline | None = None,
         outpaint: Outpainter | None = None,
-        see: DepthEstimator | None = None,
+        depth_estimator: DepthEstimator | None = None,
     ) -> None:
-        self.seed, self.first, self.project, self.outpaint, self.depth_estimator = seed, first, project, outpaint, see
-        self._settings = settings
-        self.timeline = track or Timeline(settings, seed)
-        self.timeline.check(settings.size)
-        self.warper = self._create_warper()
-        self.loop_overlap = min(settings.frames // 3, _MAX_LOOP_OVERLAP) if settings.loop else 0
-        self.made = 0  # frames, those before the first that is kept included
+        self.seed, self.first, self.project = seed, first, project
+        self.outpaint, self.depth_estimator = outpaint, depth_estimator
+        self._use(settings, timeline or Timeline(settings, seed))
+        self.frames_made = 0  # a loop's lead-in frames included
         self.last: Tensor | None = None  # the newest painted frame (H, W, 3) of uint8, as it was saved
-        self.reference_colours: Tensor | None = None  # the first frame's mean and spread (2, 3) in LAB
+        self.reference_colours: Tensor | None = None  # mean and standard deviation (2, 3) of the first frame in LAB
         self.noise: Tensor | None = None  # (1, 3, H, W)
-        self.plan = list(self._plan())
         self._first_total = first.total
         if state := project.load_state():
             self.load_state_dict(state)
-        project.trim_log(max(0, self.made - self.loop_overlap))
+        project.trim_log(self.done)
+
+    def _use(self, settings: AnimateSettings, timeline: Timeline) -> None:
+        """Build what depends on the settings. UserError for a frame whose numbers make no picture."""
+        timeline.check(settings.size)
+        self._settings, self.timeline = settings, timeline
+        self.warper = self._create_warper()
+        self.plan = FramePlan(settings, timeline)
+        self._writer = FrameWriter(self.project, settings, timeline, self.plan, self.warper)
+
+    def _create_warper(self) -> FrameWarper:
+        settings, timeline = self.settings, self.timeline
+        if settings.video:
+            return OpticalFlowWarper(self.project.folder / VIDEO_FRAMES_FOLDER, settings.anchor)
+        # what an outpainter gets is filled by reflection, in case it keeps some of it
+        border: Border = "reflect" if settings.border == "outpaint" else settings.border
+        if settings.seamless:
+            border = "wrap"
+        return CameraWarper(
+            lambda frame: timeline(frame).motion, settings.size, border, self.outpaint, self.depth_estimator
+        )
 
     @property
     def settings(self) -> AnimateSettings:
+        """The settings in force. New ones count from the next frame on; frames, size and loop stay as they are."""
         return self._settings
 
     @settings.setter
     def settings(self, settings: AnimateSettings) -> None:
-        """Take other settings from the next frame on; the number of frames and the size stay."""
-        fixed = {"size": self._settings.size, "frames": self._settings.frames, "loop": self._settings.loop}
+        fixed = {name: getattr(self._settings, name) for name in ("size", "frames", "loop")}
         settings = settings.model_copy(update=fixed)
-        track = Timeline(settings, self.seed, self.timeline.sound)
-        track.check(settings.size)
-        self._settings, self.timeline = settings, track
-        self.warper = self._create_warper()
-        self.plan = list(self._plan())
-
-    def rewind(self, frames: int) -> int:
-        """Throw the last frames away and stand where they began, to take another path; how many frames are left.
-
-        UserError where no state is kept so far back: the last sixty frames and every thirtieth before have one.
-        """
-        positions = self.project.positions()
-        if not any(position <= self.made - frames for position in positions):
-            most = self.made - min(positions, default=self.made)
-            raise UserError(f"{frames} frames can't be thrown away; at most {most} can, or start anew")
-        self.project.rewind(frames)
-        state = self.project.load_state()
-        assert state is not None
-        self.load_state_dict(state)
-        self.project.trim_log(self.done)
-        return self.done
+        self._use(settings, Timeline(settings, self.seed, self.timeline.audio))
 
     @property
     def steerable_fields(self) -> frozenset[str]:
@@ -142,148 +143,145 @@ class Animator:
         self.project.record["settings"] = self.settings.model_dump(mode="json")
         self.project.save()
 
-    def _create_warper(self) -> FrameWarper:
-        s, track = self.settings, self.timeline
-        if s.video:
-            return OpticalFlowWarper(self.project.folder / VIDEO_FRAMES_FOLDER, s.anchor)
-        border: Any = "wrap" if s.seamless else "reflect" if s.border == "outpaint" else s.border
-        return CameraWarper(lambda time: track(time).motion, s.size, border, self.outpaint, self.depth_estimator)
+    def rewind(self, frames: int) -> int:
+        """Remove the last frames and return how many are left, so that other frames can follow them.
 
-    def _plan(self) -> Iterator[PlannedFrame]:
-        """The steps: the first frame is the first picture, then every nth is painted, and the last."""
-        count, cadence = self.settings.frames + self.loop_overlap, self.settings.cadence
-        previous = -1
-        while previous < count - 1:
-            number = 0 if previous < 0 else min(previous + cadence, count - 1)
-            iterations = self.timeline(self._curve_frame(number)).iterations if number else 0
-            yield PlannedFrame(number, number - previous - 1, iterations)
-            previous = number
-
-    def _curve_frame(self, number: int) -> int:
-        """The frame as curves count it: those made before the first that is kept are the end of the round before."""
-        return (number - self.loop_overlap) % self.settings.frames
+        The nearest state at or before that frame is loaded. UserError if none is kept that far back: the last sixty
+        frames and every thirtieth one before have a state.
+        """
+        positions = self.project.positions()
+        if not any(position <= self.frames_made - frames for position in positions):
+            most = self.frames_made - min(positions, default=self.frames_made)
+            raise UserError(f"{frames} frames can't be removed; remove at most {most}, or start a new folder")
+        self.project.rewind(frames)
+        state = self.project.load_state()
+        assert state is not None
+        self.load_state_dict(state)
+        self.project.trim_log(self.done)
+        return self.done
 
     @property
     def position(self) -> int:
-        """Steps of guidance done, each frame counted as at least one: so that they take about equal time."""
-        if not self.made:
+        """Guidance steps done; each frame counts as at least one, so that steps take about equal time."""
+        if not self.frames_made:
             return min(self.first.position, self._first_total)
-        return self._first_total + sum(max(1, frame.iterations) for frame in self.plan if frame.number < self.made)
+        return self._first_total + self.plan.work(self.frames_made)
 
     @property
     def total(self) -> int:
-        return self._first_total + sum(max(1, frame.iterations) for frame in self.plan)
+        """Guidance steps in total, counted as in :attr:`position`."""
+        return self._first_total + self.plan.work()
 
     @property
     def done(self) -> int:
-        """Frames that are kept so far."""
-        return max(0, self.made - self.loop_overlap)
+        """Frames of the video that are finished."""
+        return max(0, self.frames_made - self.plan.loop_overlap)
 
     def step(self) -> dict[str, float]:
-        """A step of the first picture, or a whole frame, written to the folder with its state."""
-        if not self.made and self.first.position < self.first.total:
+        """Do one step of the first picture, or make a whole frame and write it to the folder with its state."""
+        if not self.frames_made and self.first.position < self.first.total:
             return self.first.step()
         started = time.monotonic()
-        frame = next(frame for frame in self.plan if frame.number >= self.made)
-        scalars, picture = self._paint(frame)
-        self._keep(frame, picture)
-        self.made = frame.number + 1
-        self.project.save_state(self.made, self.state_dict())
+        frame = self.plan.remaining(self.frames_made)[0]
+        scalars, image = self._paint(frame)
+        pixels = image_to_pixels(image)
+        self._writer.write(frame, self.last, pixels)
+        self.last, self.frames_made = pixels, frame.number + 1
+        self.project.save_state(self.frames_made, self.state_dict())
         if self.done:
             row = {"iterations": frame.iterations, "loss": scalars.get("loss", 0.0)}
             self.project.log(self.done - 1, {**row, "seconds": time.monotonic() - started})
         return {"frame": float(self.done)}
 
     def _paint(self, frame: PlannedFrame) -> tuple[dict[str, float], Tensor]:
-        """The frame's picture, and the last step's scalars."""
+        """The scalars of the last guidance step, and the frame's image."""
         painter = self._painter()
         if not frame.number:
-            picture = self._first_frame(painter)
-            self.reference_colours = lab_statistics(picture)
-            return {}, picture
-        time = self._curve_frame(frame.number)
-        times = self._curve_frames(frame.number - frame.between - 1, frame.number)
-        moved = self._moved(frame, self.timeline(time), times)
-        self._begin(painter, moved, times)
-        painter.settings = self._painter_settings(painter, self.timeline.prompt(time))
+            image = self._first_frame(painter)
+            self.reference_colours = lab_statistics(image)
+            return {}, image
+        times = self.plan.curve_frames(frame.previous, frame.number)
+        now = times[-1]
+        warped = self._warped_start(self.timeline(now), times)
+        self._load_start(painter, warped, times)
+        painter.settings = self._painter_settings(painter, self.timeline.prompt(now))
         if self.settings.seed_behavior != "run":
-            extra = time if self.settings.seed_behavior == "iter" else 0
-            painter.generator.manual_seed((self.seed + extra) % 2**63)
+            offset = now if self.settings.seed_behavior == "iter" else 0
+            painter.generator.manual_seed((self.seed + offset) % 2**63)
         scalars: dict[str, float] = {}
         for _ in range(frame.iterations):
             scalars = painter.step()
-        picture = torch.lerp(painter.image()[None], moved.cpu(), self.settings.hold)
-        return scalars, picture
+        return scalars, torch.lerp(painter.image()[None], warped.cpu(), self.settings.hold)
 
     def _first_frame(self, painter: Painter) -> Tensor:
-        picture = painter.image()[None]
-        if (film := self.warper.anchor(0)) is None:
-            return picture
-        # as near to the film as the frames after it will be: the look must not change in the first second
-        return torch.lerp(picture, film, self.settings.anchor)
+        image = painter.image()[None]
+        if (video_frame := self.warper.video_frame(0)) is None:
+            return image
+        # as close to the video as later frames will be: otherwise the look would change in the first second
+        return torch.lerp(image, video_frame, self.settings.anchor)
 
     def _painter(self) -> Painter:
-        assert self.first.painter is not None, "the first picture's painter is there when its steps are done"
+        assert self.first.painter is not None, "the first picture has a painter once its steps are done"
         return self.first.painter
 
     def _painter_settings(self, painter: Painter, prompt: str) -> Any:
-        s = self.settings
+        names = set(type(painter.settings).model_fields) - {"seed"}
+        frame_fields = {
+            "prompt": prompt,
+            "iterations": _UNBOUNDED_ITERATIONS,
+            "learning_rate": self.settings.frame_learning_rate,
+        }
         return painter.settings.model_copy(
-            update={
-                **{name: getattr(s, name) for name in type(painter.settings).model_fields if name != "seed"},
-                "prompt": prompt, "iterations": _UNBOUNDED_ITERATIONS, "learning_rate": s.frame_learning_rate,
-            }
-        )  # fmt: skip
+            update={**{name: getattr(self.settings, name) for name in names}, **frame_fields}
+        )
 
-    def _curve_frames(self, begin: int, end: int) -> list[int]:
-        """The frames on the way from one to another, as curves count them, the last included."""
-        return [self._curve_frame(number) for number in range(begin + 1, end + 1)]
-
-    def _moved(self, frame: PlannedFrame, moment: FrameParameters, times: list[int]) -> Tensor:
-        """Where the frame's painting begins: the last one moved; its colours, noise and edges seen to."""
+    def _warped_start(self, parameters: FrameParameters, times: list[int]) -> Tensor:
+        """The image that a frame's painting starts from: the last one warped, its colour, blur and noise corrected."""
         settings, device = self.settings, self._painter().machine.device
-        if (path := self.timeline.pictures.get(times[-1])) is not None:
+        if (path := self.timeline.init_images.get(times[-1])) is not None:
             return to_tensor(resize_and_crop(load_picture(path), settings.size)).to(device)
         assert self.last is not None
-        moved = self.warper.picture(_image_of(self.last).to(device), times)
+        image = self.warper.warp_picture(pixels_to_image(self.last).to(device), times)
         if settings.color_coherence == "LAB" and self.reference_colours is not None:
-            moved = match_colours(moved, self.reference_colours.to(device))
-        if moment.antiblur:
-            # what stays is sharpened again with the next frame: more than this would grow without end
-            most = 0.8 / settings.hold - 1 if settings.hold else math.inf
-            moved = sharpen(moved, max(0.0, min(moment.antiblur, most)), settings.seamless)
+            image = match_colours(image, self.reference_colours.to(device))
+        if parameters.antiblur:
+            # the fraction `hold` of the image is sharpened again in the next frame: above 0.8 in total it diverges
+            limit = 0.8 / settings.hold - 1 if settings.hold else math.inf
+            image = sharpen(image, max(0.0, min(parameters.antiblur, limit)), settings.seamless)
         if self.noise is not None:
-            self.noise = self.warper.noise(self.noise, times)
-        if moment.noise:
-            moved = (moved + moment.noise * self._world_noise().to(device)).clamp(-1, 1)
-        return moved
+            self.noise = self.warper.warp_noise(self.noise, times)
+        if parameters.noise:
+            image = (image + parameters.noise * self._scene_noise().to(device)).clamp(-1, 1)
+        return image
 
-    def _world_noise(self) -> Tensor:
-        """Noise that belongs to the world: drawn once, moved along from then on."""
+    def _scene_noise(self) -> Tensor:
+        """Noise that is part of the scene: drawn once, then warped along with the frames."""
         if self.noise is None:
             width, height = self.settings.size
             self.noise = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(self.seed))
         return self.noise
 
     @torch.no_grad()
-    def _begin(self, painter: Painter, moved: Tensor, times: list[int]) -> None:
-        """Hand the painter the moved picture's latents; Adam's memory moves along."""
+    def _load_start(self, painter: Painter, image: Tensor, times: list[int]) -> None:
+        """Set the painter's latents to those of the warped image, and warp Adam's moments along."""
         before = painter.state_dict()
-        state = self.warper.state(before, times, painter.vqgan.f)
+        state = self.warper.warp_state(before, times, painter.vqgan.f)
         if not self.settings.carry:
             state["adam"] = {}
-        fresh = times[-1] in self.timeline.pictures
-        latents = state["latents"] if self.settings.moves == "latents" and not fresh else self._latents(painter, moved)
-        anchor = self.warper.anchor(times[-1]) if self.settings.init_weight else None
-        start = latents if anchor is None else self._latents(painter, anchor.to(moved))
-        # far from the painter's first steps, in which the average is short, and from its limit
+        replaced = times[-1] in self.timeline.init_images
+        latents = state["latents"]
+        if self.settings.moves != "latents" or replaced:
+            latents = self._encode(painter, image)
+        video_frame = self.warper.video_frame(times[-1]) if self.settings.init_weight else None
+        start = latents if video_frame is None else self._encode(painter, video_frame.to(image))
+        # past the first steps, in which the moving average is short, and far below the limit of iterations
         position = min(before["position"], 1000)
         painter.load_state_dict({**state, "latents": latents, "average": latents, "start": start, "position": position})
 
-    def _latents(self, painter: Painter, image: Tensor) -> Tensor:
-        """A picture's latents, on the CPU; those of a seamless one as if it went on at its edges."""
+    def _encode(self, painter: Painter, image: Tensor) -> Tensor:
+        """Encode an image to latents (1, c, H/f, W/f) on the CPU; a seamless image continues across its borders."""
         f, vqgan = painter.vqgan.f, painter.vqgan
-        margin = 4 if self.settings.seamless else 0  # cells
+        margin = _SEAMLESS_MARGIN if self.settings.seamless else 0
         if margin:
             rows, columns = (_wrapped_indices(side, margin * f).to(image.device) for side in image.shape[-2:])
             image = image[:, :, rows][:, :, :, columns]
@@ -292,54 +290,18 @@ class Animator:
             inner = codes[:, margin : codes.shape[1] - margin, margin : codes.shape[2] - margin]
             return vqgan.codes_to_latents(inner).float().cpu()
 
-    def _keep(self, frame: PlannedFrame, picture: Tensor) -> None:
-        """Write the frame and those between it and the one before."""
-        now = _pixels_of(picture)
-        before = self.last
-        for step in range(1, frame.between + 1):
-            number = frame.number - frame.between - 1 + step
-            assert before is not None
-            self._save(number, self._interpolated_frame(before, now, number, frame))
-        self._save(frame.number, now)
-        self.last = now
-
-    def _interpolated_frame(self, before: Tensor, after: Tensor, number: int, frame: PlannedFrame) -> Tensor:
-        """A frame that is not painted: both its neighbours carried to it, and blended."""
-        begin = frame.number - frame.between - 1
-        times = self._curve_frames(begin, frame.number)
-        return _pixels_of(self.warper.between(_image_of(before), _image_of(after), times, number - begin))
-
-    def _save(self, number: int, pixels: Tensor) -> None:
-        kept = number - self.loop_overlap
-        about: dict[str, Any] = {"shown": self.timeline.prompt(self._curve_frame(number))}
-        if not self.settings.video:
-            about["motion"] = self.timeline(self._curve_frame(number)).motion._asdict()
-        if kept < 0:
-            self.project.save_frame(number, _uint8_to_pil(pixels), about, "lead")
-            return
-        tail = kept - (self.settings.frames - self.loop_overlap)
-        if self.loop_overlap and tail >= 0:  # the end turns into what led to the beginning
-            lead = load_picture(self.project.folder / "lead" / frame_name(tail))
-            share = (tail + 1) / (self.loop_overlap + 1)
-            mixed = torch.lerp(_image_of(pixels), to_tensor(lead), share * share * (3 - 2 * share))
-            pixels = _pixels_of(mixed)
-        if self.settings.clarity:
-            pixels = _pixels_of(sharpen(_image_of(pixels), self.settings.clarity, self.settings.seamless))
-        if self.loop_overlap and kept == self.settings.frames - 1:
-            first = load_picture(self.project.frames / frame_name(0))
-            pixels = _pixels_of(torch.lerp(_image_of(pixels), to_tensor(first), _LOOP_SEAM_BLEND))
-        self.project.save_frame(kept, _uint8_to_pil(pixels), about)
-
     def preview(self) -> Image:
-        """The newest frame, or the first picture as it stands."""
-        return self.first.preview() if self.last is None else _uint8_to_pil(self.last)
+        """The newest painted frame, or the first picture as it is now."""
+        from PIL import Image
+
+        return self.first.preview() if self.last is None else Image.fromarray(self.last.numpy())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next frames depend on, beside settings, networks, and a loop's frames in the folder."""
-        if not self.made:
+        """All that the next frames depend on, except settings, networks, and a loop's frames in the folder."""
+        if not self.frames_made:
             return {"made": 0, "first": self.first.state_dict()}
         return {
-            "made": self.made,
+            "made": self.frames_made,
             "painter": self._painter().state_dict(),
             "last": self.last,
             "colours": self.reference_colours,
@@ -347,9 +309,9 @@ class Animator:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state with the same bits; the frames after it will be made again."""
-        self.made = int(state["made"])
-        if not self.made:
+        """Continue from a state with the same bits; frames after it will be made again."""
+        self.frames_made = int(state["made"])
+        if not self.frames_made:
             self.first.load_state_dict(state["first"])
             self.last = self.reference_colours = self.noise = None
             return
@@ -357,22 +319,6 @@ class Animator:
         self.last, self.reference_colours, self.noise = state["last"], state["colours"], state["noise"]
 
 
-def _pixels_of(image: Tensor) -> Tensor:
-    """An image (1, 3, H, W) in [-1, 1] as uint8 pixels (H, W, 3) on the CPU."""
-    return to_uint8(image)[0]
-
-
-def _image_of(pixels: Tensor) -> Tensor:
-    """Pixels (H, W, 3) of uint8 as an image (1, 3, H, W) in [-1, 1]."""
-    return from_uint8(pixels)[None]
-
-
-def _uint8_to_pil(pixels: Tensor) -> Image:
-    from PIL import Image
-
-    return Image.fromarray(pixels.numpy())
-
-
 def _wrapped_indices(side: int, margin: int) -> Tensor:
-    """Indices of a row that goes on at both ends where it began."""
+    """Indices (side + 2 margin,) of a row that is repeated periodically at both ends."""
     return torch.arange(-margin, side + margin) % side

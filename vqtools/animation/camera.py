@@ -1,12 +1,12 @@
-"""The camera: a frame's motion as one homography, applied with one interpolation.
+"""Camera motion: the motion of one frame as a homography, applied with a single resampling.
 
-Units and signs are Deforum's: shifts in pixels, x right and y down; angles in degrees, positive turns the picture
-counter-clockwise; zoom above 1 enlarges; ``translation_z`` in 1/200 of the distance to the picture, positive goes
-towards it; ``rotation_3d_x`` tilts the camera up, ``rotation_3d_y`` turns it to the right, ``rotation_3d_z`` turns the
-picture counter-clockwise. Knows tensors and geometry; nothing about keyframes or painting.
+Units and signs are those of Deforum Stable Diffusion: shifts in pixels, x to the right and y down; angles in degrees,
+positive turns the image counter-clockwise; zoom above 1 enlarges; ``translation_z`` in 1/200 of the distance to the
+image, positive moves towards it; ``rotation_3d_x`` tilts the camera up, ``rotation_3d_y`` turns it right,
+``rotation_3d_z`` turns the image counter-clockwise. Knows tensors and geometry; nothing about keyframes or painting.
 
-Shapes: b batch, c channels, H and W a picture's sides. A homography (3, 3) in float64 takes points (x, y, 1) of the
-last picture to where they appear in the next, in pixels from the upper left corner: a pixel's centre is at a half.
+Shapes: b batch, c channels, H and W an image's height and width. A homography (3, 3) in float64 maps homogeneous points
+(x, y, 1) of the last image to the next, in pixels from the upper left corner; a pixel's centre is at a half.
 """
 
 from __future__ import annotations
@@ -23,19 +23,25 @@ from vqtools.core.errors import UserError
 
 Border = Literal["reflect", "replicate", "wrap", "zeros"]
 Outpainter = Callable[[Tensor, Tensor], Tensor]
-"""A picture (1, 3, H, W) in [-1, 1] and the mask (1, 1, H, W) of what is unknown -> the picture, filled."""
+"""Fills an image (1, 3, H, W) in [-1, 1] where a mask (1, 1, H, W) is true."""
 
-_MIN_CAMERA_DISTANCE = 0.05  # of the camera's distance: what comes closer is behind the lens, or nearly
-GRID_SAMPLE_PADDING: dict[str, str] = {
+_MIN_CAMERA_DISTANCE = 0.05  # of the image's distance: what comes closer is behind the lens, or nearly
+GRID_SAMPLE_PADDING: dict[Border, str] = {
     "reflect": "reflection",
     "replicate": "border",
     "zeros": "zeros",
-    "wrap": "border",
+    "wrap": "border",  # after the coordinates were taken modulo the size
+}
+_BLUR_PADDING: dict[Border, str] = {
+    "reflect": "reflect",
+    "replicate": "replicate",
+    "zeros": "constant",
+    "wrap": "circular",
 }
 
 
 class Motion(NamedTuple):
-    """What the camera does between two frames."""
+    """The camera's motion between two frames."""
 
     zoom: float = 1.0
     angle: float = 0.0  # degrees
@@ -45,38 +51,41 @@ class Motion(NamedTuple):
     rotation_3d_x: float = 0.0  # degrees
     rotation_3d_y: float = 0.0  # degrees
     rotation_3d_z: float = 0.0  # degrees
-    fov: float = 40.0  # degrees, of the height
-    centre_x: float = 0.5  # of the width: what zoom and angle turn about
-    centre_y: float = 0.5  # of the height
+    fov: float = 40.0  # degrees, vertical
+    centre_x: float = 0.5  # fraction of the width: the fixed point of zoom and angle
+    centre_y: float = 0.5  # fraction of the height
 
 
 def homography(motion: Motion, width: int, height: int) -> Tensor:
-    """The motion of a picture as one homography: shift, turn and zoom about the centre, then the camera in space.
+    """The motion of an image of width x height pixels as one homography (3, 3).
 
-    UserError where the motion has no picture: a zoom of 0, a camera that passes through the picture.
+    First shift, rotation and zoom in the plane, then the camera in space, for which the image is a plane at distance 1.
+    UserError for a motion without an image: a zoom of 0, or a camera that passes through the plane.
     """
     m = motion
     if not m.zoom > 0:
-        raise UserError(f"zoom {m.zoom:g}: must be more than 0; 1 stands still, below 1 zooms out")
+        raise UserError(f"zoom {m.zoom:g}: must be more than 0; 1 keeps the size, below 1 zooms out")
     if not 1 <= m.fov <= 170:
         raise UserError(f"fov {m.fov:g}: must be 1 to 170 degrees")
     x, y = m.centre_x * width, m.centre_y * height
-    cosine, sine = (m.zoom * part(math.radians(m.angle)) for part in (math.cos, math.sin))
-    turn = _about_point(x, y, [[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
+    cosine, sine = (m.zoom * function(math.radians(m.angle)) for function in (math.cos, math.sin))
+    similarity = _about_point(x, y, [[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
     shift = _matrix([[1, 0, m.translation_x], [0, 1, m.translation_y], [0, 0, 1]])
-    flat: Tensor = turn @ shift
+    planar: Tensor = similarity @ shift
     if not any((m.translation_z, m.rotation_3d_x, m.rotation_3d_y, m.rotation_3d_z)):
-        return flat
+        return planar
+    # the homography that a plane induces, K (R - t n^T / d) K^-1 (Hartley and Zisserman 2004, section 13.1),
+    # with n = (0, 0, 1), d = 1 and t = (0, 0, translation_z / 200)
     focal = height / 2 / math.tan(math.radians(m.fov) / 2)
-    lens = _matrix([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    intrinsics = _matrix([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
     pose = _rotation(m.rotation_3d_x, m.rotation_3d_y, m.rotation_3d_z)
-    pose[2, 2] -= m.translation_z / 200  # the picture's plane stands at distance 1
-    whole: Tensor = lens @ pose @ torch.linalg.inv(lens) @ flat
+    pose[2, 2] -= m.translation_z / 200
+    whole: Tensor = intrinsics @ pose @ torch.linalg.inv(intrinsics) @ planar
     corners = _matrix([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]])
     if not bool(((whole @ corners)[2] > _MIN_CAMERA_DISTANCE).all()):
         raise UserError(
             f"translation_z {m.translation_z:g} with rotations {m.rotation_3d_x:g}, {m.rotation_3d_y:g},"
-            f" {m.rotation_3d_z:g} takes the camera through the picture; 200 is all the way to it"
+            f" {m.rotation_3d_z:g} moves the camera through the picture; 200 is the whole distance"
         )
     return whole
 
@@ -86,28 +95,29 @@ def _matrix(rows: list[list[float]]) -> Tensor:
 
 
 def _about_point(x: float, y: float, rows: list[list[float]]) -> Tensor:
-    there, back = (_matrix([[1, 0, s * x], [0, 1, s * y], [0, 0, 1]]) for s in (-1, 1))
-    out: Tensor = back @ _matrix(rows) @ there
+    """A linear map (3, 3) applied about the point (x, y) instead of the origin."""
+    to_origin, back = (_matrix([[1, 0, s * x], [0, 1, s * y], [0, 0, 1]]) for s in (-1, 1))
+    out: Tensor = back @ _matrix(rows) @ to_origin
     return out
 
 
 def _rotation(x: float, y: float, z: float) -> Tensor:
-    """Where the world's points (3,) go in the camera's frame, x right, y down, z away: Deforum's Euler angles."""
-    turns = []
+    """The rotation (3, 3) from world to camera coordinates (x right, y down, z away): Deforum's Euler angles XYZ."""
+    rotations = []
     for axis, degrees in enumerate((x, y, z)):
         c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-        turn = torch.eye(3, dtype=torch.float64)
+        rotation = torch.eye(3, dtype=torch.float64)
         i, j = ((1, 2), (2, 0), (0, 1))[axis]
-        turn[i, i] = turn[j, j] = c
-        turn[i, j], turn[j, i] = -s, s
-        turns.append(turn)
-    return (turns[0] @ turns[1] @ turns[2]).T.contiguous()
+        rotation[i, i] = rotation[j, j] = c
+        rotation[i, j], rotation[j, i] = -s, s
+        rotations.append(rotation)
+    return (rotations[0] @ rotations[1] @ rotations[2]).T.contiguous()
 
 
 def rescale_homography(matrix: Tensor, factor: float) -> Tensor:
-    """The same motion of a picture ``factor`` times as large: 1/f for a grid of codes."""
-    size = torch.diag(torch.tensor([factor, factor, 1.0], dtype=torch.float64))
-    out: Tensor = size @ matrix @ torch.linalg.inv(size)
+    """The same motion for an image ``factor`` times as large: 1/f for the latent grid."""
+    scale = torch.diag(torch.tensor([factor, factor, 1.0], dtype=torch.float64))
+    out: Tensor = scale @ matrix @ torch.linalg.inv(scale)
     return out
 
 
@@ -119,22 +129,22 @@ def warp(
     mode: Literal["bicubic", "bilinear", "nearest"] = "bicubic",
     size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Move a picture (b, c, H, W) by a homography; the identity gives the picture itself.
+    """Warp images (b, c, H, W) by a homography; the identity returns the images themselves.
 
-    Where the picture shrinks, it is softened first by what its pixels lose. ``size`` is the height and width that is
-    seen, the picture's own without. Values may overshoot a little with ``bicubic``; always in fp32.
+    An image that shrinks is blurred first, against aliasing. size: height and width of the result; the image's own by
+    default. Values can overshoot a little with ``bicubic``. Always computed in fp32.
     """
     height, width = image.shape[-2:]
-    seen = size or (height, width)
-    if seen == (height, width) and torch.equal(matrix, torch.eye(3, dtype=matrix.dtype)):
+    out_size = size or (height, width)
+    if out_size == (height, width) and torch.equal(matrix, torch.eye(3, dtype=matrix.dtype)):
         return image
-    with torch.autocast(image.device.type, enabled=False):  # bf16 warps are silently off by tenths
+    with torch.autocast(image.device.type, enabled=False):  # bf16 coordinates are off by tenths of a pixel
         image = image.float()
         if mode != "nearest":
             image = _antialias(image, _local_scale(matrix, width, height), border)
-        points = source_points(matrix, *seen)
+        points = source_points(matrix, *out_size)
         if border == "wrap":
-            margin = 2  # of a bicubic kernel, which must not end at the seam
+            margin = 2  # the reach of a bicubic kernel, which must see across the seam
             image = _pad_circular(image, margin)
             points = points.remainder(torch.tensor([width, height], dtype=points.dtype)) + margin
         sides = torch.tensor([image.shape[3], image.shape[2]], dtype=points.dtype)
@@ -149,7 +159,7 @@ def warp(
 
 
 def uncovered_mask(matrix: Tensor, height: int, width: int) -> Tensor:
-    """The mask (1, 1, H, W) of pixels that the last picture does not show."""
+    """The mask (1, 1, H, W) of pixels that the warped image does not cover."""
     points = source_points(matrix, height, width)
     sides = torch.tensor([width, height], dtype=points.dtype)
     return ((points < 0) | (points > sides)).any(-1)[:, None]
@@ -158,51 +168,52 @@ def uncovered_mask(matrix: Tensor, height: int, width: int) -> Tensor:
 def warp_and_outpaint(
     image: Tensor, matrix: Tensor, *, border: Border = "reflect", outpaint: Outpainter | None = None
 ) -> Tensor:
-    """The next frame's beginning: a picture (1, 3, H, W) in [-1, 1] moved, what comes in at the sides filled."""
-    moved = warp(image, matrix, border=border).clamp(-1, 1)
+    """Warp an image (1, 3, H, W) in [-1, 1] and fill what it does not cover with ``outpaint``, if given."""
+    warped = warp(image, matrix, border=border).clamp(-1, 1)
     if outpaint is None:
-        return moved
+        return warped
     mask = uncovered_mask(matrix, *image.shape[-2:]).to(image.device)
-    return outpaint(moved, mask) if bool(mask.any()) else moved
+    return outpaint(warped, mask) if bool(mask.any()) else warped
 
 
 def warp_state(state: Mapping[str, Any], matrix: Tensor, f: int, border: Border = "reflect") -> dict[str, Any]:
-    """A Painter's state moved along with its picture: the latents, their average, their start and Adam's memory.
+    """Warp a Painter's state: the latents, their moving average, their start, and Adam's moments.
 
-    A second moment goes through a kernel without negative lobes: it stays positive.
+    Second moments are resampled bilinearly: a kernel without negative lobes keeps them positive.
     """
     cells = rescale_homography(matrix, 1 / f)
-    moved = {name: warp(state[name], cells, border=border) for name in ("latents", "average", "start")}
+    latents = {name: warp(state[name], cells, border=border) for name in ("latents", "average", "start")}
     adam = {
         name: warp(value, cells, border=border, mode="bicubic" if name == "exp_avg" else "bilinear")
         if value.dim() == 4
         else value
         for name, value in state["adam"].items()
     }
-    return {**state, **moved, "adam": adam}
+    return {**state, **latents, "adam": adam}
 
 
 def source_points(matrix: Tensor, height: int, width: int) -> Tensor:
-    """Where each pixel's centre of what is seen comes from: (1, height, width, 2) as x, y, in float64."""
+    """The source (x, y) of each pixel of the result: (1, height, width, 2) in float64, by the inverse homography."""
     y, x = torch.meshgrid(
         torch.arange(height, dtype=torch.float64) + 0.5, torch.arange(width, dtype=torch.float64) + 0.5, indexing="ij"
     )
     points: Tensor = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ torch.linalg.inv(matrix).T
-    # behind the camera there is nothing: a far point stands for it
+    # nothing is visible behind the camera: use a far point
     return (points[..., :2] / points[..., 2:].clamp(min=1e-6)).unsqueeze(0)
 
 
 def _local_scale(matrix: Tensor, width: int, height: int) -> float:
-    """How much the picture's middle grows, along each side."""
+    """The factor by which the image's centre grows: the square root of the Jacobian determinant there."""
     x, y = width / 2, height / 2
     u, v, w = (float(matrix[i] @ torch.tensor([x, y, 1.0], dtype=matrix.dtype)) for i in range(3))
     rows = [[float(matrix[i, j]) for j in range(2)] for i in range(3)]
+    # d(u / w) / dx = (u' w - u w') / w^2
     jacobian = [[(rows[i][j] * w - (u, v)[i] * rows[2][j]) / w**2 for j in range(2)] for i in range(2)]
     return math.sqrt(abs(jacobian[0][0] * jacobian[1][1] - jacobian[0][1] * jacobian[1][0]))
 
 
 def _antialias(image: Tensor, scale: float, border: Border) -> Tensor:
-    """A Gaussian that takes away what ``scale`` below 1 cannot show; nothing for shrinking that no eye sees."""
+    """Blur by a Gaussian that removes what a scale below 1 cannot show; unchanged if the scale is almost 1."""
     sigma = 0.5 * math.sqrt(max(0.0, scale**-2 - 1))
     if sigma < 0.25:
         return image
@@ -211,13 +222,13 @@ def _antialias(image: Tensor, scale: float, border: Border) -> Tensor:
     reach = min(math.ceil(3 * sigma), min(image.shape[-2:]) - 1)
     if not reach:
         return image
-    kind = {"reflect": "reflect", "replicate": "replicate", "wrap": "circular", "zeros": "constant"}[border]
-    out: Tensor = gaussian_blur2d(image, 2 * reach + 1, (sigma, sigma), kind)
+    out: Tensor = gaussian_blur2d(image, 2 * reach + 1, (sigma, sigma), _BLUR_PADDING[border])
     return out
 
 
 def _pad_circular(image: Tensor, margin: int) -> Tensor:
-    for side in (2, 3):  # by hand: circular padding is refused where the margin is more than the picture
-        at = torch.arange(-margin, image.shape[side] + margin, device=image.device) % image.shape[side]
-        image = image.index_select(side, at)
+    """Repeat images (b, c, H, W) periodically by ``margin`` pixels at each border."""
+    for side in (2, 3):  # F.pad refuses circular padding by more than the image's size
+        indices = torch.arange(-margin, image.shape[side] + margin, device=image.device) % image.shape[side]
+        image = image.index_select(side, indices)
     return image

@@ -1,9 +1,9 @@
-"""The camera among things that are near and far: each pixel moves by its own distance.
+"""Camera motion with parallax: each pixel moves according to its own distance.
 
-Distances are given with the picture; without any, everything lies on one plane and the motion is the homography of
-camera.py. Knows tensors and geometry; which network sees the depth is handed in.
+With all distances equal, the motion is the homography of camera.py. Knows tensors and geometry; the network that
+estimates depth is an argument.
 
-Shapes: pictures (1, c, H, W); distances (1, 1, H, W), 1 for the plane that the picture otherwise is.
+Shapes: images (1, c, H, W); distances (1, 1, H, W), where 1 is the distance of the plane in camera.py.
 """
 
 from __future__ import annotations
@@ -17,66 +17,76 @@ from torch import Tensor
 from vqtools.animation.camera import GRID_SAMPLE_PADDING, Border, Motion, homography
 
 DepthEstimator = Callable[[Tensor], Tensor]
-"""A picture (1, 3, H, W) in [-1, 1] -> how far each pixel is (1, 1, H, W)."""
+"""Estimates the distance (1, 1, H, W) of each pixel of an image (1, 3, H, W) in [-1, 1]."""
 
-NEAREST = 0.5
-FARTHEST = 4.0
-_DEPTH_LAYERS = 24  # distances for which the motion is computed; between them it is interpolated
-_FIXED_POINT_ITERATIONS = 4  # of finding the pixel that comes to a place: where it lies depends on how far it is
+MIN_DISTANCE = 0.5
+MAX_DISTANCE = 4.0
+_DEPTH_LAYERS = 24  # planes for which the homography is computed; it is interpolated between them
+_FIXED_POINT_ITERATIONS = 4  # a pixel's source depends on the distance at that source
 
 
 def disparity_to_distance(disparity: Tensor) -> Tensor:
-    """What depth networks say, more for nearer, of any scale -> distances around 1, the median's."""
+    """Convert the output of depth networks (any scale, larger is nearer) to distances with a median of 1."""
     low, high = disparity.amin(), disparity.amax()
     if float(high - low) < 1e-6:
         return torch.ones_like(disparity)
-    near = 0.25 + 1.75 * (disparity - low) / (high - low)  # 1/4 … 2: nothing infinitely far
-    return (near.median() / near).clamp(NEAREST, FARTHEST)
+    nearness = 0.25 + 1.75 * (disparity - low) / (high - low)  # 1/4 to 2, so that nothing is infinitely far
+    return (nearness.median() / nearness).clamp(MIN_DISTANCE, MAX_DISTANCE)
 
 
-def source_points_by_depth(motion: Motion, far: Tensor) -> Tensor:
-    """Where each pixel of the next picture comes from in the last: (1, H, W, 2) as x, y in pixels."""
-    height, width = far.shape[-2:]
-    levels = torch.linspace(0, 1, _DEPTH_LAYERS, dtype=torch.float64)
-    steps = torch.exp(torch.log(torch.tensor(NEAREST)) + levels * torch.log(torch.tensor(FARTHEST / NEAREST)))
-    back = torch.stack(
-        [torch.linalg.inv(_plane_homography(motion, float(step), width, height)) for step in steps]
-    )  # (n, 3, 3)
+def source_points_by_depth(motion: Motion, distance: Tensor) -> Tensor:
+    """The source (x, y) in the last image of each pixel of the next: (1, H, W, 2) in pixels.
+
+    Fixed-point iteration: look up the distance at the current estimate, then apply the inverse homography of the plane
+    at that distance. The inverse is interpolated between planes that are spaced evenly in log distance.
+    """
+    height, width = distance.shape[-2:]
+    fractions = torch.linspace(0, 1, _DEPTH_LAYERS, dtype=torch.float64)
+    log_range = torch.log(torch.tensor(MAX_DISTANCE / MIN_DISTANCE))
+    planes = torch.exp(torch.log(torch.tensor(MIN_DISTANCE)) + fractions * log_range)
+    inverses = torch.stack(
+        [torch.linalg.inv(_plane_homography(motion, float(plane), width, height)) for plane in planes]
+    )  # (layers, 3, 3)
     y, x = torch.meshgrid(
         torch.arange(height, dtype=torch.float64) + 0.5, torch.arange(width, dtype=torch.float64) + 0.5, indexing="ij"
     )
-    ends = torch.stack([x, y, torch.ones_like(x)], dim=-1)
-    place = torch.log(far[0, 0].double() / NEAREST) / torch.log(torch.tensor(FARTHEST / NEAREST)) * (_DEPTH_LAYERS - 1)
-    found = ends[..., :2]
+    targets = torch.stack([x, y, torch.ones_like(x)], dim=-1)
+    layer = torch.log(distance[0, 0].double() / MIN_DISTANCE) / log_range * (_DEPTH_LAYERS - 1)
+    source = targets[..., :2]
     for _ in range(_FIXED_POINT_ITERATIONS):
-        grid = 2 * found / torch.tensor([width, height], dtype=found.dtype) - 1
+        grid = 2 * source / torch.tensor([width, height], dtype=source.dtype) - 1
         here = F.grid_sample(
-            place[None, None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
+            layer[None, None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
         )[0, 0].clamp(0, _DEPTH_LAYERS - 1)
         low = here.floor().clamp(max=_DEPTH_LAYERS - 2).long()
-        share = (here - low)[..., None, None]
-        matrix = back[low] * (1 - share) + back[low + 1] * share
-        point = (matrix @ ends[..., None])[..., 0]
-        found = point[..., :2] / point[..., 2:].clamp(min=1e-6)
-    return found[None]
+        fraction = (here - low)[..., None, None]
+        matrix = inverses[low] * (1 - fraction) + inverses[low + 1] * fraction
+        point = (matrix @ targets[..., None])[..., 0]
+        source = point[..., :2] / point[..., 2:].clamp(min=1e-6)
+    return source[None]
 
 
 def _plane_homography(motion: Motion, distance: float, width: int, height: int) -> Tensor:
-    """The homography of a plane at a distance: what is far moves less."""
+    """The homography of a plane at a distance d: translations count 1/d, the t / d of camera.homography."""
     return homography(
         motion._replace(
-            translation_x=motion.translation_x / distance, translation_y=motion.translation_y / distance,
+            translation_x=motion.translation_x / distance,
+            translation_y=motion.translation_y / distance,
             translation_z=motion.translation_z / distance,
         ),
-        width, height,
-    )  # fmt: skip
+        width,
+        height,
+    )
 
 
-def warp_by_depth(image: Tensor, motion: Motion, far: Tensor, border: Border = "reflect") -> Tensor:
-    """A picture moved by the camera, each pixel by its distance. What comes out from behind is what was beside it."""
+def warp_by_depth(image: Tensor, motion: Motion, distance: Tensor, border: Border = "reflect") -> Tensor:
+    """Warp an image by the camera's motion, each pixel by its distance.
+
+    What becomes visible from behind something near is filled with what was beside it.
+    """
     if motion == Motion(fov=motion.fov, centre_x=motion.centre_x, centre_y=motion.centre_y):
         return image
-    points = source_points_by_depth(motion, far)
+    points = source_points_by_depth(motion, distance)
     sides = torch.tensor([image.shape[3], image.shape[2]], dtype=points.dtype)
     if border == "wrap":
         points = points.remainder(sides)

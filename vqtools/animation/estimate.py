@@ -1,6 +1,6 @@
-"""Before hours are spent: how long, how many frames, how much disk; and the motion at once, on a test card.
+"""Estimates before hours are spent: how long an animation will take, and how much disk it needs.
 
-Knows jobs and their parts; writes one file, the test card as a video.
+Measures a few real steps. Knows jobs and their parts; writes nothing.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from vqtools.animation.animator import Animator
 from vqtools.animation.camera import Motion, homography, warp
 from vqtools.animation.octave_pyramid import render_level
 from vqtools.animation.octave_zoom import OctaveZoom
+from vqtools.animation.project import max_states
 from vqtools.media.image import to_picture
 from vqtools.painting.painter import Painter
 
 _VIDEO_SIZE_FRACTION = 0.15  # of the frames' bytes
-_ENCODE_SECONDS_PER_PIXEL = 1.5e-7  # a pixel, of the video
+_ENCODE_SECONDS_PER_PIXEL = 1.5e-7  # of the video
+_FILE_SECONDS = 0.01  # per frame, for what the disk takes beside the encoding of the PNG
+_RECORD_BYTES = 4000  # per frame
 
 
 class Estimate(NamedTuple):
-    """What is still to come: seconds, frames in all, bytes on disk."""
+    """What is still to come: seconds of work; the number of frames and the bytes on disk of the whole animation."""
 
     seconds: float
     frames: int
@@ -40,74 +43,75 @@ class Estimate(NamedTuple):
 
 
 def estimate_remaining(job: Animator | OctaveZoom, painter: Painter) -> Estimate:
-    """What a job will take from where it stands. ``painter`` is a trial of the same settings and networks.
+    """Estimate what a job will take from where it stands.
 
-    The job's next step is a real one where it draws drafts: they take as long as one of them, times their number.
+    painter: a throw-away one with the same settings and networks. If the job's next step draws candidates, one real
+    step is made and timed.
     """
     size, pixels = job.settings.size, math.prod(job.settings.size)
-    guided = _median_seconds(painter.step, 3)
-    picture = painter.image()[None]
-    save, stored = _measure_png(picture)
+    guidance = _median_seconds(painter.step, 3)
+    image = painter.image()[None]
+    save, stored = _measure_png(image)
     work = _count_remaining(job)
-    drafted = 0.0
-    if work.rows:
+    candidates = 0.0
+    if work.candidate_rows:
         started = time.perf_counter()
         job.step()
-        drafted = (time.perf_counter() - started) * work.rows
-    turn = homography(Motion(zoom=1.01, angle=1), *size)
-    between = _median_seconds(lambda: warp(picture, turn), 2)
+        candidates = (time.perf_counter() - started) * work.candidate_rows
     if isinstance(job, OctaveZoom):
-        frame = _median_seconds(lambda: render_level([picture, picture], 0.5), 2) + save
-        seconds = work.frames * frame
+        frame = _median_seconds(lambda: render_level([image, image], 0.5), 2) + save
+        seconds, states = work.frames * frame, 0
     else:
-        redraw = _median_seconds(lambda: painter.vqgan.encode(picture.to(painter.machine.device)), 2)
-        shown = _median_seconds(painter.image, 2)
-        seconds = work.painted * (redraw + shown + between) + (work.frames - work.painted) * 2 * between
+        matrix = homography(Motion(zoom=1.01, angle=1), *size)
+        warping = _median_seconds(lambda: warp(image, matrix), 2)
+        encoding = _median_seconds(lambda: painter.vqgan.encode(image.to(painter.machine.device)), 2)
+        decoding = _median_seconds(painter.image, 2)
+        seconds = work.painted * (encoding + decoding + warping) + (work.frames - work.painted) * 2 * warping
         seconds += work.frames * save
-    seconds += drafted + work.iterations * guided + job.settings.frames * pixels * _ENCODE_SECONDS_PER_PIXEL
-    states = 0 if isinstance(job, OctaveZoom) else min(work.painted, 60 + work.painted // 30) * _state_bytes(painter)
-    return Estimate(
-        seconds, job.settings.frames, round(job.settings.frames * stored * (1 + _VIDEO_SIZE_FRACTION) + states)
-    )
+        states = max_states(work.painted) * _state_bytes(painter)
+    seconds += candidates + work.iterations * guidance + job.settings.frames * pixels * _ENCODE_SECONDS_PER_PIXEL
+    disk = job.settings.frames * stored * (1 + _VIDEO_SIZE_FRACTION) + states
+    return Estimate(seconds, job.settings.frames, round(disk))
 
 
 class _RemainingWork(NamedTuple):
-    rows: int  # of drafts
+    candidate_rows: int  # that the transformer draws
     iterations: int
     painted: int  # frames that are painted
-    frames: int  # frames in all
+    frames: int  # frames in total
 
 
 def _count_remaining(job: Animator | OctaveZoom) -> _RemainingWork:
     iterations = job.settings.iterations
     if isinstance(job, OctaveZoom):
         pictures = job.count - len(job.pictures)
-        return _RemainingWork(pictures * max(0, job.steps - iterations) if pictures else 0, pictures * iterations, 0,
-                     job.settings.frames - job.frames)  # fmt: skip
-    frames = [frame for frame in job.plan if frame.number >= job.made]
-    rows = max(0, job.first.total - iterations) if not job.made and job.first.position == 0 else 0
-    steps = sum(frame.iterations for frame in frames) + (0 if job.made else iterations)
-    return _RemainingWork(rows, steps, len(frames), sum(1 + frame.between for frame in frames))
+        rows = pictures * max(0, job.steps - iterations) if pictures else 0
+        return _RemainingWork(rows, pictures * iterations, 0, job.settings.frames - job.frames)
+    frames = job.plan.remaining(job.frames_made)
+    rows = max(0, job.first.total - iterations) if not job.frames_made and job.first.position == 0 else 0
+    steps = sum(frame.iterations for frame in frames) + (0 if job.frames_made else iterations)
+    return _RemainingWork(rows, steps, len(frames), sum(1 + frame.skipped for frame in frames))
 
 
 def _median_seconds(work: Callable[[], object], times: int) -> float:
     with torch.no_grad():
-        work()  # the first also pays for what is set up once
-        spent = []
+        work()  # the first call also sets things up
+        seconds = []
         for _ in range(times):
             started = time.perf_counter()
             work()
-            spent.append(time.perf_counter() - started)
-    return sorted(spent)[len(spent) // 2]
+            seconds.append(time.perf_counter() - started)
+    return sorted(seconds)[len(seconds) // 2]
 
 
-def _measure_png(picture: Tensor) -> tuple[float, int]:
+def _measure_png(image: Tensor) -> tuple[float, int]:
     """Seconds and bytes of a frame's PNG."""
-    image, buffer = to_picture(picture), io.BytesIO()
+    picture, buffer = to_picture(image), io.BytesIO()
     started = time.perf_counter()
-    image.save(buffer, format="PNG")
-    return time.perf_counter() - started + 0.01, buffer.tell() + 4000  # and what the disk and the record take
+    picture.save(buffer, format="PNG")
+    return time.perf_counter() - started + _FILE_SECONDS, buffer.tell() + _RECORD_BYTES
 
 
 def _state_bytes(painter: Painter) -> int:
+    """Size of a saved state: five float32 grids of latents, the last frame, and the rest."""
     return 5 * painter.z.numel() * 4 + 3 * math.prod(painter.settings.size) + 10_000

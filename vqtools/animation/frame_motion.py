@@ -1,9 +1,9 @@
-"""How a frame comes from the one before: by the camera, or by what moved in a film.
+"""How a frame is warped from the one before: by the camera's motion, or by the optical flow of a video.
 
-Knows pictures, numbers of frames and where a film's frames lie; nothing about painting. Frames are named by their
-number as curves count them: ``times`` are those that are passed, the wanted one last.
+Knows images, frame numbers and the folder of a video's frames; nothing about painting. ``times`` are frame numbers as
+curves count them: all frames after the one that is warped, up to the target, which comes last.
 
-Shapes: pictures (1, 3, H, W) in [-1, 1].
+Shapes: images are (1, 3, H, W) in [-1, 1].
 """
 
 from __future__ import annotations
@@ -26,31 +26,34 @@ from vqtools.media.video import frame_name
 
 
 class FrameWarper(Protocol):
-    """Carries what there is to the next frame."""
+    """Warps a frame, and what the painter remembers of it, to the next frame."""
 
-    def picture(self, image: Tensor, times: Sequence[int]) -> Tensor:
-        """Where the next frame's painting begins."""
+    def warp_picture(self, image: Tensor, times: Sequence[int]) -> Tensor:
+        """The image that the next frame's painting starts from."""
         ...
 
-    def noise(self, noise: Tensor, times: Sequence[int]) -> Tensor: ...
-
-    def state(self, state: Mapping[str, Any], times: Sequence[int], f: int) -> dict[str, Any]:
-        """A Painter's state, moved along with its picture."""
+    def warp_noise(self, noise: Tensor, times: Sequence[int]) -> Tensor:
+        """Noise (1, 3, H, W) warped without loss of contrast."""
         ...
 
-    def anchor(self, time: int) -> Tensor | None:
-        """What ``init_weight`` holds the frame to; None for where its painting begins."""
+    def warp_state(self, state: Mapping[str, Any], times: Sequence[int], f: int) -> dict[str, Any]:
+        """A Painter's state warped along with its image; f: pixels per latent cell."""
         ...
 
-    def between(self, before: Tensor, after: Tensor, times: Sequence[int], passed: int) -> Tensor:
-        """A frame that is not painted, after so many of ``times``: both its neighbours carried to it, and blended."""
+    def video_frame(self, time: int) -> Tensor | None:
+        """The video's frame that ``init_weight`` keeps the painted one close to; None if there is no video."""
+        ...
+
+    def interpolate(self, before: Tensor, after: Tensor, times: Sequence[int], passed: int) -> Tensor:
+        """The frame after ``passed`` of ``times``: both painted neighbours warped to it, and blended."""
         ...
 
 
 class CameraWarper:
-    """The camera's motion; ``motion`` says it for a frame. outpaint: fills what comes in at the sides.
+    """Warps by the camera's motion, which ``motion`` gives for a frame number.
 
-    see: how far things are, so that what is near moves more; noise and Adam's memory still move as on a plane.
+    outpaint: fills what enters at the borders. depth_estimator: distances of pixels, so that near ones move more; noise
+    and Adam's moments still move as if the image were a plane.
     """
 
     def __init__(
@@ -59,93 +62,108 @@ class CameraWarper:
         size: tuple[int, int],
         border: Border,
         outpaint: Outpainter | None = None,
-        see: DepthEstimator | None = None,
+        depth_estimator: DepthEstimator | None = None,
     ) -> None:
-        self.motion, self.size, self.border, self.outpaint, self.depth_estimator = motion, size, border, outpaint, see
+        self.motion, self.size, self.border = motion, size, border
+        self.outpaint, self.depth_estimator = outpaint, depth_estimator
 
     def combined_homography(self, times: Sequence[int]) -> Tensor:
-        """The whole motion as one homography."""
-        whole = torch.eye(3, dtype=torch.float64)
+        """The motion over all of ``times`` as one homography (3, 3), so that the image is resampled only once."""
+        combined = torch.eye(3, dtype=torch.float64)
         for time in times:
-            whole = homography(self.motion(time), *self.size) @ whole
-        return whole
+            combined = homography(self.motion(time), *self.size) @ combined
+        return combined
 
-    def picture(self, image: Tensor, times: Sequence[int]) -> Tensor:
+    def warp_picture(self, image: Tensor, times: Sequence[int]) -> Tensor:
+        """Warp by the homography, or by depth frame by frame."""
         if self.depth_estimator is not None:
             for time in times:
                 image = warp_by_depth(image, self.motion(time), self.depth_estimator(image), self.border).clamp(-1, 1)
             return image
         return warp_and_outpaint(image, self.combined_homography(times), border=self.border, outpaint=self.outpaint)
 
-    def noise(self, noise: Tensor, times: Sequence[int]) -> Tensor:
-        # nearest: any mean of its neighbours would be weaker noise
+    def warp_noise(self, noise: Tensor, times: Sequence[int]) -> Tensor:
+        """Warp with the nearest pixel: any average of neighbours would have less contrast."""
         return warp(noise, self.combined_homography(times), border="wrap", mode="nearest")
 
-    def state(self, state: Mapping[str, Any], times: Sequence[int], f: int) -> dict[str, Any]:
+    def warp_state(self, state: Mapping[str, Any], times: Sequence[int], f: int) -> dict[str, Any]:
+        """Warp latents and Adam's moments by the homography."""
         return warp_state(state, self.combined_homography(times), f, self.border)
 
-    def anchor(self, time: int) -> Tensor | None:
+    def video_frame(self, time: int) -> Tensor | None:
+        """None: a camera has no video."""
         return None
 
-    def between(self, before: Tensor, after: Tensor, times: Sequence[int], passed: int) -> Tensor:
-        there = warp(before, self.combined_homography(times[:passed]), border=self.border)
-        back = warp(after, torch.linalg.inv(self.combined_homography(times[passed:])), border=self.border)
-        return torch.lerp(there, back, passed / len(times))
+    def interpolate(self, before: Tensor, after: Tensor, times: Sequence[int], passed: int) -> Tensor:
+        """Blend ``before`` warped forwards with ``after`` warped backwards."""
+        forwards = warp(before, self.combined_homography(times[:passed]), border=self.border)
+        backwards = warp(after, torch.linalg.inv(self.combined_homography(times[passed:])), border=self.border)
+        return torch.lerp(forwards, backwards, passed / len(times))
 
 
 class OpticalFlowWarper:
-    """What moved in a film whose frames lie in a folder: the last painted frame follows it.
+    """Warps by the optical flow of a video whose frames lie in a folder, so that the painted frame follows it.
 
-    Where the flow is not to be trusted, because something was hidden or is new, the film's own frame stands in.
-    anchor: share of the film's own frame everywhere.
+    Where the flow is unreliable, because something was hidden or is new, the video's own frame is used instead.
+    anchor_weight: fraction of the video's own frame everywhere, in [0, 1].
     """
 
-    def __init__(self, folder: Path, anchor: float) -> None:
-        self.folder, self.share = folder, anchor
-        self._load = lru_cache(maxsize=3)(self._read)
-        self._flows = lru_cache(maxsize=2)(self._find)
+    def __init__(self, folder: Path, anchor_weight: float) -> None:
+        self.folder, self.anchor_weight = folder, anchor_weight
+        self._load_frame = lru_cache(maxsize=3)(self._read_frame)
+        self._flow = lru_cache(maxsize=2)(self._compute_flow)
 
-    def _read(self, time: int) -> Tensor:
+    def _read_frame(self, time: int) -> Tensor:
         path = self.folder / frame_name(time)
         if not path.is_file():
-            raise UserError(f"{path.name} of the film is missing in {str(self.folder)!r}; begin a new folder")
+            raise UserError(f"{path.name} of the video is missing in {str(self.folder)!r}; start a new folder")
         return to_tensor(load_picture(path))
 
-    def _find(self, before: int, now: int) -> tuple[Tensor, Tensor, Tensor]:
-        """For the later frame: the flow home, the flow here, and how far both are to be trusted."""
-        first, second = self._load(before), self._load(now)
-        home, here = estimate_flow(second, first), estimate_flow(first, second)
-        return home, here, flow_confidence(home, here, second, first)
+    def _compute_flow(self, before: int, now: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The flows from frame ``now`` back to ``before`` and from ``before`` to ``now``, and their confidence."""
+        first, second = self._load_frame(before), self._load_frame(now)
+        backward, forward = estimate_flow(second, first), estimate_flow(first, second)
+        return backward, forward, flow_confidence(backward, forward, second, first)
 
-    def picture(self, image: Tensor, times: Sequence[int]) -> Tensor:
-        home, _, sure = self._flows(times[0] - 1, times[-1])
-        film = self._load(times[-1]).to(image.device)
-        carried = warp_by_flow(image, home).clamp(-1, 1)
-        return torch.lerp(film, carried, (1 - self.share) * sure.to(image.device))
+    def warp_picture(self, image: Tensor, times: Sequence[int]) -> Tensor:
+        """Warp by the flow, blended with the video's frame where the flow is unreliable."""
+        backward, _, confidence = self._flow(times[0] - 1, times[-1])
+        video_frame = self._load_frame(times[-1]).to(image.device)
+        warped = warp_by_flow(image, backward).clamp(-1, 1)
+        return torch.lerp(video_frame, warped, (1 - self.anchor_weight) * confidence.to(image.device))
 
-    def noise(self, noise: Tensor, times: Sequence[int]) -> Tensor:
+    def warp_noise(self, noise: Tensor, times: Sequence[int]) -> Tensor:
+        """The noise as it is: a flow would stretch it."""
         return noise
 
-    def state(self, state: Mapping[str, Any], times: Sequence[int], f: int) -> dict[str, Any]:
-        home, _, sure = self._flows(times[0] - 1, times[-1])
-        cells = F.avg_pool2d(home.permute(0, 3, 1, 2), f).permute(0, 2, 3, 1) / f
-        known = F.avg_pool2d(sure, f)
+    def warp_state(self, state: Mapping[str, Any], times: Sequence[int], f: int) -> dict[str, Any]:
+        """Warp latents and Adam's moments by the flow averaged over cells of f x f pixels."""
+        backward, _, confidence = self._flow(times[0] - 1, times[-1])
+        cells = F.avg_pool2d(backward.permute(0, 3, 1, 2), f).permute(0, 2, 3, 1) / f
+        known = F.avg_pool2d(confidence, f)
 
-        def moved(value: Any) -> Any:
-            return warp_by_flow(value, cells) if isinstance(value, Tensor) and value.dim() == 4 else value
+        def warped(value: Any) -> Any:
+            return warp_by_flow(value, cells) if _is_grid(value) else value
 
-        memory = {name: moved(value) for name, value in state["adam"].items()}
-        for name, value in memory.items():
-            if isinstance(value, Tensor) and value.dim() == 4:  # what is new has no direction; a square stays positive
-                memory[name] = value * known.to(value) if name == "exp_avg" else value.clamp(min=0)
-        return {**state, **{name: moved(state[name]) for name in ("latents", "average", "start")}, "adam": memory}
+        adam = {name: warped(value) for name, value in state["adam"].items()}
+        for name, value in adam.items():
+            if _is_grid(value):  # new content has no gradient history; a second moment must stay positive
+                adam[name] = value * known.to(value) if name == "exp_avg" else value.clamp(min=0)
+        return {**state, **{name: warped(state[name]) for name in ("latents", "average", "start")}, "adam": adam}
 
-    def anchor(self, time: int) -> Tensor | None:
-        return self._load(time)
+    def video_frame(self, time: int) -> Tensor | None:
+        """The video's frame of that number."""
+        return self._load_frame(time)
 
-    def between(self, before: Tensor, after: Tensor, times: Sequence[int], passed: int) -> Tensor:
-        begin, here, end = times[0] - 1, times[passed - 1], times[-1]
-        film = self._load(here)
-        there = warp_by_flow(before, estimate_flow(film, self._load(begin)))
-        back = warp_by_flow(after, estimate_flow(film, self._load(end)))
-        return torch.lerp(there, back, passed / len(times)).clamp(-1, 1)
+    def interpolate(self, before: Tensor, after: Tensor, times: Sequence[int], passed: int) -> Tensor:
+        """Blend both painted neighbours, each warped by the flow of the video to the frame between."""
+        begin, now, end = times[0] - 1, times[passed - 1], times[-1]
+        video_frame = self._load_frame(now)
+        forwards = warp_by_flow(before, estimate_flow(video_frame, self._load_frame(begin)))
+        backwards = warp_by_flow(after, estimate_flow(video_frame, self._load_frame(end)))
+        return torch.lerp(forwards, backwards, passed / len(times)).clamp(-1, 1)
+
+
+def _is_grid(value: Any) -> bool:
+    """Whether a value of a state is a tensor (b, c, rows, columns) on the latent grid."""
+    return isinstance(value, Tensor) and value.dim() == 4

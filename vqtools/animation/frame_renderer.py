@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""Frames that depend only on their number, rendered one by one into a folder.
 
-Split from vqtools.animation.stills.
+Knows pictures and the folder; what a frame shows is an argument.
 """
 
 from __future__ import annotations
@@ -17,19 +17,16 @@ from vqtools.media.video import frame_name
 
 
 class FrameRenderer:
-    """Frames by number as a job; those that the folder holds are not made again."""
+    """A job that writes one frame per step. Frames that the folder already holds are not rendered again."""
 
-    def __init__(self, settings: Any, project: Project, frame: Callable[[int], Image.Image]) -> None:
-        self.settings, self.project, self._frame = settings, project, frame
+    def __init__(self, settings: Any, project: Project, render: Callable[[int], Image.Image]) -> None:
+        self.settings, self.project, self._render = settings, project, render
         self.total, self.position = settings.frames, 0
-        self._skip()
+        while self.position < self.total and self._path(self.position).is_file():
+            self.position += 1
 
     def _path(self, number: int) -> Path:
         return self.project.frames / frame_name(number)
-
-    def _skip(self) -> None:
-        while self.position < self.total and self._path(self.position).is_file():
-            self.position += 1
 
     @property
     def done(self) -> int:
@@ -37,8 +34,8 @@ class FrameRenderer:
         return self.position
 
     def step(self) -> dict[str, float]:
-        """One frame, written."""
-        self.project.save_frame(self.position, self._frame(self.position), {})
+        """Render and write one frame."""
+        self.project.save_frame(self.position, self._render(self.position), {})
         self.position += 1
         return {"frame": float(self.position)}
 
@@ -47,7 +44,9 @@ class FrameRenderer:
         return load_picture(self._path(self.position - 1)) if self.position else None
 
     def state_dict(self) -> dict[str, Any]:
+        """The number of frames written: they are in the folder."""
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue after that many frames."""
         self.position = int(state["position"])

@@ -1,7 +1,7 @@
-"""A schedule's keys as points that a hand can move, and the schedule's text again with one of them moved.
+"""Keyframes as points that can be dragged: lists a schedule's keys and rewrites its text with one of them changed.
 
-Knows texts, frames and numbers; nothing about widgets. Only the key that is touched is written anew: formulas, and keys
-at formulas of max_f, stay as they were written.
+Knows texts, frames and numbers; nothing about widgets. Only the key that changes is rewritten: formulas, and keys at
+formulas of max_f, keep their text.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from vqtools.animation.keyframe_parser import CurveError
-from vqtools.animation.keyframes import Curve
+from vqtools.animation.keyframes import Curve, CurveError
 from vqtools.core.errors import UserError
 
 
@@ -19,7 +18,7 @@ class Keyframe(NamedTuple):
 
     frame: int
     value: float
-    free: bool
+    draggable: bool
 
 
 class _KeyText(NamedTuple):
@@ -28,61 +27,61 @@ class _KeyText(NamedTuple):
 
 
 def list_keyframes(curve: Curve, last: int, seed: int = 0, **variables: float) -> list[Keyframe]:
-    """The keys in the order they are written."""
-    found = []
+    """The keys in the order in which they are written. last: the number of the last frame."""
+    keyframes = []
     for frame, node, at in curve.keys:
-        one = Curve(curve.text, ((frame, node, at),))
-        place = one.sorted_keys(last, seed)[0][0]
-        found.append(Keyframe(place, one(place, last, seed, **variables), node.number))
-    return found
+        key = Curve(curve.text, ((frame, node, at),))
+        number = key.sorted_keys(last, seed)[0][0]
+        keyframes.append(Keyframe(number, key(number, last, seed, **variables), node.number))
+    return keyframes
 
 
-def sample_curve(curve: Curve, last: int, seed: int = 0, variables: Mapping[str, float] | None = None, count: int = 240) -> (
-    list[tuple[float, float]]
-):  # fmt: skip
-    """(frame, value) on at most ``count`` whole frames from 0 to the last; those without a value are left out."""
+def sample_curve(
+    curve: Curve, last: int, seed: int = 0, variables: Mapping[str, float] | None = None, count: int = 240
+) -> list[tuple[float, float]]:
+    """Sample (frame, value) at about ``count`` whole frames from 0 to the last; frames without a value are omitted."""
     step = max(1.0, last / max(1, count - 1))
     frames = sorted({round(k * step) for k in range(int(last / step) + 1)} | {last})
-    found = []
+    samples = []
     for frame in frames:
         try:
-            found.append((float(frame), curve(frame, last, seed, **(variables or {}))))
+            samples.append((float(frame), curve(frame, last, seed, **(variables or {}))))
         except (CurveError, KeyError):
             continue
-    return found
+    return samples
 
 
 def move_keyframe(curve: Curve, index: int, frame: int, value: float) -> str:
-    """The schedule with one key, by its number in the text, at another place. UserError where that is a formula."""
+    """The schedule's text with one key moved; ``index`` counts keys in the text. UserError for a formula."""
     if not 0 <= index < len(curve.keys):
         raise UserError(f"there is no key {index + 1} in {curve.text!r}; it has {len(curve.keys)}")
     if not curve.keys[index][1].number:
-        raise UserError(f"key {index + 1} is a formula; write it in the field")
+        raise UserError(f"key {index + 1} is a formula; edit it in the text field")
     keys = _split_keys(curve)
     keys[index] = _KeyText(str(frame), format_value(value))
-    return _join_keys(keys, one=False)
+    return _join_keys(keys)
 
 
 def add_keyframe(curve: Curve, frame: int, value: float, last: int, seed: int = 0) -> str:
-    """The schedule with a key more, in its place by frames; one that stands on this frame is replaced."""
-    there = [one.frame for one in list_keyframes(curve, last, seed)]
+    """The schedule's text with one more key, inserted in the order of frames; a key at that frame is replaced."""
+    frames = [key.frame for key in list_keyframes(curve, last, seed)]
+    if frame in frames:
+        return move_keyframe(curve, frames.index(frame), frame, value)
     keys = _split_keys(curve)
-    if frame in there:
-        return move_keyframe(curve, there.index(frame), frame, value)
-    keys.insert(sum(other < frame for other in there), _KeyText(str(frame), format_value(value)))
-    return _join_keys(keys, one=False)
+    keys.insert(sum(other < frame for other in frames), _KeyText(str(frame), format_value(value)))
+    return _join_keys(keys)
 
 
 def remove_keyframe(curve: Curve, index: int) -> str:
-    """The schedule without a key; the last one stays."""
+    """The schedule's text without a key; the last key always stays, as a value without a frame."""
     keys = _split_keys(curve)
     if len(keys) > 1:
         del keys[index]
-    return _join_keys(keys, one=len(keys) == 1)
+    return keys[0].value if len(keys) == 1 else _join_keys(keys)
 
 
 def format_value(value: float) -> str:
-    """A number as a person would write it: at most four places behind the point."""
+    """A number with at most four decimals, without trailing zeros."""
     return f"{value:.4f}".rstrip("0").rstrip(".") or "0"
 
 
@@ -91,15 +90,12 @@ def _split_keys(curve: Curve) -> list[_KeyText]:
     starts = [at for _, _, at in curve.keys]
     if len(starts) == 1 and ":" not in curve.text:
         return [_KeyText("0", curve.text.strip())]
-    pieces = [curve.text[a:b].strip().rstrip(",") for a, b in zip(starts, [*starts[1:], None], strict=True)]
-    keys = []
-    for piece in pieces:
-        frame, _, value = piece.partition(":")
-        keys.append(_KeyText(frame.strip(), value.strip()))
-    return keys
+    ends = [*starts[1:], None]
+    pieces = [curve.text[start:end].strip().rstrip(",") for start, end in zip(starts, ends, strict=True)]
+    parts = [piece.partition(":") for piece in pieces]
+    return [_KeyText(frame.strip(), value.strip()) for frame, _, value in parts]
 
 
-def _join_keys(keys: list[_KeyText], *, one: bool) -> str:
-    if one:
-        return keys[0].value
+def _join_keys(keys: list[_KeyText]) -> str:
+    """A schedule of keys; each value is put in brackets unless it has some."""
     return ", ".join(f"{key.frame}:{key.value if key.value.startswith('(') else f'({key.value})'}" for key in keys)

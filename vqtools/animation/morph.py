@@ -1,7 +1,7 @@
-"""Films of pictures that are there already: one turning into the next, and a flight over a large one.
+"""A morph: pictures that turn into one another through the latent space of a VQGAN.
 
-Frames are computed one at a time, each by its number alone: whatever was made stays when a run is cut short. Networks
-are handed in. Knows pictures and frames; nothing about folders of networks or video files.
+Each frame depends only on its number, so a run that was stopped continues with the missing ones. The VQGAN is an
+argument. Knows pictures and frames; nothing about folders or video files.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vqtools.animation.easing import smoothstep
 from vqtools.animation.settings import MorphSettings
 from vqtools.core.errors import UserError
 from vqtools.media.image import resize_and_crop, to_picture, to_tensor
@@ -19,38 +20,41 @@ from vqtools.models.vqgan import VQGAN
 
 
 class Morph:
-    """Pictures that turn into one another: call it with a frame's number.
+    """A morph between pictures; call it with a frame number for that frame.
 
-    The way leads straight from codes' vectors to codes' vectors; whole codes are shown where the settings say so.
+    Interpolates linearly between the codebook vectors of the pictures' codes; ``whole_codes`` quantizes the result.
     """
 
     def __init__(self, pictures: Sequence[Image.Image], vqgan: VQGAN, settings: MorphSettings) -> None:
         if len(pictures) < 2:
-            raise UserError("one picture turns into nothing; name two or more")
+            raise UserError("a morph needs two or more pictures")
         self.vqgan, self.settings = vqgan, settings
         self.device = next(vqgan.parameters()).device
-        self.stops = [self._latents(resize_and_crop(one, settings.size)) for one in pictures]
+        self.waypoints = [self._encode(resize_and_crop(picture, settings.size)) for picture in pictures]
         if settings.loop:
-            self.stops.append(self.stops[0])
+            self.waypoints.append(self.waypoints[0])
 
     @torch.no_grad()
-    def _latents(self, picture: Image.Image) -> Tensor:
-        # of its codes: between them the decoder is at home, beside the codebook it is not
+    def _encode(self, picture: Image.Image) -> Tensor:
+        # quantized: the decoder was trained on codebook vectors, not on the encoder's output
         return self.vqgan.codes_to_latents(self.vqgan.encode(to_tensor(picture).to(self.device)))
 
-    def place(self, frame: int) -> tuple[int, float]:
-        """The stop behind a frame, and how far it is to the next, 0 to 1: slow at the stops, which are held."""
-        legs = len(self.stops) - 1
-        way = frame / (self.settings.frames if self.settings.loop else max(1, self.settings.frames - 1)) * legs
-        leg = min(int(way), legs - 1)
+    def position_at(self, frame: int) -> tuple[int, float]:
+        """The index of the waypoint before a frame, and the eased progress in [0, 1] to the next one.
+
+        Each waypoint is held for the fraction ``hold`` of the time.
+        """
+        legs = len(self.waypoints) - 1
+        position = frame / (self.settings.frames if self.settings.loop else max(1, self.settings.frames - 1)) * legs
+        leg = min(int(position), legs - 1)
         hold = self.settings.hold / 2
-        share = min(1.0, max(0.0, (way - leg - hold) / (1 - 2 * hold)))
-        return leg, share * share * (3 - 2 * share)
+        return leg, smoothstep(min(1.0, max(0.0, (position - leg - hold) / (1 - 2 * hold))))
 
     @torch.no_grad()
     def __call__(self, frame: int) -> Image.Image:
-        leg, share = self.place(frame)
-        latents = torch.lerp(self.stops[leg], self.stops[leg + 1], share)
+        """The frame's picture at the settings' size."""
+        leg, progress = self.position_at(frame)
+        latents = torch.lerp(self.waypoints[leg], self.waypoints[leg + 1], progress)
         if self.settings.whole_codes:
             latents = self.vqgan.codes_to_latents(self.vqgan.quantize(latents).codes)
         return to_picture(self.vqgan.decode_latents(latents).clamp(-1, 1))

@@ -1,9 +1,12 @@
-"""An animation's folder: its settings, numbered frames, states to go on from, a log. The folder is the project.
+"""An animation's folder, which is the whole project: settings, numbered frames, states to continue from, a log.
 
-    settings.json   settings and networks         frames/frame-00000.png …   states/000060.safetensors …   log.csv
+    settings.json   settings and networks
+    frames/         frame-00000.png …, each with its record
+    states/         000060.safetensors …
+    log.csv
     .lock           held while frames are made
 
-Everything is written to a temporary name, then renamed: whenever a run is killed, what is there is whole. Knows files;
+Every file is written under a temporary name and then renamed, so that a run can be killed at any time. Knows files;
 nothing about how frames are made.
 """
 
@@ -27,15 +30,12 @@ from vqtools.media.png_record import save_png
 from vqtools.media.video import WrittenVideo, frame_name, list_frames, numbered_frames, write_video
 from vqtools.media.video_reader import probe_video
 
-_KEPT = 60
-_EVERY = 30  # states of the last frames are kept, and now and then one before
+VIDEO_FRAMES_FOLDER = "film"  # holds the frames of the user's own video
 _LOCK_FILE = ".lock"
-VIDEO_FRAMES_FOLDER = "film"  # where in the folder the frames of a film of one's own lie
-_NAMES_IN_EMPTY_PROJECT = {
-    "settings.json",
-    _LOCK_FILE,
-    VIDEO_FRAMES_FOLDER,
-}  # what a folder holds in which nothing was made yet
+_NAMES_IN_EMPTY_PROJECT = {"settings.json", _LOCK_FILE, VIDEO_FRAMES_FOLDER}  # of a folder without results
+_RECENT_STATES = 60  # the states of this many last frames are kept,
+_STATE_INTERVAL = 30  # and of every so many-th frame before
+_MAX_AUDIO_OFFSET = 1_000_000  # frames
 
 
 class ProjectLockedError(UserError):
@@ -43,75 +43,76 @@ class ProjectLockedError(UserError):
 
 
 class Project:
-    """A folder, opened or made. ``record`` is what every frame carries, ``settings`` are part of it."""
+    """A folder, opened or created. ``record`` is stored with every frame; it contains the settings."""
 
     def __init__(self, folder: str | Path, record: Mapping[str, Any]) -> None:
         self.folder, self.record = Path(folder), dict(record)
-        self._wanted: Path | None = None  # of a folder that we make: what it was to be named
-        self._there, self._held = True, False
+        self._requested: Path | None = None  # the name asked for, if this process creates the folder
+        self._exists, self._locked = True, False
 
     @property
     def frames(self) -> Path:
+        """The folder of the frames."""
         return self.folder / "frames"
 
     @classmethod
     def create(cls, folder: str | Path, record: Mapping[str, Any]) -> Project:
-        """A new folder; one that is taken gets -2, -3, …"""
+        """Create a new folder; a name that exists gets -2, -3, …"""
         project = cls.create_lazily(folder, record)
         project.create_folder()
         return project
 
     @classmethod
     def create_lazily(cls, folder: str | Path, record: Mapping[str, Any]) -> Project:
-        """The same, not made before :meth:`create_folder`: until then nothing is written."""
-        wanted = Path(folder)
-        check_writable(wanted.parent)
-        project = cls(next(path for path in _candidate_paths(wanted) if not path.exists()), record)
-        project._wanted, project._there = wanted, False
+        """As :meth:`create`, but nothing is written before :meth:`create_folder`."""
+        requested = Path(folder)
+        check_writable(requested.parent)
+        project = cls(next(path for path in _candidate_paths(requested) if not path.exists()), record)
+        project._requested, project._exists = requested, False
         return project
 
     def create_folder(self) -> None:
-        """Make the folder, if it is only planned."""
-        if self._there or self._wanted is None:
+        """Create the folder if it was only planned."""
+        if self._exists or self._requested is None:
             return
-        for path in _candidate_paths(self._wanted):
+        for path in _candidate_paths(self._requested):
             with contextlib.suppress(FileExistsError):
                 path.mkdir(parents=True)
                 break
-        self.folder, self._there = path, True
+        self.folder, self._exists = path, True
         self.save()
 
     def discard_if_empty(self) -> bool:
-        """Whether nothing was made yet in a folder of ours, which is then taken away, and planned again."""
-        if self._wanted is None:
+        """Delete a folder of ours that holds no results yet; it is planned again. Returns whether it is gone."""
+        if self._requested is None:
             return False
-        if self._there and {path.name for path in self.folder.iterdir()} <= _NAMES_IN_EMPTY_PROJECT:
+        if self._exists and {path.name for path in self.folder.iterdir()} <= _NAMES_IN_EMPTY_PROJECT:
             shutil.rmtree(self.folder)
-            self._there = False
-        return not self._there
+            self._exists = False
+        return not self._exists
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder, which is made if it was planned, for the time; UserError where another run holds it."""
+        """Create the folder if necessary and hold its lock. Raises ProjectLockedError if another run holds it."""
         self.create_folder()
-        if self._held:
+        if self._locked:
             yield
             return
-        with try_lock(self.folder / _LOCK_FILE) as ours:
-            if not ours:
+        with try_lock(self.folder / _LOCK_FILE) as acquired:
+            if not acquired:
                 raise ProjectLockedError(
-                    f"folder {str(self.folder)!r} is in the hands of another run; stop that one, or wait for its end,"
-                    " and say this again"
+                    f"folder {str(self.folder)!r} is in use by another run; stop that run or wait for its end, then"
+                    " try again"
                 )
-            self._held = True
+            self._locked = True
             try:
                 yield
             finally:
-                self._held = False
+                self._locked = False
 
     @classmethod
     def open(cls, folder: str | Path) -> Project:
-        """A folder made before; UserError where it is none."""
+        """Open an existing folder. UserError if it holds no settings of an animation."""
         path = Path(folder) / "settings.json"
         try:
             record = json.loads(path.read_text("utf-8"))
@@ -124,8 +125,8 @@ class Project:
         return cls(folder, record)
 
     def save(self) -> None:
-        """Write the record, as it is now, to settings.json; nothing in a folder that is only planned."""
-        if not self._there:
+        """Write the current record to settings.json, unless the folder is only planned."""
+        if not self._exists:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.record, indent=1, ensure_ascii=True, allow_nan=False)
@@ -133,46 +134,47 @@ class Project:
 
     @property
     def audio_offset(self) -> int:
-        """The frame of the sound at which this animation begins: 0, but for a scene that was made apart."""
-        told = self.record.get("heard_from", 0)
-        return told if type(told) is int and 0 <= told <= 1_000_000 else 0
+        """The frame of the audio at which this animation starts: 0, except for a scene that is made on its own."""
+        offset = self.record.get("heard_from", 0)
+        return offset if type(offset) is int and 0 <= offset <= _MAX_AUDIO_OFFSET else 0
 
-    def check_free_space(self, wanted: int) -> None:
-        """UserError where the disk has less room than that many bytes."""
-        place = self.folder.absolute()
-        free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
-        if wanted > free:
+    def check_free_space(self, needed: int) -> None:
+        """Raise UserError if the disk has less than that many bytes free."""
+        folder = self.folder.absolute()
+        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+        if needed > free:
             raise UserError(
-                f"{wanted / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free on the disk of"
-                f" {str(self.folder)!r}; take fewer frames or another folder"
+                f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free on the disk of"
+                f" {str(self.folder)!r}; make fewer frames, or choose another folder"
             )
 
-    def save_frame(self, number: int, picture: Image, about: Mapping[str, Any], folder: str = "frames") -> Path:
+    def save_frame(self, number: int, picture: Image, record: Mapping[str, Any], folder: str = "frames") -> Path:
+        """Write a frame with the project's record and its own; an existing frame is replaced."""
         path = self.folder / folder / frame_name(number)
-        return save_png(path, picture, {**self.record, **about, "frame": number}, overwrite=True)
+        return save_png(path, picture, {**self.record, **record, "frame": number}, overwrite=True)
 
     def save_state(self, position: int, state: Mapping[str, Any]) -> None:
-        """Write the state in which ``position`` frames are done, and forget some that nobody will want."""
-        save_state(self._state(position), dict(state))
-        old = position - _KEPT
-        if old > 0 and old % _EVERY:
-            self._state(old).unlink(missing_ok=True)
+        """Write the state after ``position`` frames, and delete an old one that is no longer needed."""
+        save_state(self._state_path(position), dict(state))
+        old = position - _RECENT_STATES
+        if old > 0 and old % _STATE_INTERVAL:
+            self._state_path(old).unlink(missing_ok=True)
 
-    def _state(self, position: int) -> Path:
+    def _state_path(self, position: int) -> Path:
         return self.folder / "states" / f"{position:06d}.safetensors"
 
     def positions(self) -> list[int]:
-        """The numbers of frames from which a run can go on, in order."""
+        """The numbers of frames after which a state is kept, in order."""
         paths = (self.folder / "states").glob("*.safetensors")
         return sorted(int(path.stem) for path in paths if path.stem.isdecimal())
 
     def load_state(self) -> dict[str, Any] | None:
-        """The newest state, or None at the very beginning."""
+        """The newest state, or None if there is none."""
         positions = self.positions()
-        return load_state(self._state(positions[-1])) if positions else None
+        return load_state(self._state_path(positions[-1])) if positions else None
 
     def rewind(self, frames: int) -> int:
-        """Throw the last frames away; returns how many are left: to the nearest state kept at or before there."""
+        """Delete at least the last ``frames`` frames, back to the nearest state; returns how many frames are left."""
         positions = self.positions()
         if not positions:
             return 0
@@ -180,7 +182,7 @@ class Project:
         left = max((position for position in positions if position <= target), default=0)
         for position in positions:
             if position > left:
-                self._state(position).unlink(missing_ok=True)
+                self._state_path(position).unlink(missing_ok=True)
         for number, path in numbered_frames(self.frames).items():
             if number >= left:
                 path.unlink()
@@ -195,26 +197,31 @@ class Project:
             file.write(",".join([str(position), *(f"{value:.6g}" for value in row.values())]) + "\n")
 
     def trim_log(self, position: int) -> None:
-        """Take out the lines of frames that will be made again, and one that was cut off."""
+        """Remove the lines of frames that will be made again, and an incomplete last line."""
         path = self.folder / "log.csv"
         if path.exists():
             head, *lines = path.read_text("utf-8").splitlines(keepends=True) or ["frame\n"]
-            kept = [one for one in lines if one.endswith("\n") and int(one.split(",")[0]) < position]
+            kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) < position]
             write_text(path, head + "".join(kept))
 
 
-def _candidate_paths(wanted: Path) -> Iterator[Path]:
-    yield wanted
+def max_states(frames: int) -> int:
+    """How many states the folder holds at most after that many frames."""
+    return min(frames, _RECENT_STATES + frames // _STATE_INTERVAL)
+
+
+def _candidate_paths(path: Path) -> Iterator[Path]:
+    yield path
     for number in itertools.count(2):
-        yield wanted.with_name(f"{wanted.name}-{number}")
+        yield path.with_name(f"{path.name}-{number}")
 
 
 def export_animation_video(project: Project, settings: AnimateSettings) -> WrittenVideo:
-    """The video of the frames that are there, named after the folder; also of a run that was stopped."""
+    """Write the video of the frames that exist, named after the folder; also after a run that was stopped."""
     path = project.folder / f"{project.folder.resolve().name}.{settings.format}"
-    own = settings.video if settings.video and not settings.audio and probe_video(settings.video).sound else ""
+    own_audio = settings.video if settings.video and not settings.audio and probe_video(settings.video).sound else ""
     return write_video(
         list_frames(project.frames), path, fps=settings.fps, out_fps=settings.out_fps, between=settings.between,
-        sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or own or None,
+        sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or own_audio or None,
         audio_from=project.audio_offset / settings.fps, closed=settings.loop,
     )  # fmt: skip

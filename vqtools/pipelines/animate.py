@@ -1,6 +1,6 @@
-"""Puts networks and animations together: what `vqtools.animate` and `vqtools animate` call.
+"""Animations from settings: what `vqtools.animate` and `vqtools animate` call.
 
-Knows settings, folders and names of networks; how a frame is made is the animation's.
+Resolves names of networks and puts networks, engines and folders together. Knows nothing about how a frame is made.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ from vqtools.pipelines.paint_job import PaintJob
 from vqtools.weights.load import load_clip, load_vqgan
 
 _VIDEO_FIELDS = frozenset({"format", "out_fps", "between", "crf", "odd_sides", "audio"})  # of the file, not of frames
-_PRESERVED_RECORD_KEYS = ("turn", "heard_from")  # of a folder's record: not the networks', nor the settings'
+_PRESERVED_RECORD_KEYS = ("turn", "heard_from")  # of a folder's record; all others are written anew
+_DEPTH_SIDE = 14 * 16  # pixels: a multiple of both usual patch sizes, 14 and 16
 
 
 def fit_to_video(settings: AnimateSettings, given: Collection[str]) -> AnimateSettings:
-    """For a film of one's own: its rate and its whole length, where ``given`` names no other."""
+    """Take frame rate and length from the user's video, except those of ``fps`` and ``frames`` that ``given`` names."""
     if not settings.video:
         return settings
-    clip = probe_video(settings.video)
-    fps = settings.fps if "fps" in given else min(240.0, max(0.1, clip.fps))
-    most = settings.frames if "frames" in given else clip.count(fps)
-    return settings.model_copy(update={"fps": fps, "frames": min(most, clip.count(fps))})
+    video = probe_video(settings.video)
+    fps = settings.fps if "fps" in given else min(240.0, max(0.1, video.fps))
+    most = settings.frames if "frames" in given else video.count(fps)
+    return settings.model_copy(update={"fps": fps, "frames": min(most, video.count(fps))})
 
 
 def new_settings(fields: Mapping[str, Any]) -> AnimateSettings:
@@ -92,7 +93,7 @@ def _preset_curves(motion: Any) -> dict[str, Any]:
 def create_animation(
     settings: AnimateSettings, project: Project, *, threads: int | None = None
 ) -> Animator | OctaveZoom:
-    """An animation ready to be stepped, its networks found by the settings' names; a folder with frames goes on.
+    """Create an animation as a job, with the networks that the settings name; a folder with frames is continued.
 
     threads: of the CPU; the same bits again need the number they were made with.
     """
@@ -100,12 +101,12 @@ def create_animation(
     seed = settings.known_seed
     if settings.drawer == "pixels":
         raise UserError("drawer 'pixels' is for single pictures; animate with 'vqgan'")
-    heard = analyse_audio(settings.audio, settings.fps) if settings.audio else None
-    track = Timeline(settings, seed, offset_audio(heard, project.audio_offset) if heard else None)
-    wish = settings.model_copy(update={"prompt": track.prompt(0)})
+    audio = analyse_audio(settings.audio, settings.fps) if settings.audio else None
+    timeline = Timeline(settings, seed, offset_audio(audio, project.audio_offset) if audio else None)
+    start = settings.model_copy(update={"prompt": timeline.prompt(0)})
     if settings.video:
-        wish = wish.model_copy(update={"init_image": _extract_video_frames(settings, project), "init": "auto"})
-    first = create_paint_job(wish, threads=threads)
+        start = start.model_copy(update={"init_image": _extract_video_frames(settings, project), "init": "auto"})
+    first = create_paint_job(start, threads=threads)
     project.record = {
         **{name: project.record[name] for name in _PRESERVED_RECORD_KEYS if name in project.record},
         **{name: value for name, value in first.record().items() if name not in ("position", "total")},
@@ -113,19 +114,25 @@ def create_animation(
     }
     project.save()
     if not settings.octave_zoom:
-        outpaint = create_outpainter(settings, first.vqgan) if settings.border == "outpaint" else None
-        see = load_depth_estimator(settings.depth, choose_machine().device) if settings.depth else None
-        return Animator(settings, first, project, seed=seed, track=track, outpaint=outpaint, see=see)
+        return Animator(
+            settings,
+            first,
+            project,
+            seed=seed,
+            timeline=timeline,
+            outpaint=create_outpainter(settings, first.vqgan) if settings.border == "outpaint" else None,
+            depth_estimator=load_depth_estimator(settings.depth, choose_machine().device) if settings.depth else None,
+        )
 
-    def begin(prompt: str, seed: int, compose: InitTransform) -> PaintJob:
-        wish = settings.model_copy(update={"prompt": prompt, "seed": seed})
-        return create_paint_job(wish, threads=threads, transform_start=compose)
+    def create_job(prompt: str, seed: int, transform: InitTransform) -> PaintJob:
+        picture = settings.model_copy(update={"prompt": prompt, "seed": seed})
+        return create_paint_job(picture, threads=threads, transform_start=transform)
 
-    return OctaveZoom(settings, begin, project, seed=seed, track=track)
+    return OctaveZoom(settings, create_job, project, seed=seed, timeline=timeline)
 
 
 def _extract_video_frames(settings: AnimateSettings, project: Project) -> str:
-    """The film's frames in the folder, laid there if they are not; returns the first one's file."""
+    """Extract the video's frames into the folder unless they are there; returns the path of the first."""
     project.create_folder()
     folder = project.folder / VIDEO_FRAMES_FOLDER
     last = folder / frame_name(settings.frames - 1)
@@ -133,36 +140,34 @@ def _extract_video_frames(settings: AnimateSettings, project: Project) -> str:
         count = extract_frames(settings.video, folder, fps=settings.fps, most=settings.frames, size=settings.size)
         if count < settings.frames:
             raise UserError(
-                f"film {settings.video!r} has {count} frames at {settings.fps:g} a second, not {settings.frames};"
-                f" say --frames {count}"
+                f"video {settings.video!r} has {count} frames at {settings.fps:g} per second, not {settings.frames};"
+                f" use --frames {count}"
             )
     return str(folder / frame_name(0))
 
 
 def estimate_animation(job: Animator | OctaveZoom) -> Estimate:
-    """What an animation will take, from a few steps of a painting that is thrown away."""
+    """Estimate what an animation will take, from a few steps of a throw-away painting."""
     settings = job.settings
     vqgan, clip = load_vqgan(settings.vqgan), load_clip(next(iter(parse_clips(settings.clip))))
+    machine = choose_machine(precision=settings.precision)
     trial = settings.model_copy(update={"prompt": job.timeline.prompt(0), "seed": 0})
-    return estimate_remaining(
-        job,
-        Painter(trial, vqgan, [clip.to(choose_machine().device)], machine=choose_machine(precision=settings.precision)),
-    )
+    return estimate_remaining(job, Painter(trial, vqgan, [clip.to(machine.device)], machine=machine))
 
 
 def rewind_animation(job: Animator | OctaveZoom, frames: int) -> str:
-    """Throw an animation's last frames away; what is to be said about it."""
+    """Remove an animation's last frames; returns a sentence about what is left."""
     left = f"{job.rewind(frames)} frames are left"
     if not isinstance(job, OctaveZoom):
         return left
     missing = job.count - len(job.painted)
     if not missing:
-        return f"{left}, which need all of its pictures; only where more are thrown away can others be painted"
-    return f"{left}; {missing} of {job.count} pictures will be painted anew"
+        return f"{left}, and they need all pictures; remove more frames to have pictures painted again"
+    return f"{left}; {missing} of {job.count} pictures will be painted again"
 
 
 def animate(prompt: str = "", *, out: str | Path | None = None, **fields: Any) -> Path:
-    """Frames and a video from a prompt; every field of AnimateSettings is a keyword. Returns the folder."""
+    """Make frames and a video from a prompt; every field of AnimateSettings is a keyword. Returns the folder."""
     fields = {**fields, **({"prompt": prompt} if prompt else {})}
     settings = new_settings(fields)
     stem = file_stem(settings.prompt, settings.known_seed)
@@ -179,26 +184,26 @@ def animate(prompt: str = "", *, out: str | Path | None = None, **fields: Any) -
 
 
 def load_depth_estimator(name: str, device: torch.device) -> DepthEstimator:
-    """A depth network of the transformers library by its folder or name, such as one of Depth Anything's or DPT's."""
+    """Load a depth network of the transformers library by folder or name, such as Depth Anything or DPT."""
     try:
         from transformers import AutoModelForDepthEstimation
     except ImportError:
-        raise UserError("motion by depth needs transformers; pip install 'vqtools[depth]'") from None
+        raise UserError("motion by depth needs transformers; install it with: pip install 'vqtools[depth]'") from None
     try:
         model: Any = AutoModelForDepthEstimation.from_pretrained(name, local_files_only=Path(name).is_dir())
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise UserError(f"depth {name!r} is no depth network that can be read ({reason})") from None
+        raise UserError(f"depth {name!r} is not a depth network that can be read ({reason})") from None
     model = model.to(device).eval().requires_grad_(False)
     mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(1, 3, 1, 1)
-    spread = torch.tensor([0.229, 0.224, 0.225], device=device).view(1, 3, 1, 1)
-    side = 14 * 16  # what patches of 14 and of 16 pixels both fit
+    deviation = torch.tensor([0.229, 0.224, 0.225], device=device).view(1, 3, 1, 1)
 
     @torch.no_grad()
-    def see(image: Tensor) -> Tensor:
-        seen = F.interpolate(image.to(device).add(1).div(2).clamp(0, 1), (side, side), mode="bicubic", antialias=True)
-        found = model(pixel_values=(seen - mean) / spread).predicted_depth
-        whole = F.interpolate(found[None].float(), image.shape[-2:], mode="bilinear", align_corners=False)
-        return disparity_to_distance(whole).cpu()
+    def estimate_depth(image: Tensor) -> Tensor:
+        unit = image.to(device).add(1).div(2).clamp(0, 1)
+        small = F.interpolate(unit, (_DEPTH_SIDE, _DEPTH_SIDE), mode="bicubic", antialias=True)
+        disparity = model(pixel_values=(small - mean) / deviation).predicted_depth
+        full_size = F.interpolate(disparity[None].float(), image.shape[-2:], mode="bilinear", align_corners=False)
+        return disparity_to_distance(full_size).cpu()
 
-    return see
+    return estimate_depth

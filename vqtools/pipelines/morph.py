@@ -1,6 +1,6 @@
-"""Films of pictures that are there already, put together: what `vqtools.morph`, `vqtools.fly` and their commands call.
+"""Videos of existing pictures: what `vqtools.morph`, `vqtools.fly` and their commands call.
 
-Knows settings, folders and names of networks; how a frame comes about is the animation's.
+Resolves names of networks and puts networks, renderers and folders together. Knows nothing about how a frame is made.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from vqtools.animation.project import Project
 from vqtools.animation.settings import FlySettings, MorphSettings, VideoSettings
 from vqtools.core.device import choose_machine
 from vqtools.core.errors import UserError
+from vqtools.core.job import finish
 from vqtools.core.settings import check_size
 from vqtools.media.image import load_picture
 from vqtools.media.video import WrittenVideo, list_frames, write_video
@@ -27,12 +28,12 @@ SETTINGS_BY_ACTIVITY: dict[str, type[VideoSettings]] = {"morph": MorphSettings, 
 def create_project(
     activity: str, pictures: Sequence[str | Path], settings: VideoSettings, out: str | Path | None
 ) -> Project:
-    """A new folder for a film of these pictures, named after the first."""
+    """Create a folder for a video of these pictures, named after the first unless ``out`` is given."""
     for path in pictures:
         if not Path(path).is_file():
             raise UserError(f"picture {str(path)!r} is not there")
     if activity == "morph" and len(pictures) < 2:
-        raise UserError("one picture turns into nothing; name two or more")
+        raise UserError("a morph needs two or more pictures")
     record = {
         "activity": activity,
         "pictures": [str(Path(path).absolute()) for path in pictures],
@@ -42,10 +43,12 @@ def create_project(
 
 
 def create_renderer(project: Project) -> FrameRenderer:
-    """The frames of a folder as a job; those that it holds stay."""
+    """The job that renders a folder's missing frames."""
     activity = project.record.get("activity")
     if activity not in SETTINGS_BY_ACTIVITY:
-        raise UserError(f"folder {str(project.folder)!r} holds no morph and no flight; go on with vqtools animate")
+        raise UserError(
+            f"folder {str(project.folder)!r} holds no morph and no flight; continue it with vqtools animate"
+        )
     settings: Any = SETTINGS_BY_ACTIVITY[activity].parse(project.record["settings"])
     pictures = [load_picture(path) for path in project.record["pictures"]]
     if activity == "fly":
@@ -56,16 +59,20 @@ def create_renderer(project: Project) -> FrameRenderer:
 
 
 def export_frames_video(job: FrameRenderer) -> WrittenVideo:
-    """The video of the frames that are there, in their folder."""
-    s, folder = job.settings, job.project.folder
+    """Write the video of the frames that exist into their folder."""
+    settings, folder = job.settings, job.project.folder
     return write_video(
-        list_frames(job.project.frames), folder / f"{folder.resolve().name}.{s.format}", fps=s.fps, crf=s.crf,
-        audio=s.audio or None, closed=getattr(s, "loop", False),
-    )  # fmt: skip
+        list_frames(job.project.frames),
+        folder / f"{folder.resolve().name}.{settings.format}",
+        fps=settings.fps,
+        crf=settings.crf,
+        audio=settings.audio or None,
+        closed=isinstance(settings, MorphSettings) and settings.loop,
+    )
 
 
 def morph(pictures: Sequence[str | Path], *, out: str | Path | None = None, **fields: Any) -> Path:
-    """Pictures that turn into one another through the VQGAN's latents, as a video; returns its file.
+    """Make a video in which pictures turn into one another through the VQGAN's latent space; returns its path.
 
     Every field of MorphSettings is a keyword.
     """
@@ -73,7 +80,7 @@ def morph(pictures: Sequence[str | Path], *, out: str | Path | None = None, **fi
 
 
 def fly(picture: str | Path, *, out: str | Path | None = None, **fields: Any) -> Path:
-    """A flight over one large picture as a video; returns its file. Every field of FlySettings is a keyword."""
+    """Make a video of a flight over one large picture; returns its path. Every field of FlySettings is a keyword."""
     return _render_video("fly", [picture], FlySettings.parse(fields).quick(), out)
 
 
@@ -82,7 +89,4 @@ def _render_video(
 ) -> Path:
     project = create_project(activity, pictures, settings, out)
     with project.locked():
-        job = create_renderer(project)
-        while job.position < job.total:
-            job.step()
-        return export_frames_video(job).path
+        return export_frames_video(finish(create_renderer(project))).path

@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""A time-lapse: the making of a picture as a video.
 
-Split from vqtools.onward.
+Wraps a job and writes a frame now and then. Knows the job's previews and video files; nothing about how it works.
 """
 
 from __future__ import annotations
@@ -20,61 +20,63 @@ from vqtools.pipelines.sample import SampleJob
 
 
 class Timelapse:
-    """A picture whose making is filmed, as a job; use it in a ``with``, and :meth:`write_video` the video at the end.
+    """A job that also collects frames of another job, a painting or a sample; use it in a ``with`` statement.
 
-    work: a painting, or a transformer's drawing: then the window is seen as it walks.
-
-    seconds: about how long the video shall be, at most a frame a step.
+    seconds: about how long the video will be, with at most one frame per step. :meth:`write` writes it at the end.
     """
 
-    def __init__(self, work: PaintSession | SampleJob, *, seconds: float = 8.0, fps: float = 24.0) -> None:
+    def __init__(self, job: PaintSession | SampleJob, *, seconds: float = 8.0, fps: float = 24.0) -> None:
         if not 0.1 <= seconds <= 3600:
-            raise UserError(f"a film of {seconds:g} s: must be 0.1 to 3600")
-        self.job, self.fps, self._frame_count = work, fps, 0
-        self._wanted = max(2, round(seconds * fps))
+            raise UserError(f"a video of {seconds:g} s: must be 0.1 to 3600")
+        self.job, self.fps, self._frame_count = job, fps, 0
+        self._target_count = max(2, round(seconds * fps))
         self._folder = tempfile.TemporaryDirectory()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, way: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._folder.cleanup()
 
     @property
     def position(self) -> int:
+        """Steps of the job done."""
         return self.job.position
 
     @property
     def total(self) -> int:
+        """Steps of the job in total."""
         return self.job.total
 
     def step(self) -> dict[str, float]:
-        """One step of the painting, and a frame of it where one is due."""
+        """Do one step of the job, and save a frame if one is due."""
         scalars = self.job.step()
-        if self._frame_count <= self.position * self._wanted / self.total:
-            self._keep(self.job.preview())
+        if self._frame_count <= self.position * self._target_count / self.total:
+            self._save_frame(self.job.preview())
         return scalars
 
     def preview(self) -> Image.Image:
+        """The job's preview."""
         return self.job.preview()
 
-    def _keep(self, picture: Image.Image) -> None:
-        if picture.size != self.job.settings.size:  # the transformer's grids side by side
+    def _save_frame(self, picture: Image.Image) -> None:
+        if picture.size != self.job.settings.size:  # several candidates side by side
             picture = resize_and_pad(picture, self.job.settings.size)
         picture.save(Path(self._folder.name) / frame_name(self._frame_count))
         self._frame_count += 1
 
     def write(self, path: str | Path) -> WrittenVideo:
-        """The video of what was filmed; its end is held for a second."""
+        """Write the video; its last picture is held for a second."""
         for _ in range(max(1, round(self.fps))):
-            self._keep(self.job.picture())
-        frames = list_frames(self._folder.name)
-        return write_video(frames, path, fps=self.fps)
+            self._save_frame(self.job.picture())
+        return write_video(list_frames(self._folder.name), path, fps=self.fps)
 
     def state_dict(self) -> dict[str, Any]:
+        """The job's state; frames are not part of it."""
         return self.job.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue the job from a state."""
         self.job.load_state_dict(state)
