@@ -9,55 +9,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
 from vqtools.animation.project import VIDEO_FRAMES_FOLDER, export_animation_video
 from vqtools.core.errors import UserError
 from vqtools.media.image import load_picture
 from vqtools.media.png_record import save_png
 from vqtools.media.video import frame_name, list_frames
-from vqtools.media.video_reader import extract_frames, probe_video, read_frames
 
 Make = Callable[..., Any]
-
-
-def test_what_a_film_says_of_itself(clip: Make) -> None:
-    found = probe_video(clip())
-    assert (found.size, found.fps, found.sound) == ((96, 64), 8.0, True)
-    assert found.seconds == pytest.approx(1.5, abs=0.02)
-    assert [found.count(fps) for fps in (8, 4, 16)] == [12, 6, 24]
-    assert not probe_video(clip(sound=False)).sound
-
-
-def test_its_frames_come_whole_in_order_and_at_any_rate(clip: Make, shapes: Make) -> None:
-    path, pictures = clip(), shapes(12)
-    found = [np.asarray(picture, dtype=int) for picture in read_frames(path, 8, 100)]
-    assert len(found) == 12
-    for picture, expected in zip(found, pictures, strict=True):
-        assert np.abs(picture - np.asarray(expected, dtype=int)).mean() < 6
-    slower = [np.asarray(picture, dtype=int) for picture in read_frames(path, 4, 100)]
-    assert len(slower) == 6
-    assert len(list(read_frames(path, 8, 5))) == 5
-
-
-def test_laid_into_a_folder_it_is_cut_not_squeezed_and_never_laid_twice(clip: Make, tmp_path: Path) -> None:
-    path = clip()
-    assert extract_frames(path, tmp_path, fps=8, most=4, size=(64, 64)) == 4
-    first = tmp_path / frame_name(0)
-    with Image.open(first) as picture:
-        assert picture.size == (64, 64)
-    written = first.stat().st_mtime_ns
-    assert extract_frames(path, tmp_path, fps=8, most=6, size=(64, 64)) == 6
-    assert first.stat().st_mtime_ns == written
-
-
-@pytest.mark.parametrize(("content", "says"), [(None, "is not there"), (b"no film at all", "cannot be read")])
-def test_what_is_no_film_is_said(tmp_path: Path, content: bytes | None, says: str) -> None:
-    path = tmp_path / "clip.mp4"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UserError, match=says):
-        probe_video(path)
 
 
 @pytest.fixture

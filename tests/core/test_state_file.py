@@ -37,7 +37,7 @@ def test_a_failed_save_leaves_the_old_state_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_a_file_that_is_not_a_state_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="is not there"):
         load_state(tmp_path / "absent")
     broken = tmp_path / "broken"
     broken.write_bytes(save_state(tmp_path / "s", {"a": torch.zeros(9)}).read_bytes()[:-8])

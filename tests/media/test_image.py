@@ -36,7 +36,7 @@ def test_values_out_of_range_are_clipped_and_nan_is_an_error() -> None:
     assert pixel(to_picture(torch.tensor([9.0, -9.0, 0.0]).reshape(3, 1, 1))) == (255, 0, 128)
     with pytest.raises(ValueError, match="NaN"):
         to_picture(torch.full((3, 1, 1), float("nan")))
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="not an image"):
         to_picture(torch.zeros(2, 3, 4, 4))
 
 
@@ -102,8 +102,12 @@ def test_a_file_that_is_not_a_picture_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:5000])
     _bomb(tmp_path / "bomb.png")
     for name, says in [
-        ("text.png", "no picture"), ("empty.png", "no picture"), ("half.png", "broken"), ("bomb.png", "too large"),
-        ("absent.png", "not there"), (".", "a folder"),
-    ]:  # fmt: skip
+        ("text.png", "not a picture"),
+        ("empty.png", "not a picture"),
+        ("half.png", "broken"),
+        ("bomb.png", "too large"),
+        ("absent.png", "not there"),
+        (".", "a folder"),
+    ]:
         with pytest.raises(UserError, match=says):
             load_picture(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Optical flow: a known shift is found, what was hidden is not believed, a picture in between lies in between."""
+"""Optical flow: a known shift is found, hidden pixels have low confidence, interpolation lies between two images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pair(shapes: Make, apart: int) -> tuple[torch.Tensor, torch.Tensor]:
     return to_tensor(pictures[0]), to_tensor(pictures[-1])
 
 
-def test_a_shift_is_found_and_what_stands_still_stands(shapes: Make) -> None:
+def test_a_shift_is_found_and_a_still_background_has_no_flow(shapes: Make) -> None:
     first, second = pair(shapes, 2)
     found = estimate_flow(first, second)
     assert found.shape == (1, 64, 96, 2)
@@ -29,7 +29,7 @@ def test_a_shift_is_found_and_what_stands_still_stands(shapes: Make) -> None:
     assert torch.equal(estimate_flow(first, first), torch.zeros(1, 64, 96, 2))
 
 
-def test_a_picture_smaller_than_dis_can_see_has_a_flow_too() -> None:
+def test_an_image_smaller_than_dis_supports_has_a_flow_too() -> None:
     blobs = torch.rand(1, 1, 8, 14, generator=torch.Generator().manual_seed(0)) * 2 - 1
     blobs = F.interpolate(blobs, scale_factor=2, mode="bicubic").clamp(-1, 1).expand(1, 3, 16, 28)
     found = estimate_flow(blobs[..., 2:26], blobs[..., 1:25])
@@ -37,7 +37,7 @@ def test_a_picture_smaller_than_dis_can_see_has_a_flow_too() -> None:
     assert found[0, 4:12, 6:18].mean((0, 1)).tolist() == pytest.approx([1.0, 0.0], abs=0.3)
 
 
-def test_carrying_brings_the_second_picture_home_but_not_what_was_hidden(shapes: Make) -> None:
+def test_warping_restores_the_first_image_and_hidden_pixels_have_low_confidence(shapes: Make) -> None:
     first, second = pair(shapes, 2)
     there, back = estimate_flow(first, second), estimate_flow(second, first)
     carried = warp_by_flow(second, there)
@@ -49,7 +49,7 @@ def test_carrying_brings_the_second_picture_home_but_not_what_was_hidden(shapes:
     assert sure[0, 0, 24:40, 35:37].mean() < 0.6 * square  # ground that the square has covered since
 
 
-def test_a_picture_between_two_lies_between_them(shapes: Make) -> None:
+def test_flow_interpolation_is_closer_to_the_true_frame_than_blending(shapes: Make) -> None:
     first, second = pair(shapes, 2)
     middle = to_tensor(shapes(2)[1])
     moved = (interpolate_by_flow(first, second, 0.5) - middle)[..., 22:42, 16:34].abs().mean()

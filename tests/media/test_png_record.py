@@ -93,10 +93,16 @@ def test_a_file_without_a_record_is_a_user_error(tmp_path: Path) -> None:
     save_with_text(tmp_path / "long.png", json.dumps({"x": "y" * (4 * 2**20)}))
     save_with_text(tmp_path / "bomb.png", json.dumps({"x": "y" * (9 * 2**20)}), zipped=True)
     for name, says in [
-        ("plain.png", "no settings"), ("photo.jpg", "no settings"), ("broken.png", "broken"), ("deep.png", "broken"),
-        ("list.png", "no JSON object"), ("long.png", "too large"), ("bomb.png", "too large"), ("no.png", "not there"),
+        ("plain.png", "no settings"),
+        ("photo.jpg", "no settings"),
+        ("broken.png", "broken"),
+        ("deep.png", "broken"),
+        ("list.png", "not a JSON object"),
+        ("long.png", "too large"),
+        ("bomb.png", "too large"),
+        ("no.png", "not there"),
         (".", "cannot be read"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(UserError, match=says):
             read_record(tmp_path / name)
 

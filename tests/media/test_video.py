@@ -1,4 +1,4 @@
-"""Videos, each read back: codec, pixel format, size, rate, count, duration, faststart, colours, sound."""
+"""Videos, read back with PyAV: codec, pixel format, size, rate, frame count, duration, faststart, colours, sound."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def faststart(path: Path) -> bool:
 
 
 @pytest.mark.parametrize(("fps", "count"), [(12, 5), (12.5, 7), (30, 1), (24, 30)])
-def test_an_mp4_plays_everywhere(tmp_path: Path, fps: float, count: int) -> None:
+def test_an_mp4_has_the_format_that_every_player_supports(tmp_path: Path, fps: float, count: int) -> None:
     made = write_video(frames(tmp_path, count), tmp_path / "a.mp4", fps=fps)
     assert made == (tmp_path / "a.mp4", count, (48, 32), (0, 0))
     with av.open(str(made.path)) as file:
@@ -64,7 +64,7 @@ def test_an_mp4_plays_everywhere(tmp_path: Path, fps: float, count: int) -> None
     assert not list(tmp_path.glob(".*"))
 
 
-def test_webm_and_gif(tmp_path: Path) -> None:
+def test_webm_and_gif_have_their_codec_rate_and_colours(tmp_path: Path) -> None:
     shots = frames(tmp_path)
     write_video(shots, tmp_path / "a.webm", fps=10)
     with av.open(str(tmp_path / "a.webm")) as file:
@@ -78,20 +78,20 @@ def test_webm_and_gif(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mp4", "webm"])
-def test_odd_sides_are_padded_or_cropped_and_it_is_said(tmp_path: Path, kind: str) -> None:
+def test_odd_sides_are_padded_or_cropped_and_reported(tmp_path: Path, kind: str) -> None:
     shots = frames(tmp_path, 2, (49, 33))
     padded = write_video(shots, tmp_path / f"p.{kind}")
     cropped = write_video(shots, tmp_path / f"c.{kind}", sides="crop")
-    assert (padded.size, padded.added) == ((50, 34), (1, 1))
-    assert (cropped.size, cropped.added) == ((48, 32), (-1, -1))
+    assert (padded.size, padded.padding) == ((50, 34), (1, 1))
+    assert (cropped.size, cropped.padding) == ((48, 32), (-1, -1))
     assert pictures(padded.path)[0].shape == (34, 50, 3) and pictures(cropped.path)[0].shape == (32, 48, 3)
     assert np.abs(pictures(padded.path)[0][-1, -1] - np.array(COLOURS[0])).max() < 12  # its own edge, no black line
     gif = write_video(shots, tmp_path / "a.gif")
-    assert (gif.size, gif.added) == ((49, 33), (0, 0))
+    assert (gif.size, gif.padding) == ((49, 33), (0, 0))
 
 
 @pytest.mark.parametrize("between", ["blend", "flow"])
-def test_frames_in_between(tmp_path: Path, between: FrameInterpolation) -> None:
+def test_interpolation_reaches_the_output_rate(tmp_path: Path, between: FrameInterpolation) -> None:
     shots = frames(tmp_path, 6)
     made = write_video(shots, tmp_path / "a.mp4", fps=6, out_fps=24, between=between)
     with av.open(str(made.path)) as file:
@@ -102,7 +102,7 @@ def test_frames_in_between(tmp_path: Path, between: FrameInterpolation) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.5, 3.0])
-def test_sound_goes_along_and_the_picture_says_how_long(tmp_path: Path, seconds: float) -> None:
+def test_audio_is_added_and_cut_to_the_length_of_the_video(tmp_path: Path, seconds: float) -> None:
     sound = tone(tmp_path / "a.wav", seconds)
     made = write_video(frames(tmp_path, 12), tmp_path / "a.mp4", fps=12, audio=sound)
     with av.open(str(made.path)) as file:
@@ -114,7 +114,7 @@ def test_sound_goes_along_and_the_picture_says_how_long(tmp_path: Path, seconds:
     assert silent.frames == 3
 
 
-def test_a_gap_a_broken_and_an_other_sized_frame_are_named(tmp_path: Path) -> None:
+def test_missing_broken_and_differently_sized_frames_are_user_errors(tmp_path: Path) -> None:
     frames(tmp_path, 6)
     assert [path.name for path in list_frames(tmp_path)][:2] == ["frame-00000.png", "frame-00001.png"]
     (tmp_path / "frame-00003.png").write_bytes((tmp_path / "frame-00003.png").read_bytes()[:60])
@@ -127,11 +127,11 @@ def test_a_gap_a_broken_and_an_other_sized_frame_are_named(tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"frame-00003\.png is missing"):
         list_frames(tmp_path)
     assert not (tmp_path / "a.mp4").exists() and not list(tmp_path.glob(".*"))
-    with pytest.raises(UserError, match="holds no frames"):
+    with pytest.raises(UserError, match="contains no frames"):
         list_frames(tmp_path / "none")
 
 
-def test_when_the_encoder_fails_its_last_words_are_shown_and_frames_and_older_video_stay(tmp_path: Path) -> None:
+def test_a_failing_encoder_shows_its_log_and_keeps_the_frames_and_the_older_video(tmp_path: Path) -> None:
     shots = frames(tmp_path, 3)
     (tmp_path / "a.mp4").write_bytes(b"an older video")
     noise = tmp_path / "noise.mp3"
@@ -147,17 +147,17 @@ def test_when_the_encoder_fails_its_last_words_are_shown_and_frames_and_older_vi
     [
         ("a.avi", {}, "must be one of .mp4, .webm, .gif"),
         ("a.mp4", {"fps": 0}, "fps 0: must be 0.1 to 240"),
-        ("a.mp4", {"between": "blend", "out_fps": 6}, "want a rate above 12"),
+        ("a.mp4", {"between": "blend", "out_fps": 6}, "needs a rate above 12"),
         ("a.mp4", {"audio": "none.mp3"}, "'none.mp3' is not there"),
     ],
 )
-def test_impossible_wishes(tmp_path: Path, name: str, fields: dict[str, object], says: str) -> None:
+def test_invalid_options_are_user_errors(tmp_path: Path, name: str, fields: dict[str, object], says: str) -> None:
     with pytest.raises(UserError) as caught:
         write_video(frames(tmp_path, 2), tmp_path / name, **fields)  # type: ignore[arg-type]
     assert says in str(caught.value)
 
 
-def test_a_browser_cell_holds_the_video_itself(tmp_path: Path) -> None:
+def test_the_widget_embeds_the_video(tmp_path: Path) -> None:
     made = write_video(frames(tmp_path, 2), tmp_path / "a.mp4")
     html = video_widget(made.path)._repr_html_()
     assert "data:video/mp4;base64," in html and "controls" in html

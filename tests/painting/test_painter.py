@@ -329,7 +329,7 @@ def test_picture_prompts_pull_to_the_picture(painter: Make, tmp_path: Path) -> N
 
 def test_a_picture_prompt_that_is_no_picture_is_said_and_nothing_moves(painter: Make, tmp_path: Path) -> None:
     (tmp_path / "words.png").write_text("no picture")
-    for name, says in (("words.png", "no picture that can be read"), ("none.png", "not there"), ("", "a folder")):
+    for name, says in (("words.png", "not a picture that can be read"), ("none.png", "not there"), ("", "a folder")):
         painting = painter(prompt=f"picture:{tmp_path / name}")
         with pytest.raises(UserError, match=says):
             painting.step()

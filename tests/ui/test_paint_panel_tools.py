@@ -175,7 +175,7 @@ def test_a_file_that_a_strangers_picture_names_is_asked_about(panel: PaintPanel,
 def test_what_is_no_picture_of_ours_changes_nothing(panel: PaintPanel, tmp_path: Path) -> None:
     before = panel.form.settings()
     panel.tools.guarded_upload(panel.take)("notes.png", b"no picture")
-    assert "no picture that can be read" in panel.runner.status.value
+    assert "not a picture that can be read" in panel.runner.status.value
     panel.tools.guarded_upload(panel.take)("broken.png", a_png(tmp_path / "b.png", journal=[{"do": "x"}]).read_bytes())
     assert "journal" in panel.runner.status.value
     plain = io.BytesIO()

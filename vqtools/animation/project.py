@@ -219,7 +219,9 @@ def _candidate_paths(path: Path) -> Iterator[Path]:
 def export_animation_video(project: Project, settings: AnimateSettings) -> WrittenVideo:
     """Write the video of the frames that exist, named after the folder; also after a run that was stopped."""
     path = project.folder / f"{project.folder.resolve().name}.{settings.format}"
-    own_audio = settings.video if settings.video and not settings.audio and probe_video(settings.video).sound else ""
+    own_audio = (
+        settings.video if settings.video and not settings.audio and probe_video(settings.video).has_audio else ""
+    )
     return write_video(
         list_frames(project.frames), path, fps=settings.fps, out_fps=settings.out_fps, between=settings.between,
         sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or own_audio or None,

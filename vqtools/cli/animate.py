@@ -158,7 +158,7 @@ def _render_video(settings: AnimateSettings, project: Project, rewind: int) -> i
             click.echo(f"stopped before the first frame; go on with: {way_on}", err=True)
             return STOPPED
         made = export_animation_video(project, settings)
-    if any(made.added):
+    if any(made.padding):
         click.echo(f"note: the video is {made.size[0]}x{made.size[1]}, as it wants even sides", err=True)
     seconds = time.monotonic() - started
     click.echo(f"{made.path} ({made.frames} frames, {settings.size[0]}x{settings.size[1]}, {seconds:.0f} s)")

@@ -42,7 +42,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise UserError(f"{path} does not exist")
+        raise UserError(f"{path} is not there")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

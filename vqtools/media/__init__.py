@@ -1,1 +1,1 @@
-"""Pictures and videos as files: reading, writing, colour, optical flow. Knows nothing of networks."""
+"""Pictures and videos: files, records, colour, optical flow. Knows nothing about networks."""

@@ -1,6 +1,6 @@
-"""Read and convert pictures: files, PIL images, and tensors in [-1, 1].
+"""Reading and converting pictures: files, PIL images, and tensors in [-1, 1].
 
-Knows files and pixels; nothing about what made the picture or what is recorded in it.
+Knows files and pixels; nothing about what made a picture or what is recorded in it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ from vqtools.core.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_PIXELS = 178_000_000  # a scan of 16384 x 10240 passes
+MAX_PIXELS = 178_000_000  # enough for a scan of 16384 x 10240
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""Endings of the picture files that every part of vqtools reads, in lower case."""
+"""Suffixes of the picture files that every part of vqtools reads, in lower case."""
 
 
 def load_picture(
     source: str | Path | bytes, name: str = "", ground: tuple[int, int, int] = (255, 255, 255)
 ) -> Image.Image:
-    """The first frame of a picture as RGB: turned as the camera held it, transparency on ``ground``, 8 bits.
+    """Load the first frame of a picture as 8-bit RGB, rotated upright by its EXIF orientation.
 
-    source: a file's path, or its content, which errors call ``name``.
+    source: the path of a file, or its content, which errors call ``name``.
+    ground: the colour behind transparent pixels.
+
+    Raises UserError for a file that is missing, too large, broken, or not a picture.
     """
     path = Path(name) if isinstance(source, bytes) else Path(source)
     if isinstance(source, bytes):
@@ -55,26 +58,12 @@ def load_picture(
     except Image.DecompressionBombError:
         raise UserError(f"picture {str(path)!r} is too large; at most 178 million pixels are read") from None
     except UnidentifiedImageError:
-        raise UserError(f"{str(path)!r} is no picture that can be read; PNG, JPEG and WebP are") from None
+        raise UserError(f"{str(path)!r} is not a picture that can be read; use PNG, JPEG or WebP") from None
     except PermissionError:
-        raise UserError(f"picture {str(path)!r} may not be read; check its permissions") from None
+        raise UserError(f"picture {str(path)!r} cannot be read; check its permissions") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error) as error:
         reason = " ".join(str(error).split())[:80]
         raise UserError(f"picture {str(path)!r} is broken ({reason}); save it again from another program") from None
-
-
-def _as_rgb(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        values = np.asarray(picture, dtype=np.float64)
-        unit = picture.mode == "F" and values.size > 0 and values.max() <= 1.0
-        scale = 255.0 if unit else 1.0 if picture.mode == "F" else 255.0 / 65535.0
-        eight = np.nan_to_num(values * scale).round().clip(0, 255).astype(np.uint8)
-        return Image.fromarray(eight).convert("RGB")
-    if "A" in picture.getbands() or "transparency" in picture.info or picture.mode in ("PA", "La", "RGBa"):
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, (*colour, 255))
-        return Image.alpha_composite(ground, picture).convert("RGB")
-    return picture.convert("RGB")
 
 
 def from_uint8(pixels: Tensor) -> Tensor:
@@ -101,24 +90,24 @@ def to_tensor(picture: Image.Image) -> Tensor:
 def to_picture(image: Tensor) -> Image.Image:
     """Convert an image (3, H, W) or (1, 3, H, W) in [-1, 1] to a picture, rounded and clipped.
 
-    Undoes :func:`to_tensor` exactly. ValueError for another shape, and for NaN or infinity.
+    Undoes :func:`to_tensor` exactly. Raises ValueError for another shape, and for NaN or infinity.
     """
     if image.ndim == 4 and image.shape[0] == 1:
         image = image[0]
     if image.ndim != 3 or image.shape[0] != 3:
-        raise ValueError(f"shape {tuple(image.shape)} is no picture; (3, H, W) or (1, 3, H, W) is")
+        raise ValueError(f"shape {tuple(image.shape)} is not an image; expected (3, H, W) or (1, 3, H, W)")
     if not bool(image.detach().isfinite().all()):
-        raise ValueError("the picture holds NaN or infinity; it would come out black")
+        raise ValueError("the image contains NaN or infinity, which would become black pixels")
     return Image.fromarray(to_uint8(image).numpy())
 
 
 def resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scale a picture to cover (width, height) and cut the rest off evenly: nothing is squeezed."""
+    """Scale a picture to cover (width, height) with its aspect ratio, and crop it evenly on both sides."""
     return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
 
 
 def resize_and_pad(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture enlarged to stand whole in a size, its edges drawn out to fill the rest."""
+    """Scale a picture to fit in (width, height) with its aspect ratio, and pad it by repeating its edge pixels."""
     import torch.nn.functional as F
 
     scale = min(size[0] / picture.width, size[1] / picture.height)
@@ -130,7 +119,7 @@ def resize_and_pad(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def contact_sheet(pictures: list[Image.Image]) -> Image.Image:
-    """Pictures of one size side by side, as square as it gets."""
+    """Arrange pictures of one size in a grid that is as square as possible."""
     columns = int(len(pictures) ** 0.5 + 0.999)
     width, height = pictures[0].size
     rows = -(-len(pictures) // columns)
@@ -141,12 +130,29 @@ def contact_sheet(pictures: list[Image.Image]) -> Image.Image:
 
 
 def flip_picture(picture: Image.Image, flipped: tuple[bool, bool]) -> Image.Image:
-    """A picture turned upside down, left to right, or both."""
-    ways = (Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.FLIP_LEFT_RIGHT)
-    for way, flip in zip(ways, flipped, strict=True):
-        picture = picture.transpose(way) if flip else picture
+    """Flip a picture: (top to bottom, left to right)."""
+    if flipped[0]:
+        picture = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    if flipped[1]:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return picture
 
 
 def format_size(picture: Image.Image) -> str:
+    """Return the size of a picture as ``WIDTHxHEIGHT``."""
     return f"{picture.width}x{picture.height}"
+
+
+def _as_rgb(picture: Image.Image, ground: tuple[int, int, int]) -> Image.Image:
+    """Convert a picture of any mode to RGB. 16-bit integers are scaled; floats are in [0, 1] or [0, 255]."""
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        values = np.asarray(picture, dtype=np.float64)
+        is_unit_range = picture.mode == "F" and values.size > 0 and values.max() <= 1.0
+        scale = 255.0 if is_unit_range else 1.0 if picture.mode == "F" else 255.0 / 65535.0
+        grey = np.nan_to_num(values * scale).round().clip(0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if "A" in picture.getbands() or "transparency" in picture.info or picture.mode in ("PA", "La", "RGBa"):
+        picture = picture.convert("RGBA")
+        background = Image.new("RGBA", picture.size, (*ground, 255))
+        return Image.alpha_composite(background, picture).convert("RGB")
+    return picture.convert("RGB")

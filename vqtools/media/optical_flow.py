@@ -1,9 +1,10 @@
-"""Optical flow: where each pixel of one picture has gone in another, and what can be carried along it.
+"""Optical flow between two images: estimation, warping, confidence and frame interpolation.
 
-DIS (Kroeger et al. 2016, arXiv 1603.03590) by OpenCV. Knows pictures; nothing about painting or video files.
+The flow is DIS (Kroeger et al. 2016, arXiv 1603.03590) of OpenCV. Works on tensors; knows nothing about painting or
+video files.
 
-Shapes: pictures (1, 3, H, W) in [-1, 1]; a flow (1, H, W, 2) says for each pixel of the first picture how far it has
-moved in the second, x right and y down, in pixels.
+Shapes: images are (1, 3, H, W) in [-1, 1]. A flow (1, H, W, 2) from a first to a second image gives for each pixel of
+the first its displacement (x right, y down) in pixels.
 """
 
 from __future__ import annotations
@@ -15,74 +16,76 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_MIN_DIS_SIDE = 96  # pixels of the shorter side that DIS looks at: it knows no smaller pictures
-_BRIGHTNESS_TOLERANCE = 24 / 127.5  # difference of light at which a carried pixel is half believed
+_MIN_DIS_SIDE = 96  # pixels; DIS fails on smaller images
+_BRIGHTNESS_TOLERANCE = 24 / 127.5  # brightness difference that halves the confidence
 
 
 def estimate_flow(first: Tensor, second: Tensor) -> Tensor:
-    """The flow from one picture to another of its size, in float32 on the CPU."""
-    cv2: Any = importlib.import_module("cv2")  # its own types leave DIS out
+    """Estimate the flow from an image to another of the same size. Returns float32 on the CPU."""
+    cv2: Any = importlib.import_module("cv2")  # OpenCV's type hints lack DIS
     height, width = first.shape[-2:]
     scale = max(1.0, _MIN_DIS_SIDE / min(height, width))
     sides = (round(height * scale), round(width * scale))
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    found: Any = dis.calc(_grey(first, sides), _grey(second, sides), None)
-    out = torch.from_numpy(found)[None]
+    flow: Any = dis.calc(_to_grey(first, sides), _to_grey(second, sides), None)
+    out = torch.from_numpy(flow)[None]
     if sides != (height, width):
         out = F.interpolate(out.permute(0, 3, 1, 2), size=(height, width), mode="bilinear").permute(0, 2, 3, 1)
         out = out * torch.tensor([width / sides[1], height / sides[0]])
     return out.contiguous()
 
 
-def _grey(image: Tensor, sides: tuple[int, int]) -> Any:
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    grey = (image.detach().float().cpu() * weights).sum(1, keepdim=True)
-    if grey.shape[-2:] != sides:
-        grey = F.interpolate(grey, size=sides, mode="bilinear")
-    return grey[0, 0].add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).contiguous().numpy()
-
-
-def warp_by_flow(image: Tensor, away: Tensor) -> Tensor:
-    """What stands in ``image`` (b, c, H, W), where a flow on the wanted picture's pixels points to."""
+def warp_by_flow(image: Tensor, flow: Tensor) -> Tensor:
+    """Backward-warp an image (b, c, H, W): sample it where the flow (1, H, W, 2) of each output pixel points."""
     height, width = image.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    points = torch.stack([x, y], -1) + away
+    points = torch.stack([x, y], -1) + flow
     grid = (2 * points / torch.tensor([width, height]) - 1).to(image.device, torch.float32)
-    with torch.autocast(image.device.type, enabled=False):  # bf16 warps are off by tenths
+    with torch.autocast(image.device.type, enabled=False):  # in bf16 warps are off by tenths of a pixel
         return F.grid_sample(
             image.float(), grid.expand(len(image), -1, -1, -1), mode="bicubic", padding_mode="border",
             align_corners=False,
         )  # fmt: skip
 
 
-def flow_confidence(away: Tensor, back: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """How far each pixel of the first picture is known in the second: (1, 1, H, W), 1 surely, 0 hidden or new.
+def flow_confidence(forward: Tensor, backward: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Return how certain it is that each pixel of the first image is visible in the second: (1, 1, H, W) in [0, 1].
 
-    Going there along ``away`` and home along ``back`` must end where it began (Sundaram et al. 2010), and the light
-    must be the same.
+    forward, backward: the flows from the first image to the second, and back. Following both must lead back to the same
+    pixel (Sundaram et al. 2010, Dense point trajectories by GPU-accelerated large displacement optical flow, eq. 5),
+    and the brightness must be the same.
     """
-    home = warp_by_flow(back.permute(0, 3, 1, 2), away).permute(0, 2, 3, 1)
-    gap = (away + home).square().sum(-1)
-    allowed = 0.01 * (away.square().sum(-1) + home.square().sum(-1)) + 0.5
-    same = (warp_by_flow(second, away).to(first) - first).abs().mean(1)
-    share = torch.exp(-(gap / allowed).square()) * torch.exp(-(same.cpu() / _BRIGHTNESS_TOLERANCE).square() * 0.7)
+    returning = warp_by_flow(backward.permute(0, 3, 1, 2), forward).permute(0, 2, 3, 1)
+    gap = (forward + returning).square().sum(-1)
+    tolerance = 0.01 * (forward.square().sum(-1) + returning.square().sum(-1)) + 0.5
+    difference = (warp_by_flow(second, forward).to(first) - first).abs().mean(1).cpu()
+    consistency = torch.exp(-(gap / tolerance).square())
+    confidence = consistency * torch.exp(-(difference / _BRIGHTNESS_TOLERANCE).square() * 0.7)
     height, width = first.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    points = torch.stack([x, y], -1) + away
+    points = torch.stack([x, y], -1) + forward
     inside = ((points >= 0) & (points <= torch.tensor([width, height]))).all(-1)
-    return (share * inside)[:, None]
+    return (confidence * inside)[:, None]
 
 
-def interpolate_by_flow(
-    first: Tensor, second: Tensor, share: float, ways: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
-    """The picture at a share from 0 to 1 of the way: both moved along the flow to where things are then, and blended.
+def interpolate_by_flow(first: Tensor, second: Tensor, t: float, flows: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Interpolate between two images at time t in [0, 1]: warp both to that time, and blend them.
 
-    Flows at a time in between as in Jiang et al. 2018 (arXiv 1712.00080). ways: the flows there and back, if known.
+    Jiang et al. 2018 (Super SloMo), arXiv 1712.00080. flows: from the first to the second and back, if known.
     """
-    if share <= 0 or share >= 1:
-        return first if share <= 0 else second
-    there, back = ways or (estimate_flow(first, second), estimate_flow(second, first))
-    to_first = -(1 - share) * share * there + share * share * back
-    to_second = (1 - share) * (1 - share) * there - share * (1 - share) * back
-    return torch.lerp(warp_by_flow(first, to_first), warp_by_flow(second, to_second), share).clamp(-1, 1)
+    if t <= 0 or t >= 1:
+        return first if t <= 0 else second
+    forward, backward = flows or (estimate_flow(first, second), estimate_flow(second, first))
+    # Super SloMo, eq. 4
+    to_first = -(1 - t) * t * forward + t * t * backward
+    to_second = (1 - t) * (1 - t) * forward - t * (1 - t) * backward
+    return torch.lerp(warp_by_flow(first, to_first), warp_by_flow(second, to_second), t).clamp(-1, 1)
+
+
+def _to_grey(image: Tensor, sides: tuple[int, int]) -> Any:
+    """Convert an image to a uint8 array (H, W) of its luma (Rec. 601), resized to (height, width)."""
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    grey = (image.detach().float().cpu() * weights).sum(1, keepdim=True)
+    if grey.shape[-2:] != sides:
+        grey = F.interpolate(grey, size=sides, mode="bilinear")
+    return grey[0, 0].add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).contiguous().numpy()

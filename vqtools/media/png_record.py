@@ -1,6 +1,6 @@
-"""The record inside a PNG: settings, models and edits, in an iTXt chunk named `vqtools`.
+"""Records inside PNG files: a JSON object in an iTXt chunk with the keyword ``vqtools``.
 
-Knows the PNG format and JSON; nothing about what the record means.
+Knows the PNG format; nothing about what a record means.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from vqtools.core.errors import UserError
 from vqtools.core.files import atomic_write, write_new
 
 CHUNK_KEYWORD = "vqtools"
-
-
 _MAX_RECORD_BYTES = 4 * 2**20
-
-
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def save_png(path: str | Path, picture: Image.Image, record: dict[str, Any], *, overwrite: bool = False) -> Path:
-    """Write a PNG with its record, whole or not at all; a taken name gets -2, -3, … Returns the path written."""
+    """Write a PNG with a record atomically. Returns the path written.
+
+    An existing file is kept, and the name gets -2, -3 and so on, unless ``overwrite`` is True. Raises ValueError for a
+    record of more than 4 MiB, or with NaN or infinity.
+    """
     path = Path(path)
     text = _serialise_record(record)
     info = PngInfo()
@@ -46,6 +46,7 @@ def save_png(path: str | Path, picture: Image.Image, record: dict[str, Any], *, 
 
 
 def _serialise_record(record: dict[str, Any]) -> str:
+    """Return a record as JSON that :func:`read_record` accepts."""
     text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
     try:
         size = len(text.encode("utf-8"))
@@ -53,14 +54,16 @@ def _serialise_record(record: dict[str, Any]) -> str:
         text = json.dumps(record, sort_keys=True, allow_nan=False)
         size = len(text)
     if size > _MAX_RECORD_BYTES:
-        raise ValueError(f"a record of {size} bytes is more than the {_MAX_RECORD_BYTES} that are read back")
+        raise ValueError(f"a record of {size} bytes cannot be read back; at most {_MAX_RECORD_BYTES} bytes can")
     return text
 
 
 def read_record(source: str | Path | bytes, name: str = "") -> dict[str, Any]:
-    """The record inside a PNG that vqtools wrote; UserError says why there is none.
+    """Read the record inside a PNG that vqtools wrote.
 
-    source: a file's path, or its content, which errors call ``name``.
+    source: the path of a file, or its content, which errors call ``name``.
+
+    Raises UserError if the file cannot be read, or has no valid record.
     """
     path = Path(name) if isinstance(source, bytes) else Path(source)
     try:
@@ -75,12 +78,13 @@ def read_record(source: str | Path | bytes, name: str = "") -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise UserError(f"the settings inside {str(path)!r} are broken; paint without --from") from None
     if not isinstance(record, dict):
-        raise UserError(f"the settings inside {str(path)!r} are no JSON object; paint without --from")
+        raise UserError(f"the settings inside {str(path)!r} are not a JSON object; paint without --from")
     return cast(dict[str, Any], record)
 
 
 def _find_chunk(file: BinaryIO, path: Path) -> bytes:
-    missing = f"{str(path)!r} holds no settings of vqtools; only PNGs that it wrote do"
+    """Return the text of the record's chunk. Reads only the chunks' headers and the record itself."""
+    missing = f"{str(path)!r} contains no settings of vqtools; only PNG files that vqtools wrote do"
     if file.read(8) != _PNG_SIGNATURE:
         raise UserError(missing)
     while len(head := file.read(8)) == 8:
@@ -90,7 +94,7 @@ def _find_chunk(file: BinaryIO, path: Path) -> bytes:
             continue
         body = file.read(min(length, _MAX_RECORD_BYTES + 256))
         if body.startswith(CHUNK_KEYWORD.encode() + b"\0"):
-            too_large = f"the settings inside {str(path)!r} are too large; at most 4 MB are read"
+            too_large = f"the settings inside {str(path)!r} are too large; at most 4 MB can be read"
             if length > len(body):
                 raise UserError(too_large)
             return _decode_itxt(body, too_large, missing)
@@ -99,16 +103,16 @@ def _find_chunk(file: BinaryIO, path: Path) -> bytes:
 
 
 def _decode_itxt(body: bytes, too_large: str, missing: str) -> bytes:
-    """The text of an iTXt body: keyword 0 compressed? method language 0 translated 0 text."""
-    rest = body[len(CHUNK_KEYWORD) + 1 :]
-    parts = rest[2:].split(b"\0", 2)
-    if len(rest) < 2 or len(parts) != 3:
+    """Return the text of an iTXt chunk: keyword 0 compression-flag method language 0 translated-keyword 0 text."""
+    fields = body[len(CHUNK_KEYWORD) + 1 :]
+    parts = fields[2:].split(b"\0", 2)
+    if len(fields) < 2 or len(parts) != 3:
         raise UserError(missing)
     text = parts[2]
-    if rest[0] == 1:  # another program may have compressed it
-        unpack = zlib.decompressobj()
+    if fields[0] == 1:  # another program may have compressed it
+        decompressor = zlib.decompressobj()
         try:
-            text = unpack.decompress(text, _MAX_RECORD_BYTES + 1)
+            text = decompressor.decompress(text, _MAX_RECORD_BYTES + 1)
         except zlib.error:
             raise UserError(missing) from None
     if len(text) > _MAX_RECORD_BYTES:

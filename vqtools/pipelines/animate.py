@@ -46,8 +46,8 @@ def fit_to_video(settings: AnimateSettings, given: Collection[str]) -> AnimateSe
         return settings
     video = probe_video(settings.video)
     fps = settings.fps if "fps" in given else min(240.0, max(0.1, video.fps))
-    most = settings.frames if "frames" in given else video.count(fps)
-    return settings.model_copy(update={"fps": fps, "frames": min(most, video.count(fps))})
+    most = settings.frames if "frames" in given else video.frame_count(fps)
+    return settings.model_copy(update={"fps": fps, "frames": min(most, video.frame_count(fps))})
 
 
 def new_settings(fields: Mapping[str, Any]) -> AnimateSettings:
@@ -137,7 +137,7 @@ def _extract_video_frames(settings: AnimateSettings, project: Project) -> str:
     folder = project.folder / VIDEO_FRAMES_FOLDER
     last = folder / frame_name(settings.frames - 1)
     if not last.is_file():
-        count = extract_frames(settings.video, folder, fps=settings.fps, most=settings.frames, size=settings.size)
+        count = extract_frames(settings.video, folder, fps=settings.fps, limit=settings.frames, size=settings.size)
         if count < settings.frames:
             raise UserError(
                 f"video {settings.video!r} has {count} frames at {settings.fps:g} per second, not {settings.frames};"
