@@ -17,6 +17,9 @@ from vqtools.painting.settings import PaintSettings
 
 
 class CountingJob:
+    steerable = supports_branching = False
+    activity, revision = "", 0
+
     def __init__(self, total: int = 20, *, breaks_at: int | None = None, held: bool = False) -> None:
         self.position, self.total = 0, total
         self.breaks_at = breaks_at

@@ -177,7 +177,7 @@ def test_what_is_no_picture_of_ours_changes_nothing(panel: PaintPanel, tmp_path:
     panel.tools.guarded_upload(panel.take)("notes.png", b"no picture")
     assert "not a picture that can be read" in panel.runner.status.value
     panel.tools.guarded_upload(panel.take)("broken.png", a_png(tmp_path / "b.png", journal=[{"do": "x"}]).read_bytes())
-    assert "journal" in panel.runner.status.value
+    assert "edit log" in panel.runner.status.value
     plain = io.BytesIO()
     Image.new("RGB", (8, 8)).save(plain, "PNG")
     panel.take("plain.png", plain.getvalue())

@@ -23,8 +23,6 @@ def make(counting_job: Any) -> Any:
             raise UserError(f"width {settings.size[0]} is not a multiple of 8; the nearest is 96")
         job = counting_job(settings.iterations)
         job.settings = settings.model_copy(update={"seed": 5 if settings.seed is None else settings.seed})
-        job.steerable = job.supports_branching = False
-        job.activity, job.revision = "", 0
         job.picture = job.preview
         job.record = lambda: {"settings": job.settings.model_dump(mode="json")}
         return job
