@@ -26,7 +26,7 @@ from vqtools.training.settings import TrainTransformerSettings, TrainVQGANSettin
 
 ROOT = Path(__file__).parents[1]
 
-READY_WHY = "*On Google Colab the next cell brings what is missing there. At home it does nothing.*"
+READY_WHY = "*On Google Colab, the next cell installs what is missing. Elsewhere it does nothing.*"
 READY = """# @title Make ready
 keep_in_drive = False  # @param {{type:"boolean"}}
 let_go_when_done = False  # @param {{type:"boolean"}}
@@ -94,6 +94,7 @@ def normal(page: dict[str, Any], name: str, address: str) -> dict[str, Any]:
     badge = f"[![Open in Colab](attachment:colab.png)]({colab_address(name, address)})"
     lines = [line for line in "".join(cells[0]["source"]).splitlines() if not line.startswith("[![Open in Colab]")]
     text = "\n".join(lines).replace("\n\n\n", "\n\n")
+    text = re.sub(r"https://github\.com/[\w.-]+/[\w.-]+/blob/main/", f"{address}/blob/main/", text)
     title, _, rest = text.partition("\n")
     drawing = base64.b64encode((ROOT / "docs/pictures/colab.png").read_bytes()).decode()
     first = cell("markdown", cells[0]["id"], f"{title}\n\n{badge}\n\n{rest.strip()}")

@@ -36,3 +36,9 @@ def test_badge_and_first_cell_follow_the_repository() -> None:
     code = [cell["id"] for cell in made["cells"] if cell["cell_type"] == "code"]
     assert code[0] == "ready" and ids[-1] == "done" and len(ids) == len(set(ids))
     assert pages.normal(made, "04_paint.ipynb", "https://github.com/somebody/else") == made
+
+
+def test_the_link_to_the_glossary_follows_the_repository() -> None:
+    page = json.loads((ROOT / "notebooks/00_illustrated_vqgan.ipynb").read_text("utf-8"))
+    text = pages.written(pages.normal(page, "00_illustrated_vqgan.ipynb", "https://github.com/somebody/else"))
+    assert "(https://github.com/somebody/else/blob/main/docs/glossary.md)" in text and pages.repository() not in text
