@@ -25,9 +25,7 @@ def test_a_changed_help_text_changes_the_settings_page() -> None:
     assert stale != page and pages.settings_page(stale) == page
 
 
-def test_every_file_of_the_tree_is_there_and_every_link_leads_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_every_file_of_the_tree_is_there() -> None:
     tree = README.split("## What is where")[1].split("```")[1]
     for name in re.findall(r"^ {4}(\w+\.py)", tree, re.MULTILINE):
         assert list((ROOT / "vqtools").rglob(name)), name
