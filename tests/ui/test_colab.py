@@ -183,7 +183,8 @@ def test_pip_brings_what_is_absent_and_would_rather_fail_than_change_what_is_the
         import sys
         from importlib import metadata
         from vqtools.ui import colab
-        colab.install(colab.absent(["packaging>=20", "platformdirs>=4"], colab.installed()))
+        required = ["packaging>=20", "platformdirs>=4"]
+        colab.install(colab.missing_requirements(required, colab.installed_versions()))
         import platformdirs
         try:
             colab.install(["hatchling>=1.26"])  # asks for a packaging that is newer than 23

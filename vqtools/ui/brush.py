@@ -34,7 +34,7 @@ class Brush:
     def __init__(self, canvas: Any, edit: Callable[..., None], guard: CallbackGuard) -> None:
         self.canvas, self._edit = canvas, edit
         self._session: Any = None
-        self._prompt = self._shown_key = ""
+        self._prompt = self._shown_mask = ""
         auto = widgets.Layout(width="auto")
         self.toggle = widgets.ToggleButton(
             False, description="Brush", tooltip="draw where a prompt applies, what stays, or what is painted again",
@@ -61,7 +61,7 @@ class Brush:
         self.view.add_class("vqtools-tools")
         self.view.layout.display = "none"
         for widget in (self.toggle, self.purpose, self.width, self.erase):
-            widget.observe(guard(self._follow), names=["value"])
+            widget.observe(guard(self._update_canvas), names=["value"])
         for button, act in ((self.apply, self._apply), (self.clear, self._clear), (self.remove_button, self._remove)):
             button.on_click(guard(act))
 
@@ -73,9 +73,9 @@ class Brush:
         elif session is not self._session or session.settings.prompt != self._prompt:
             self._prompt = session.settings.prompt
             chosen = self.purpose.value
-            kinds = self._purposes(parse_prompts(self._prompt))
-            self.purpose.options = kinds
-            self.purpose.value = chosen if chosen in [value for _, value in kinds] else REPAINT
+            options = self._purposes(parse_prompts(self._prompt))
+            self.purpose.options = options
+            self.purpose.value = chosen if chosen in [value for _, value in options] else REPAINT
         if session is not self._session:
             self._session = session
             if self.canvas is not None and session is not None:
@@ -86,7 +86,7 @@ class Brush:
         if self.canvas is not None:
             drawn = decode_mask(self.canvas.mask)
             if drawn is None:
-                raise UserError("nothing is drawn yet; press the pointer on the picture and draw")
+                raise UserError("nothing is drawn yet; hold the mouse button and draw on the picture")
             return drawn
         width, height = self._session.settings.size
         (left, right), (top, bottom) = self.x_range.value, self.y_range.value
@@ -100,28 +100,31 @@ class Brush:
         ]
         return [("paint again", REPAINT), ("refine", REFINE), ("leave as it is", PROTECT), *regions]
 
-    def _follow(self) -> None:
+    def _update_canvas(self) -> None:
+        """Give the canvas the state of the tools."""
         self.view.layout.display = "" if self.toggle.value else "none"
         if self.canvas is None:
             return
         self.canvas.tint = TINTS.get(self.purpose.value, REGION_TINT)
-        self.canvas.radius, self.canvas.erase = self.width.value / 200, self.erase.value
-        if self.canvas.brush != self.toggle.value or self._key() != self._shown_key:
-            self._show()
+        self.canvas.radius = self.width.value / 200  # half of a width in percent
+        self.canvas.erase = self.erase.value
+        if self.canvas.brush != self.toggle.value or self._mask_name() != self._shown_mask:
+            self._show_mask()
         self.canvas.brush = self.toggle.value
 
-    def _key(self) -> str:
+    def _mask_name(self) -> str:
         """The name in ``session.masks`` of the area that is edited, or ""."""
         purpose = self.purpose.value
         return "protect" if purpose == PROTECT else f"prompt {purpose}" if isinstance(purpose, int) else ""
 
-    def _show(self) -> None:
+    def _show_mask(self) -> None:
         """Show the area that is in effect for the purpose, to be drawn on further."""
-        self._shown_key = self._key()
+        self._shown_mask = self._mask_name()
         self.canvas.mask = self._mask_in_effect()
 
     def _mask_in_effect(self) -> str:
-        mask = self._session.masks.get(self._key()) if self._session is not None else None
+        """The data URL of the area in effect for the purpose, or ""."""
+        mask = self._session.masks.get(self._mask_name()) if self._session is not None else None
         return encode_mask(mask.png) if mask is not None else ""
 
     def _clear(self) -> None:
