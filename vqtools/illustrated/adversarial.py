@@ -127,17 +127,17 @@ def minimax_and_hinge() -> Figure:
     x = curves.logits.tolist()
     for ax, player in ((left, "D"), (middle, "G")):
         losses = {name: values for name, values in curves.losses.items() if name.startswith(player)}
-        for (name, values), colour in zip(losses.items(), (BLUE, ORANGE), strict=True):
-            ax.plot(x, values.tolist(), label=name, color=colour)
+        for name, values in losses.items():
+            ax.plot(x, values.tolist(), label=name, color=BLUE if "minimax" in name else ORANGE)
         ax.legend(loc="best")
-    for values, colour in zip(curves.gradient_magnitude.values(), (BLUE, ORANGE), strict=True):
-        right.plot(x, values.tolist(), color=colour)
+    for name, values in curves.gradient_magnitude.items():
+        right.plot(x, values.tolist(), color=BLUE if "minimax" in name else ORANGE)
     left.set_title("D's loss on a generated patch")
     middle.set_title("G's loss")
     right.set_title("size of G's gradient")
     right.set_ylim(-0.05, 1.2)
     right.annotate(
-        "D is certain: with minimax\nG gets no gradient", (-5.5, 0.01), xytext=(-5.8, 0.42), color=RED, fontsize=9,
+        "D is certain:\nminimax gives\nG no gradient", (-5.5, 0.01), xytext=(-5.8, 0.42), color=RED, fontsize=9,
         arrowprops={"arrowstyle": "->", "color": RED},
     )  # fmt: skip
     for ax in (left, middle, right):

@@ -114,7 +114,7 @@ def loss_ablation(image: Tensor, steps: int = 300) -> Figure:
         lower.plot(*result.initial_codebook.T.tolist(), "x", color=GREY, markersize=5, label="codes before training")
         lower.plot(*result.codebook.T.tolist(), "s", color=RED, markersize=5, label="codes after training")
         usage = f"{result.used} of {len(result.codebook)} codes used"
-        lower.set_title(f"mean ‖ẑ − z_q‖ {result.distance:.2f}\n{usage}")
+        lower.set_title(f"mean ‖ẑ − $z_q$‖ {result.distance:.2f}\n{usage}")
         lower.set_xticks([])
         lower.set_yticks([])
     figure.legend(*grid[1][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
