@@ -165,7 +165,7 @@ class ClipTraining:
         self.seed, self.total, self.position = seed, steps, 0
         self.pictures, self.text = by_source(pictures, cap=40), text
         self.tower = PictureTower().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = copy.deepcopy(self.tower).requires_grad_(False)
+        self.ema = copy.deepcopy(self.tower).requires_grad_(False)
         self.scale = nn.Parameter(torch.tensor(3.0))
         heads = [*self.tower.head.parameters(), self.scale]
         self.optimiser = torch.optim.AdamW(
@@ -206,19 +206,19 @@ class ClipTraining:
         nn.utils.clip_grad_norm_(self.tower.parameters(), 1.0)
         self.optimiser.step()
         with torch.no_grad():
-            for mean, now in zip(self.averaged.parameters(), self.tower.parameters(), strict=True):
+            for mean, now in zip(self.ema.parameters(), self.tower.parameters(), strict=True):
                 mean.lerp_(now, 1 - min(0.99, (self.position + 1) / (self.position + 10)))
         self.position += 1
         return {"loss": loss.item(), "scale": scale.item()}
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position, "tower": self.tower.state_dict(), "scale": self.scale.data,
-                "averaged": self.averaged.state_dict(), "optimiser": self.optimiser.state_dict()}  # fmt: skip
+                "averaged": self.ema.state_dict(), "optimiser": self.optimiser.state_dict()}  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.position = state["position"]
         self.tower.load_state_dict(state["tower"])
-        self.averaged.load_state_dict(state["averaged"])
+        self.ema.load_state_dict(state["averaged"])
         self.scale.data.copy_(state["scale"])
         self.optimiser.load_state_dict(state["optimiser"])
 

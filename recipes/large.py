@@ -227,8 +227,8 @@ def training(
 
     def measure() -> dict[str, float]:
         return {
-            "whole": job.measure(measured.all()),
-            "holes": job.measure(measured.all(drawn_holes=True)),
+            "whole": job.measure(measured.evaluation_batches()),
+            "holes": job.measure(measured.evaluation_batches(drawn_holes=True)),
         }
 
     return job, measure

@@ -84,7 +84,7 @@ class Starter:
         job = vqgan.training(self.data, self.seed, self.steps["vqgan"], precision)
 
         def finish() -> None:
-            keep = {k: v for k, v in job.averaged.state_dict().items() if k.split(".")[-1] not in
+            keep = {k: v for k, v in job.ema.state_dict().items() if k.split(".")[-1] not in
                     ("cluster_size", "embed_sum")}  # fmt: skip
             save_model(self.folder / "vqgan.safetensors", "vqgan", vqgan.SHIPPED.to_dict(), keep)
 
@@ -97,7 +97,7 @@ class Starter:
 
         def finish() -> None:
             path = self.folder / "vqgan-tuned.safetensors"
-            save_model(path, "vqgan", vqgan.SHIPPED.to_dict(), job.averaged.state_dict())
+            save_model(path, "vqgan", vqgan.SHIPPED.to_dict(), job.ema.state_dict())
 
         train(job, self.folder / "decoder.state", finish, say=self.say)
 
@@ -111,11 +111,9 @@ class Starter:
         held_out = read(self.data, "val-*.tar.gz")
 
         def finish() -> None:
-            kept = {k: v.contiguous() for k, v in job.averaged.state_dict().items()}
+            kept = {k: v.contiguous() for k, v in job.ema.state_dict().items()}
             save_file(kept, self.folder / "clip.safetensors")
-            self.say(
-                "recall among held-out names @1 {:.3f} @5 {:.3f}".format(*clip.recall(job.averaged, tower, held_out))
-            )
+            self.say("recall among held-out names @1 {:.3f} @5 {:.3f}".format(*clip.recall(job.ema, tower, held_out)))
 
         train(job, self.folder / "clip.state", finish, say=self.say)
 
@@ -167,7 +165,7 @@ class Starter:
         )
 
         def finish() -> None:
-            config, tensors = transformer.CONFIG.to_dict(), job.averaged.state_dict()
+            config, tensors = transformer.CONFIG.to_dict(), job.ema.state_dict()
             save_model(self.folder / "transformer.safetensors", "transformer", config, tensors)
             self.say(f"held-out {job.loss_on(held_codes):.3f} nats a code")
 
@@ -190,9 +188,7 @@ class Starter:
         job, measure = large.training(squares, held, tower, gpt, seed=self.seed, steps=self.steps[stage], rate=rate)
 
         def finish() -> None:
-            save_model(
-                self.folder / "large.safetensors", "transformer", large.CONFIG.to_dict(), job.averaged.state_dict()
-            )
+            save_model(self.folder / "large.safetensors", "transformer", large.CONFIG.to_dict(), job.ema.state_dict())
             self.say("held-out " + ", ".join(f"{k} {v:.3f} nats a code" for k, v in measure().items()))
 
         train(job, self.folder / f"{stage}.state", finish, say=self.say)

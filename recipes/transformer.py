@@ -26,6 +26,7 @@ CONFIG = GPTConfig(
     vocab_size=1024, block_size=GRID * GRID + 1 + 2 + WORDS, layers=6, heads=4, width=288, grid=GRID,
     text_dim=DIM, text_tokens=2, word_dim=WIDTH, words=WORDS, styles=("any", *STYLES[1:]),
 )  # fmt: skip
+STATE_PARTS = {"gpt": "gpt", "averaged": "ema", "muon": "muon", "adam": "adam"}  # key in a state -> attribute
 UNDRAWN = {"streamline", "kameleon"}  # outlines and badges: blind eyes named none of their drafts
 # people, hands, flags, clocks, signs and letters: too many, too alike, and little asked for
 LEFT_OUT = re.compile(
@@ -148,17 +149,17 @@ class TransformerTraining:
         self.further = begin is not None
         self.often = list(accumulate(often(codes.pictures[i], self.further) for i, _, _ in codes.rows))
         self.gpt = GPT(CONFIG)
-        self.averaged = GPT(CONFIG).requires_grad_(False).eval()
+        self.ema = GPT(CONFIG).requires_grad_(False).eval()
         if begin is not None:
             self.gpt.load_state_dict(begin)
-            self.averaged.load_state_dict(begin)
+            self.ema.load_state_dict(begin)
         matrices = [p for n, p in self.gpt.blocks.named_parameters() if p.ndim == 2]
         chosen = {id(p) for p in matrices}
         rest = [p for p in self.gpt.parameters() if id(p) not in chosen]
         self.muon = torch.optim.Muon(matrices, lr=0.02, weight_decay=0.01)
         self.adam = torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.95), weight_decay=0.0)
 
-    def rate(self) -> float:
+    def lr_factor(self) -> float:
         """Warm-up, then a fall over the second half; from trained weights half as high, and falling all the way."""
         left = (self.total - self.position) / (0.5 * self.total)
         most = 0.25 * left if self.further else 1.0
@@ -180,7 +181,7 @@ class TransformerTraining:
         codes, caption, dropped = self.batch()
         for optimiser, lr in ((self.muon, 0.02), (self.adam, 2e-3)):
             for group in optimiser.param_groups:
-                group["lr"] = lr * self.rate()
+                group["lr"] = lr * self.lr_factor()
         self.gpt.train()
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.gpt(codes[:, :-1], self.gpt.embed_caption(caption, dropped))[:, CONFIG.prefix_length - 1 :]
@@ -192,7 +193,7 @@ class TransformerTraining:
         self.muon.step()
         self.adam.step()
         with torch.no_grad():
-            for mean, now in zip(self.averaged.parameters(), self.gpt.parameters(), strict=True):
+            for mean, now in zip(self.ema.parameters(), self.gpt.parameters(), strict=True):
                 mean.lerp_(now, 1 - min(0.998, (self.position + 1) / (self.position + 10)))
         self.position += 1
         return {"loss": loss.item()}
@@ -207,15 +208,15 @@ class TransformerTraining:
             styles = torch.zeros(len(rows), dtype=torch.int64)
             caption = CaptionEmbedding(self.text(texts), self.text.words(texts, WORDS), styles)
             target = codes.codes[rows].long()
-            logits = self.averaged(target[:, :-1], self.averaged.embed_caption(caption))[:, CONFIG.prefix_length - 1 :]
+            logits = self.ema(target[:, :-1], self.ema.embed_caption(caption))[:, CONFIG.prefix_length - 1 :]
             out.append(float(F.cross_entropy(logits.flatten(0, 1), target.flatten())) * len(rows))
         return float(np.sum(out) / len(codes.rows))
 
     def state_dict(self) -> dict[str, Any]:
-        parts = {k: getattr(self, k).state_dict() for k in ("gpt", "averaged", "muon", "adam")}
+        parts = {key: getattr(self, name).state_dict() for key, name in STATE_PARTS.items()}
         return {"position": self.position, **parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.position = state["position"]
-        for k in ("gpt", "averaged", "muon", "adam"):
-            getattr(self, k).load_state_dict(state[k])
+        for key, name in STATE_PARTS.items():
+            getattr(self, name).load_state_dict(state[key])

@@ -1,6 +1,6 @@
 """Stage 2's training against a plain eager loop in fp32, as minGPT's.
 
-pytest -m benchmark -s tests/benchmarks/test_stage2_training.py
+pytest -m benchmark -s tests/benchmarks/test_transformer_stage.py
 """
 
 from __future__ import annotations

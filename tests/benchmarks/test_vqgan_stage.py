@@ -1,7 +1,7 @@
 """Stage 1 against the published loop, and what decoding large pictures takes.
 
-pytest -m benchmark -s tests/benchmarks/test_stage1.py
-VQTOOLS_DATA=FOLDER VQTOOLS_MINUTES=20 pytest -m benchmark -s tests/benchmarks/test_stage1.py -k wall
+pytest -m benchmark -s tests/benchmarks/test_vqgan_stage.py
+VQTOOLS_DATA=FOLDER VQTOOLS_MINUTES=20 pytest -m benchmark -s tests/benchmarks/test_vqgan_stage.py -k wall
 """
 
 from __future__ import annotations

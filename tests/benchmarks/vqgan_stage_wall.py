@@ -1,6 +1,6 @@
 """One side of test_equal_wall_time: train for some seconds on one core, then print steps and held-out measures.
 
-python tests/benchmarks/stage1_wall.py published|vqtools DATA SECONDS
+python tests/benchmarks/vqgan_stage_wall.py published|vqtools DATA SECONDS
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from test_stage1 import BATCH, SIDE, Published, networks
+from test_vqgan_stage import BATCH, SIDE, Published, networks
 
 from vqtools.core.device import choose_machine
 from vqtools.models.vqgan import VQGAN
@@ -49,7 +49,7 @@ def ours(batches: ImageBatches, seconds: float) -> tuple[int, VQGAN]:
         # the schedule that a run of this length has: its rate falls over the last quarter
         job.total = max(job.position + 1, round(job.position * seconds / max(gone, 1.0)))
         job.step()
-    return job.position, job.averaged
+    return job.position, job.ema
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def test_it_says_what_it_chose_and_where_the_model_is(command, tmp_path: Path) -
     assert "held out to measure by" in done.stderr and "f 8, 1024 codes, 32 px, 3 steps of 4 pictures" in done.stderr
     assert str(tmp_path / "home" / "mine.safetensors") in done.stdout and "held-out psnr" in done.stdout
     again = command(PICTURES, "--name", "mine", *SMALL)
-    assert again.returncode == 2 and "holds a run; go on with --resume" in again.stderr
+    assert again.returncode == 2 and "contains a run; continue it with --resume" in again.stderr
     resumed = command("--resume", "--name", "mine")
     assert resumed.returncode == 0 and "mine.safetensors" in resumed.stdout
 
@@ -77,7 +77,7 @@ def test_a_transformer_is_trained_and_drawn_from(transformer, tmp_path: Path) ->
     drawn = transformer("sample", "--transformer", "mine", "--size", "64x32", "--out", str(tmp_path / "drawn"))
     assert drawn.returncode == 0, drawn.stderr
     again = transformer("train-transformer", PICTURES, "--name", "mine", *GRID)
-    assert again.returncode == 2 and "holds a run; go on with --resume" in again.stderr
+    assert again.returncode == 2 and "contains a run; continue it with --resume" in again.stderr
 
 
 def test_what_a_transformer_lacks_is_one_line_and_exit_code_2(transformer) -> None:  # type: ignore[no-untyped-def]

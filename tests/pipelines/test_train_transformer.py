@@ -104,7 +104,7 @@ def test_what_is_kept_is_the_best_of_all_measured(
 ) -> None:
     job = training(tmp_path, classes)
     found = iter([3.0, 2.0, 2.5])
-    monkeypatch.setattr(job.stage2, "measure", lambda batches: next(found) if job.settings.holes is False else 9.0)
+    monkeypatch.setattr(job.stage, "measure", lambda batches: next(found) if job.settings.holes is False else 9.0)
     job.settings.holes = False
     run_through(job)
     assert read_header(home_folder() / "tiny.safetensors")["about"]["step"] == 16
@@ -152,7 +152,7 @@ def test_the_codes_of_another_picture_are_a_condition(tmp_path: Path, classes: s
         Image.open(path).convert("L").convert("RGB").save(place)
     job = training(tmp_path, classes, condition="codes", others=str(second), holes=False, steps=4)
     run_through(job)
-    batch = job.stage2.batch(0)
+    batch = job.stage.batch(0)
     assert batch.condition is not None and batch.condition.shape == batch.codes.shape
     assert not torch.equal(batch.condition, batch.codes)
     assert read_transformer(home_folder() / "tiny.safetensors").config.spatial
@@ -170,7 +170,7 @@ def test_codes_are_made_once(tmp_path: Path, classes: str, monkeypatch: pytest.M
     monkeypatch.setattr(vqgan, "encode", lambda images: calls.append(1) or type(vqgan).encode(vqgan, images))
     second = training(tmp_path, classes, name="again")
     assert not calls
-    assert torch.equal(first.stage2.batch(3).codes, second.stage2.batch(3).codes)
+    assert torch.equal(first.stage.batch(3).codes, second.stage.batch(3).codes)
     Image.new("RGB", (40, 40)).save(Path(classes) / "red" / "0.png")  # another content, other codes
     training(tmp_path, classes, name="third")
     assert calls
@@ -245,13 +245,13 @@ def test_what_does_not_go_together_is_said(tmp_path: Path, classes: str) -> None
         ({"batch_size": 64}, "11 pictures to train on are fewer than a batch of 64"),
         ({"folder": red, "condition": "class", "holes": False}, "needs pictures in sub-folders"),
         ({"folder": str(WATERCOLOURS), "condition": "caption"}, "has none: put a .txt"),
-        ({"condition": "class"}, "say --no-holes"),
+        ({"condition": "class"}, "add --no-holes"),
         ({"condition": "codes", "holes": False}, "needs --others"),
-        ({"others": "depth"}, "read with --condition codes only"),
-        ({"width": 30, "heads": 4}, "width 30 is not a multiple of 4 heads; take 28"),
+        ({"others": "depth"}, "used with --condition codes only"),
+        ({"width": 30, "heads": 4}, "width 30 is not a multiple of 4 heads; the nearest below is 28"),
         ({"vqgan": "nothing"}, "no vqgan is called 'nothing'"),
-        ({"ground": "nocolour"}, "is no colour"),
-        ({"name": "../up"}, "is no file name"),
+        ({"ground": "nocolour"}, "is not a colour"),
+        ({"name": "../up"}, "is not a file name"),
     ):
         with pytest.raises(UserError, match=words):
             training(tmp_path, **{"folder": classes} | fields)

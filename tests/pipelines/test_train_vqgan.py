@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtools.core import distributed
 from vqtools.core.device import choose_machine
 from vqtools.core.distributed import Distributed
 from vqtools.core.errors import UserError
@@ -22,6 +21,7 @@ from vqtools.pipelines import train_vqgan
 from vqtools.pipelines.train_vqgan import VQGANTrainer
 from vqtools.pipelines.vqgan_advice import suggest_vqgan_settings
 from vqtools.pipelines.vqgan_figures import draw_codebook
+from vqtools.training import trainer
 from vqtools.training.run_folder import RunFolder
 from vqtools.training.settings import TrainVQGANSettings
 from vqtools.weights.load import load_vqgan
@@ -58,7 +58,7 @@ def test_a_training_leaves_a_model_a_log_and_pictures(tmp_path: Path) -> None:
     assert {"loss", "usage", "perplexity", "held-out psnr", "held-out ssim", "held-out perceptual"} <= set(columns)
     vqgan = load_vqgan("tiny")  # what paint --vqgan tiny does
     assert vqgan.config.codebook_size == 32
-    averaged = job.stage1.averaged
+    averaged = job.stage.ema
     assert torch.equal(vqgan.decoder.conv_out.weight, averaged.decoder.conv_out.weight)
 
 
@@ -117,22 +117,22 @@ def test_a_broken_state_falls_back_to_the_one_before(tmp_path: Path) -> None:
 
 def test_a_second_run_of_a_name_is_an_error_and_so_is_resuming_none(tmp_path: Path) -> None:
     training(tmp_path)
-    with pytest.raises(UserError, match="holds a run; go on with --resume"):
+    with pytest.raises(UserError, match="contains a run; continue it with --resume"):
         training(tmp_path)
     with pytest.raises(UserError, match=r"there is no run in .*absent"):
         training(tmp_path, resume=True, name="absent")
     for name in ("../climbs", "", ".hidden", "a/b"):
-        with pytest.raises(UserError, match="is no file name"):
+        with pytest.raises(UserError, match="is not a file name"):
             training(tmp_path, name=name)
 
 
 def test_going_on_from_the_starter_begins_with_its_codes(tmp_path: Path) -> None:
     job = training(tmp_path, from_="starter", codebook_size=512)
     starter = load_vqgan("starter")
-    assert torch.equal(job.stage1.vqgan.codebook, starter.codebook)
-    assert torch.equal(job.stage1.vqgan.encode(job.held), starter.encode(job.held))
+    assert torch.equal(job.stage.vqgan.codebook, starter.codebook)
+    assert torch.equal(job.stage.vqgan.encode(job.held_out), starter.encode(job.held_out))
     job.step()
-    assert not torch.equal(job.stage1.vqgan.codebook, starter.codebook)
+    assert not torch.equal(job.stage.vqgan.codebook, starter.codebook)
 
 
 def test_a_codebook_chosen_with_noise_trains_and_resumes(tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_a_codebook_chosen_with_noise_trains_and_resumes(tmp_path: Path) -> None
     losses += [job.step()["loss"] for _ in range(3)]
     again = training(tmp_path, resume=True)
     assert [again.step()["loss"] for _ in range(3)] == losses[4:]
-    assert 0.0625 < job.stage1.vqgan.quantize.temperature < 1.0
-    averaged = job.stage1.averaged  # what is kept draws nothing
-    assert torch.equal(averaged.encode(job.held), averaged.encode(job.held))
+    assert 0.0625 < job.stage.vqgan.quantize.temperature < 1.0
+    averaged = job.stage.ema  # what is kept draws nothing
+    assert torch.equal(averaged.encode(job.held_out), averaged.encode(job.held_out))
 
 
 def test_a_public_checkpoint_tuned_on_forty_pictures_and_killed_ends_better_than_it_began(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_public_checkpoint_tuned_on_forty_pictures_and_killed_ends_better_than
         "learning_rate": 1e-3, "disc_start": 25, "size": 32,
     }  # fmt: skip
     job = training(tmp_path, **fields)
-    began = train_vqgan.metrics.measure(job.stage1.averaged, job.held)
+    began = train_vqgan.metrics.measure(job.stage.ema, job.held_out)
     for _ in range(9):
         job.step()
     job.save()
@@ -166,14 +166,14 @@ def test_a_public_checkpoint_tuned_on_forty_pictures_and_killed_ends_better_than
     while again.position < again.total:
         again.step()
     assert again.measured["held-out psnr"] > began["psnr"] + 1
-    assert load_vqgan("tiny").f == job.stage1.vqgan.f
+    assert load_vqgan("tiny").f == job.stage.vqgan.f
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
         ({"size": 36}, "size 36 is not a multiple of 8; the nearest is 32"),
-        ({"ground": "octarine"}, "ground 'octarine' is no colour"),
+        ({"ground": "octarine"}, "ground 'octarine' is not a colour"),
         ({"from_": "strater"}, "no vqgan is called 'strater'; did you mean 'starter'"),
         ({"batch_size": 4000}, "fewer than a batch of 4000"),
     ],
@@ -189,8 +189,8 @@ def test_a_batch_that_can_not_be_dealt_to_the_processes_is_said_at_the_start(
 ) -> None:
     both = Distributed()
     both.size = 2
-    monkeypatch.setattr(distributed, "init_distributed", lambda machine: both)
-    with pytest.raises(UserError, match="batch_size 5 can't be dealt to 2 processes; take 4"):
+    monkeypatch.setattr(trainer, "init_distributed", lambda machine: both)
+    with pytest.raises(UserError, match="batch_size 5 is not a multiple of 2 processes; the nearest below is 4"):
         training(tmp_path, batch_size=5)
 
 
@@ -198,7 +198,7 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_lower(tmp_path: Path) -
     job = training(tmp_path)
     job.step()
     with torch.no_grad():
-        job.stage1.vqgan.decoder.conv_out.bias.fill_(float("nan"))
+        job.stage.vqgan.decoder.conv_out.bias.fill_(float("nan"))
     with pytest.raises(UserError, match="lower --learning-rate"):
         job.step()
 
@@ -220,7 +220,7 @@ def test_what_is_left_open_is_chosen_by_what_the_folder_holds(tmp_path: Path) ->
     few, why = suggest_vqgan_settings({"folder": pictures(tmp_path / "few", 60), "from_": "none"}, CPU)
     assert few.codebook_size == 256 and few.diff_augment and few.steps == 675
     assert few.disc_start == few.steps // 2
-    assert "54 pictures to train on, 6 held out to measure by" in why
+    assert "54 pictures to train on, 6 held out for measurements" in why
     tuned, _ = suggest_vqgan_settings({"folder": str(tmp_path / "few"), "learning_rate": 1e-5, "steps": 70}, CPU)
     assert tuned.learning_rate == 1e-5 and tuned.steps == 70
 
@@ -239,7 +239,7 @@ def test_the_form_of_the_codebook_s_loss_is_the_one_that_was_chosen(from_: str, 
     found = {}
     for form in ("reference", "paper"):
         fields = {"codebook": "gradient", "commitment": form, "commitment_weight": 4.0, "from_": from_}
-        vqgan = training(tmp_path / form, **fields).stage1.vqgan
+        vqgan = training(tmp_path / form, **fields).stage.vqgan
         latents = (torch.randn(1, vqgan.config.embed_dim, 4, 4, generator=torch.manual_seed(0))).requires_grad_()
         loss = vqgan.quantize(latents).loss
         found[form] = loss.detach(), torch.autograd.grad(loss, latents)[0].norm()
@@ -249,7 +249,7 @@ def test_the_form_of_the_codebook_s_loss_is_the_one_that_was_chosen(from_: str, 
 
 def test_a_larger_patch_of_the_discriminator_needs_larger_pictures(tmp_path: Path) -> None:
     job = training(tmp_path, disc_layers=3)
-    assert job.stage1.discriminator(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 2, 2)
+    assert job.stage.discriminator(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 2, 2)
     with pytest.raises(UserError, match="disc_layers 4 need a size of at least 48, not 32"):
         training(tmp_path / "other", disc_layers=4)
 

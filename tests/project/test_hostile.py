@@ -289,7 +289,7 @@ def test_two_runs_in_one_folder_lose_nothing(here: Path) -> None:
     projects = [Project.create(here / "film", {"settings": {}}).folder for _ in range(3)]
     assert [path.name for path in projects] == ["film", "film-2", "film-3"]
     RunFolder(here / "run").begin({})
-    with pytest.raises(UserError, match="holds a run"):
+    with pytest.raises(UserError, match="contains a run"):
         RunFolder(here / "run").begin({})
 
 

@@ -1,4 +1,4 @@
-"""One process of a team: some steps of the tiny training of test_stage2.py; the first process writes what came out."""
+"""One process of a team: some steps of the tiny training of test_transformer_stage.py; the first process writes what came out."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_stage2 import HOLES, training
+from test_transformer_stage import HOLES, training
 
 from vqtools.core.distributed import Distributed
 

@@ -74,7 +74,7 @@ def test_shards_in_webdataset_s_form(ending: str, tmp_path: Path) -> None:
 
 
 def test_what_holds_no_pictures_is_an_error_that_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="does not exist"):
         find_pictures(tmp_path / "absent")
     with pytest.raises(UserError, match=r"holds no pictures; .*jpeg"):
         find_pictures(tmp_path)
@@ -97,7 +97,7 @@ def test_nothing_but_broken_pictures_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     pictures = ImageDataset(find_pictures(tmp_path), 32)
     with pytest.raises(UserError, match="none of the 1 pictures can be read; the first: "):
-        ImageBatches(pictures, [0], 1, 16).make(0)
+        ImageBatches(pictures, [0], 1, 16).build(0)
 
 
 def test_transparency_stands_on_the_ground_and_the_camera_s_turn_is_followed(tmp_path: Path) -> None:
@@ -131,13 +131,13 @@ def test_batches_depend_on_the_step_alone_and_show_every_picture_before_any_agai
     assert torch.equal(second(3), in_order[3])
     seen = {tuple(image[:, 8, 8].tolist()) for batch in in_order[:2] for image in batch}
     assert len(seen) == 6
-    assert not torch.equal(ImageBatches(pictures, range(6), 3, 16, seed=6).make(0), in_order[0])
+    assert not torch.equal(ImageBatches(pictures, range(6), 3, 16, seed=6).build(0), in_order[0])
 
 
 def test_two_processes_get_the_halves_of_the_batch(folder: Path) -> None:
     pictures = ImageDataset(find_pictures(folder), 32)
-    whole = ImageBatches(pictures, range(6), 4, 16).make(2)
-    halves = [ImageBatches(pictures, range(6), 4, 16, rank=rank, size=2).make(2) for rank in range(2)]
+    whole = ImageBatches(pictures, range(6), 4, 16).build(2)
+    halves = [ImageBatches(pictures, range(6), 4, 16, rank=rank, size=2).build(2) for rank in range(2)]
     assert torch.equal(halves[0], whole[0::2]) and torch.equal(halves[1], whole[1::2])
 
 

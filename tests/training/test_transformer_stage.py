@@ -100,7 +100,7 @@ def test_resumed_it_goes_on_to_the_same_bits(options: dict[str, Any]) -> None:
     again = training(CAPTIONS, **options)
     again.load_state_dict(state)
     assert [again.step() for _ in range(20)] == expected[10:]
-    assert all(torch.equal(a, b) for a, b in zip(again.averaged.parameters(), whole.averaged.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(again.ema.parameters(), whole.ema.parameters(), strict=True))
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
@@ -130,13 +130,13 @@ def test_only_holes_are_to_be_guessed() -> None:
     cells = target_mask(batch, HOLES)
     assert 0 < int(cells.sum()) < cells.numel()
     job = training(HOLES)
-    lost = negative_log_likelihood(job.averaged, batch)
+    lost = negative_log_likelihood(job.ema, batch)
     assert job.measure([batch]) == pytest.approx(float(lost[cells].mean()), rel=1e-5)
 
 
 def test_a_dropped_condition_says_nothing() -> None:
     for config in (CLASSES, CAPTIONS):
-        gpt, batch = training(config).averaged, batch_for(config)(2)
+        gpt, batch = training(config).ema, batch_for(config)(2)
         every = torch.ones(8, dtype=torch.bool)
         first = batch_prefix(gpt, batch, every)[:, : max(1, config.caption_tokens)]
         assert torch.equal(first, first[:1].expand_as(first))
@@ -148,7 +148,7 @@ def test_a_dropped_condition_says_nothing() -> None:
 def test_pkeep_replaces_what_is_read_and_not_what_is_guessed() -> None:
     job = training(START, pkeep=0.5)
     whole = job.batch(0)
-    batch, _, seen = job.drawn(whole)
+    batch, _, seen = job.prepare_batch(whole)
     assert torch.equal(batch.codes, whole.codes)
     assert seen is not None and 0.2 < float((seen != whole.codes).float().mean()) < 0.7
 
@@ -170,7 +170,7 @@ def test_the_rate_rises_and_falls() -> None:
     job = training()
     rates = []
     for job.position in range(60):
-        rates.append(job.rate())
+        rates.append(job.lr_factor())
     assert rates[0] == pytest.approx(0.2) and max(rates) == 1.0 == rates[4]
     assert rates[-1] < 0.03 and rates == [*sorted(rates[:5]), *sorted(rates[5:], reverse=True)]
 

@@ -68,7 +68,7 @@ def test_a_discriminator_step_leaves_the_generator_untouched_and_the_other_way_r
 def test_the_rate_warms_up_and_falls_in_the_last_quarter(position: int, expected: float) -> None:
     training = job()
     training.position = position
-    assert training.rate() == pytest.approx(expected)
+    assert training.lr_factor() == pytest.approx(expected)
 
 
 def test_training_the_decoder_alone_leaves_every_code_as_it_was() -> None:
@@ -87,7 +87,7 @@ def test_one_backward_pass_carries_the_gradient_of_the_whole_loss(gan: str) -> N
     training = job(disc_start=0, disc_weight=0.7, disc_ramp=1, gan=gan, squared_weight=0.3, perceptual_pictures=4)
     training.generator.manual_seed(0)
     images = batch(0)
-    report = training.backward(images, True, 1.0, [], [], [])
+    report = training.backward(images, True, 1.0).losses
     found = [p.grad.clone() for p in training.trained]
     training.opt_g.zero_grad()
     made, _, quantized = training.vqgan(images)

@@ -69,7 +69,7 @@ def test_a_finished_run_is_not_overwritten(settings: TrainVQGANSettings, tmp_pat
     asyncio.run(panel.run())
     panel.runner.buttons.children[0].click()
     assert panel.runner.wait(60)
-    assert "holds a run" in panel.runner.status.value and "another" in panel.runner.status.value
+    assert "contains a run" in panel.runner.status.value and "another" in panel.runner.status.value
 
 
 def test_a_curve_names_its_last_value_and_leaves_out_what_is_no_number() -> None:

@@ -1,6 +1,6 @@
-"""Puts pictures, a VQGAN and a transformer's training together: what `train-transformer` and notebook 02 stand on.
+"""Train a transformer on the codes of a folder of pictures: the command `train-transformer` and notebook 02.
 
-Knows folders, models by name, and what suits how many pictures; nothing about how a step is made.
+Knows folders and networks by name; nothing about how a training step works.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ from vqtools.training.run_folder import RunFolder
 from vqtools.training.settings import TrainTransformerSettings
 from vqtools.training.trainer import Trainer, begin_run
 from vqtools.training.transformer_stage import CodeBatch, TransformerStage, batch_prefix, scale_residual_init
-from vqtools.weights.load import load_vqgan, resolve_path
-from vqtools.weights.model_file import file_sha256, read_header, read_transformer, save_model
+from vqtools.weights.load import load_network
+from vqtools.weights.model_file import read_header, read_transformer, save_model
 
-PREVIEW_PICTURES = 4  # pictures that are drawn to be looked at
+PREVIEW_PICTURES = 4  # pictures in a row of a preview
 
 
 class TransformerTrainer(Trainer[TransformerStage]):
-    """A transformer's training with its folder, as a job: trains, measures, logs, saves, and draws to be looked at.
+    """A transformer's training with its run folder, as a job: trains, measures, logs, saves, and samples previews.
 
-    The weights that are kept are the averaged ones as they were when the held-out pictures surprised them least.
+    Exported are the averaged weights of the step with the lowest held-out negative log-likelihood.
+
+    held_out: batches to measure on, None if there are no held-out pictures. about: fields of the model file.
     """
 
     key = "stage2"
@@ -47,83 +49,94 @@ class TransformerTrainer(Trainer[TransformerStage]):
     def __init__(
         self,
         settings: TrainTransformerSettings,
-        stage2: TransformerStage,
+        stage: TransformerStage,
         run: RunFolder,
         pictures: ImageDataset,
         vqgan: VQGAN,
-        held: CodeBatches | None,
+        held_out: CodeBatches | None,
         about: dict[str, Any],
     ) -> None:
-        super().__init__(settings, stage2, run)
-        self.settings, self.stage2, self.pictures, self.vqgan, self.about = settings, stage2, pictures, vqgan, about
-        self.held = held
+        super().__init__(settings, stage, run)
+        self.settings, self.pictures, self.vqgan, self.held_out = settings, pictures, vqgan, held_out
+        self.about = about
         self.num_bad_measurements = 0  # measurements since the best one
-        self._shown: tuple[int, Image.Image] | None = None
+        self._preview: tuple[int, Image.Image] | None = None  # with its step
 
     def measure(self) -> dict[str, float]:
-        """Held-out surprise in nats and bits a code, from nothing and, where holes are learned, in holes."""
-        nats = self.stage2.measure(self.held.all()) if self.held else math.nan
-        if self.held:
+        """Held-out negative log-likelihood in nats and bits per code, without known codes and, if learned, in holes.
+
+        Writes a preview and, if the first is the lowest so far, the averaged weights.
+        """
+        nats = self.stage.measure(self.held_out.evaluation_batches()) if self.held_out else math.nan
+        if self.held_out:
             self.measured = {"held-out nll": nats, "held-out bits": nats / math.log(2)}
             self.measured["held-out perplexity"] = math.exp(min(nats, 50.0))
             if self.settings.holes:
-                self.measured["held-out nll in holes"] = self.stage2.measure(self.held.all(drawn_holes=True))
+                self.measured["held-out nll in holes"] = self.stage.measure(
+                    self.held_out.evaluation_batches(drawn_holes=True)
+                )
         record = {"training": self.settings.name, "step": self.position}
         save_png(self.run.folder / f"samples-{self.position:08d}.png", self.preview(), record, overwrite=True)
-        better = not self.held or nats < self.best
+        better = not self.held_out or nats < self.best
         self.num_bad_measurements = 0 if better else self.num_bad_measurements + 1
         if better:
-            self.best = nats if self.held else self.best
-            self._write(self.run.folder / "best.safetensors")
+            self.best = nats if self.held_out else self.best
+            self._write_weights(self.run.folder / "best.safetensors")
         return self.measured
 
-    def judge(self) -> None:
+    def check_early_stopping(self) -> None:
+        """Stop when ``patience`` measurements in a row were no better than the best one."""
         patience = self.settings.patience
         if self.team.any_process(bool(patience) and self.num_bad_measurements >= patience):
-            self.stage2.total = self.position
+            self.stage.total = self.position
 
     @property
     def stopped_early(self) -> bool:
+        """Whether the training ended before the settings' number of steps."""
         return self.total < self.settings.steps
 
-    def _write(self, path: Path) -> None:
-        gpt = self.stage2.averaged
+    def _write_weights(self, path: Path) -> None:
+        gpt = self.stage.ema
         about = self.about | {"made by": "vqtools train-transformer", "step": self.position, "measured": self.measured}
         save_model(path, "transformer", gpt.config.to_dict(), gpt.state_dict(), **about)
 
     def export(self, path: Path) -> Path:
-        """Write the best weights so far as a model."""
+        """Write the best weights so far to a model file."""
         best = self.run.folder / "best.safetensors"
         if best.is_file():
             gpt, header = read_transformer(best), read_header(best)
             save_model(path, "transformer", gpt.config.to_dict(), gpt.state_dict(), **header["about"])
         else:
-            self._write(path)
+            self._write_weights(path)
         return path
 
     def preview(self) -> Image.Image:
-        """What the averaged weights draw, always with the same noise; below it the held-out pictures they complete."""
-        if self._shown is None or self._shown[0] != self.position:
-            self._shown = self.position, self._draw()
-        return self._shown[1]
+        """Samples of the averaged weights, with the same noise at every step; below them completed held-out pictures."""
+        if self._preview is None or self._preview[0] != self.position:
+            self._preview = self.position, self._draw_preview()
+        return self._preview[1]
 
     @torch.no_grad()
-    def _draw(self) -> Image.Image:
-        gpt, side = self.stage2.averaged, self.settings.grid
-        batch = next(iter(self.held.all(most=PREVIEW_PICTURES))) if self.held else self.stage2.batch(0)
-        batch = batch.apply(lambda tensor: tensor[:PREVIEW_PICTURES]).to(self.stage2.device)
-        rows = [self._completed(gpt, batch, torch.zeros(side, side, dtype=torch.bool))]
-        if self.settings.holes and self.held:
+    def _draw_preview(self) -> Image.Image:
+        gpt, side = self.stage.ema, self.settings.grid
+        batch = (
+            next(iter(self.held_out.evaluation_batches(most=PREVIEW_PICTURES)))
+            if self.held_out
+            else self.stage.batch(0)
+        )
+        batch = batch.apply(lambda tensor: tensor[:PREVIEW_PICTURES]).to(self.stage.device)
+        rows = [self._complete(gpt, batch, torch.zeros(side, side, dtype=torch.bool))]
+        if self.settings.holes and self.held_out:
             known = torch.zeros(side, side, dtype=torch.bool)
             known[: side // 2] = True
-            rows += [self._completed(gpt, batch, known), self._completed(gpt, batch, ~known)]
-        if self.held:  # the pictures as their codes show them
+            rows += [self._complete(gpt, batch, known), self._complete(gpt, batch, ~known)]
+        if self.held_out:  # the reconstructed pictures
             rows.append(batch.codes.view(-1, side, side))
         images = [self.vqgan.decode(row).float().clamp(-1, 1).cpu() for row in rows]
         return to_picture(torch.cat([torch.cat(list(row), 2) for row in images], 1))
 
-    def _completed(self, gpt: GPT, batch: CodeBatch, known: Tensor) -> Tensor:
-        """Grids (b, h, w) of which the known cells are the batch's and the others are drawn."""
+    def _complete(self, gpt: GPT, batch: CodeBatch, known: Tensor) -> Tensor:
+        """Grids (b, h, w) with the batch's codes in the known cells (h, w) and sampled codes in the others."""
         config, side = gpt.config, self.settings.grid
         codes = batch.codes.view(-1, side, side)
         if config.spatial:
@@ -138,21 +151,23 @@ class TransformerTrainer(Trainer[TransformerStage]):
         return finish(sampler).codes
 
     def describe(self) -> str:
-        """One line for people."""
+        """The training in one line for the user."""
         s = self.settings
         holes = " with holes" if s.holes else ""
         condition = {"none": "no condition"}.get(s.condition, s.condition)
-        millions = sum(p.numel() for p in self.stage2.gpt.parameters()) / 1e6
+        millions = sum(p.numel() for p in self.stage.gpt.parameters()) / 1e6
         return (
             f"{millions:.1f} million weights, {condition}{holes}, {s.grid}x{s.grid} codes of {s.vqgan}, {s.steps} steps"
         )
 
     def state_dict(self) -> dict[str, Any]:
+        """Everything that is needed to continue from here."""
         return super().state_dict() | {"worse": self.num_bad_measurements, "total": self.total}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
         super().load_state_dict(state)
-        self.num_bad_measurements, self.stage2.total = state["worse"], state["total"]
+        self.num_bad_measurements, self.stage.total = state["worse"], state["total"]
 
 
 def train_transformer(
@@ -163,45 +178,46 @@ def train_transformer(
     machine: Machine | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> TransformerTrainer:
-    """A training as a job, in ``folder``/NAME; with ``resume`` where the run of that name was.
+    """A transformer's training as a job, in the run folder ``folder``/NAME.
 
-    UserError where the folder lacks what the settings ask of it, or there is no such model, or a run of that name.
+    resume: continue the run of that name. say: called with lines of progress while pictures are encoded. UserError if
+    the pictures lack what the settings need, if a network does not exist, or if there is a run of that name already.
     """
-    begun = begin_run(settings, folder=folder, resume=resume, machine=machine)
-    s, team, machine = begun.settings, begun.team, begun.machine
+    start = begin_run(settings, folder=folder, resume=resume, machine=machine)
+    s, team, machine = start.settings, start.team, start.machine
     _check_settings(s)
-    place = resolve_path("vqgan", s.vqgan)
-    vqgan, sha256 = load_vqgan(s.vqgan).to(machine.device), file_sha256(place)
-    lesson = load_transformer_data(s, vqgan, sha256, machine.device, say)
+    loaded = load_network("vqgan", s.vqgan)
+    vqgan = loaded.network.to(machine.device)
+    data = load_transformer_data(s, vqgan, loaded.sha256, machine.device, say)
     torch.manual_seed(s.seed)
-    gpt = GPT(lesson.config)
+    gpt = GPT(data.config)
     scale_residual_init(gpt)
     gpt = gpt.to(machine.device)
     precision = None if machine.precision == "fp32" else machine.dtype
-    stage2 = TransformerStage(s, gpt, lesson.train, precision=precision, team=team)
-    about = {"vqgan": sha256, "pictures": len(lesson.pictures), "condition": s.condition}
+    stage = TransformerStage(s, gpt, data.train, precision=precision, team=team)
+    about = {"vqgan": loaded.sha256, "pictures": len(data.pictures), "condition": s.condition}
     if s.condition == "caption":
-        about["clip"] = file_sha256(resolve_path("clip", s.clip))
-    job = TransformerTrainer(s, stage2, begun.run, lesson.pictures, vqgan, lesson.held, about)
-    job.begin(begun, f"vqgan: {s.vqgan}")
+        about["clip"] = load_network("clip", s.clip).sha256
+    job = TransformerTrainer(s, stage, start.run, data.pictures, vqgan, data.held_out, about)
+    job.start_or_resume(start, f"vqgan: {s.vqgan}")
     return job
 
 
 def _check_settings(s: TrainTransformerSettings) -> None:
-    """UserError where the settings contradict each other."""
+    """UserError if the settings contradict each other."""
     if s.width % s.heads:
         raise UserError(
-            f"width {s.width} is not a multiple of {s.heads} heads; take {max(1, s.width // s.heads) * s.heads}"
+            f"width {s.width} is not a multiple of {s.heads} heads; the nearest below is {max(1, s.width // s.heads) * s.heads}"
         )
     if s.rotary and s.width // s.heads % 4:
-        raise UserError(f"rotary positions need heads of a multiple of 4 numbers, not {s.width // s.heads}")
+        raise UserError(f"rotary positions need a width per head that is a multiple of 4, not {s.width // s.heads}")
     if s.holes and s.condition in ("class", "codes"):
         raise UserError(
-            f"holes are learned with captions or without a condition, not with {s.condition}; say --no-holes"
+            f"holes can be learned with captions or without a condition, not with {s.condition}; add --no-holes"
         )
     if s.others and s.condition != "codes":
-        raise UserError(f"others {s.others!r} are read with --condition codes only")
+        raise UserError(f"others {s.others!r} is used with --condition codes only; omit it, or set condition codes")
     if s.condition == "codes" and not s.others:
-        raise UserError("condition codes needs --others: a second folder with a picture of the same name for each")
+        raise UserError("condition codes needs --others, a second folder with a picture of the same name for each")
     if s.optimiser == "muon" and not hasattr(torch.optim, "Muon"):
-        raise UserError(f"optimiser muon needs torch 2.9; here is {torch.__version__.split('+')[0]}: take adamw")
+        raise UserError(f"optimiser muon needs torch 2.9, this is {torch.__version__.split('+')[0]}; choose adamw")

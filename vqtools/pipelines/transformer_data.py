@@ -1,127 +1,141 @@
-"""TODO: what this module is.
+"""Load the data of a transformer's training: pictures as codes, their conditions, and the config that fits them.
 
-Split from vqtools.workshop_transformer.
+Knows folders, a VQGAN and a CLIP; nothing about how the transformer is trained.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from PIL import ImageColor
 
-from vqtools.core.errors import UserError, shorten
+from vqtools.core.errors import UserError
 from vqtools.core.paths import home_folder
-from vqtools.models.gpt import CaptionEmbedding, GPTConfig
+from vqtools.models.gpt import GPTConfig
 from vqtools.models.vqgan import VQGAN
-from vqtools.training.captioner import CAPTION_WORDS, TEXT_TOKENS, build_captioner
+from vqtools.training.captioner import CAPTION_WORDS, TEXT_TOKENS, Captioner, build_captioner
 from vqtools.training.code_dataset import CodeBatches, CropViews, encode_pictures
 from vqtools.training.folder_labels import class_names, class_of, find_captions
-from vqtools.training.image_dataset import ImageDataset, PictureSource, find_pictures, split_held_out
+from vqtools.training.image_dataset import ImageDataset, PictureSource, open_dataset, split_held_out
 from vqtools.training.settings import TrainTransformerSettings
 from vqtools.weights.load import load_clip
 
 
+@dataclass(frozen=True)
 class TransformerData:
-    """What is learned: the transformer's config, the batches to train on, and those that are held out."""
+    """What a transformer is trained on: its config, batches to train on, held-out batches, and the pictures."""
 
-    def __init__(
-        self, config: GPTConfig, train: CodeBatches, held: CodeBatches | None, pictures: ImageDataset
-    ) -> None:  # fmt: skip
-        self.config, self.train, self.held, self.pictures = config, train, held, pictures
+    config: GPTConfig
+    train: CodeBatches
+    held_out: CodeBatches | None
+    pictures: ImageDataset
+
+
+class PictureConditions(NamedTuple):
+    """What the pictures are conditioned on; all empty without a class or caption condition."""
+
+    labels: Sequence[int] = ()  # a class for each picture
+    class_names: Sequence[str] = ()
+    captions: Sequence[Sequence[str]] = ()  # any number for each picture
+    captioner: Captioner | None = None
 
 
 def load_transformer_data(
     s: TrainTransformerSettings, vqgan: VQGAN, sha256: str, device: torch.device, say: Callable[[str], None]
 ) -> TransformerData:
-    """Read the folder, encode what was not encoded before, and see what the pictures come with."""
-    pictures = _open_pictures(s.folder, s, s.grid * vqgan.f)
-    sources = pictures.sources
-    train, held = split_held_out(len(pictures), s.seed)
+    """Read the folder's pictures and their conditions, and encode the pictures that are not cached as codes.
+
+    sha256: of the VQGAN's file. say: called with lines of progress. UserError if the folder lacks what the settings
+    need.
+    """
+    side = s.grid * vqgan.f
+    pictures = _open_pictures(s.folder, s, side)
+    train, held_out = split_held_out(len(pictures), s.seed)
     if len(train) < s.batch_size:
         raise UserError(
             f"{len(train)} pictures to train on are fewer than a batch of {s.batch_size}; add pictures, or lower the "
             "batch size"
         )
-    labels, names, captions, reader = _load_conditions(s, sources, device)
-    config = build_gpt_config(s, vqgan.config.codebook_size, names, _caption_fields(s))
-    views = CropViews(s.views, s.grid * vqgan.f, s.smallest_crop, s.flip, s.seed)
+    conditions = _load_conditions(s, pictures.sources, device)
+    config = build_gpt_config(s, vqgan.config.codebook_size, conditions.class_names, _caption_fields(s))
+    paired = _open_paired_pictures(s, pictures, side) if s.others else None
     folder = home_folder() / "codes"
-    others = _open_paired_pictures(s, pictures, s.grid * vqgan.f) if s.others else None
 
-    def batches(numbers: list[int], cut: CropViews, size: int) -> CodeBatches:
-        def told(share: float) -> None:
-            say(f"reading pictures as codes: {100 * share:.0f} %")
+    def batches(indices: list[int], views: CropViews, batch_size: int) -> CodeBatches:
+        def report(fraction: float) -> None:
+            say(f"encoding pictures to codes: {100 * fraction:.0f} %")
 
-        table = encode_pictures(pictures, numbers, cut, vqgan, sha256, folder, told)
-        second = encode_pictures(others, list(table.numbers), cut, vqgan, sha256, folder, told) if others else None
-        if others and second and len(second.numbers) < len(table.numbers):
-            name, reason = next(iter(others.broken.items()))
-            raise UserError(f"{s.others}: {name} can't be read ({reason})")
+        table = encode_pictures(pictures, indices, views, vqgan, sha256, folder, report)
+        others = None
+        if paired is not None:
+            second = encode_pictures(paired, list(table.indices), views, vqgan, sha256, folder, report)
+            if len(second.indices) < len(table.indices):
+                name, reason = next(iter(paired.broken.items()))
+                raise UserError(f"{s.others}: {name} cannot be read ({reason})")
+            others = second.codes
         return CodeBatches(
-            table, config, min(size, len(table.numbers)) if numbers is held else size, seed=s.seed,
-            labels=[labels[n] for n in table.numbers] if labels else (),
-            captions=[captions[n] for n in table.numbers] if captions else (),
-            captioner=reader, others=second.codes if second else None,
-        )  # fmt: skip
+            table,
+            config,
+            batch_size,
+            seed=s.seed,
+            labels=[conditions.labels[i] for i in table.indices] if conditions.labels else (),
+            captions=[conditions.captions[i] for i in table.indices] if conditions.captions else (),
+            captioner=conditions.captioner,
+            others=others,
+        )
 
-    whole = CropViews(1, views.side, 1.0, False, s.seed)
-    return TransformerData(
-        config, batches(train, views, s.batch_size), batches(held, whole, 1) if held else None, pictures
-    )
+    train_batches = batches(train, CropViews(s.views, side, s.smallest_crop, s.flip, s.seed), s.batch_size)
+    held_out_batches = batches(held_out, CropViews(1, side, 1.0, False, s.seed), 1) if held_out else None
+    return TransformerData(config, train_batches, held_out_batches, pictures)
 
 
 def _open_pictures(folder: str, s: TrainTransformerSettings, side: int) -> ImageDataset:
-    try:
-        ground = ImageColor.getrgb(s.ground)[:3]
-    except ValueError:
-        raise UserError(f"ground {shorten(s.ground)} is no colour; use a name or #rrggbb") from None
-    return ImageDataset(find_pictures(Path(folder)), math.ceil(side / s.smallest_crop), ground)
+    return open_dataset(folder, side, s.smallest_crop, s.ground)
 
 
 def _open_paired_pictures(s: TrainTransformerSettings, pictures: ImageDataset, side: int) -> ImageDataset:
-    """The second folder's pictures, in the order of the first's."""
-    second = _open_pictures(s.others, s, side)
-    known = {source.name.rpartition(".")[0]: source for source in second.sources}
-    wanted = [source.name.rpartition(".")[0] for source in pictures.sources]
-    if missing := [name for name in wanted if name not in known]:
+    """The second folder's pictures, in the order of the first's. UserError if one is missing."""
+    paired = _open_pictures(s.others, s, side)
+    by_stem = {source.name.rpartition(".")[0]: source for source in paired.sources}
+    stems = [source.name.rpartition(".")[0] for source in pictures.sources]
+    if missing := [stem for stem in stems if stem not in by_stem]:
         raise UserError(
             f"{s.others} has no picture called {missing[0]!r}"
             + (f", nor {len(missing) - 1} others" if missing[1:] else "")
-            + f"; each picture of {s.folder} needs one of its name there"
+            + f"; each picture of {s.folder} needs one of the same name there"
         )
-    second.sources = [known[name] for name in wanted]
-    return second
+    paired.sources = [by_stem[stem] for stem in stems]
+    return paired
 
 
 def _load_conditions(
     s: TrainTransformerSettings, sources: Sequence[PictureSource], device: torch.device
-) -> tuple[list[int], list[str], list[list[str]], Callable[[Sequence[str]], CaptionEmbedding] | None]:
-    """Labels and their names, captions and their reader, as far as they are asked for."""
+) -> PictureConditions:
+    """Labels or captions of the pictures, as the settings' condition needs them. UserError if there are none."""
     if s.condition == "class":
         names = class_names(sources)
         if not names:
             raise UserError(
                 f"condition class needs pictures in sub-folders, one a class; {s.folder} has "
-                f"{len({class_of(one) for one in sources} - {''})} such"
+                f"{len({class_of(source) for source in sources} - {''})} such"
             )
-        return [names.index(class_of(source)) for source in sources], names, [], None
+        return PictureConditions([names.index(class_of(source)) for source in sources], names)
     if s.condition == "caption":
         captions = find_captions(Path(s.folder), sources)
         if not any(captions):
             raise UserError(
-                f"condition caption needs captions; {s.folder} has none: put a .txt of its name beside each picture"
+                f"condition caption needs captions; {s.folder} has none: put a .txt of the same name beside each picture"
             )
-        clip = load_clip(s.clip)
-        return [], [], captions, build_captioner(clip, [text for texts in captions for text in texts], device)
-    return [], [], [], None
+        captioner = build_captioner(load_clip(s.clip), [text for texts in captions for text in texts], device)
+        return PictureConditions(captions=captions, captioner=captioner)
+    return PictureConditions()
 
 
 def _caption_fields(s: TrainTransformerSettings) -> dict[str, Any]:
-    """What a config says of its captions."""
+    """The fields of a config that describe its captions; none without captions."""
     if s.condition != "caption":
         return {}
     clip = load_clip(s.clip)
@@ -134,7 +148,10 @@ def _caption_fields(s: TrainTransformerSettings) -> dict[str, Any]:
 def build_gpt_config(
     s: TrainTransformerSettings, codes: int, class_names: Sequence[str] = (), text: dict[str, Any] | None = None
 ) -> GPTConfig:
-    """The shape of the transformer that the settings ask for, over ``codes`` codes."""
+    """The config of the transformer that the settings describe.
+
+    codes: size of the codebook. text: the fields that describe captions.
+    """
     shape: dict[str, Any] = {"layers": s.layers, "heads": s.heads, "width": s.width, "dropout": s.dropout}
     shape |= {"rotary": s.rotary} | (text or {})
     if s.holes:

@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""Suggest the settings of a VQGAN's training, by the number of pictures in a folder and the machine.
 
-Split from vqtools.workshop.
+Knows settings and files; no networks.
 """
 
 from __future__ import annotations
@@ -13,44 +13,44 @@ from vqtools.core.errors import UserError
 from vqtools.training.image_dataset import find_pictures, split_held_out
 from vqtools.training.settings import TrainVQGANSettings
 
-ARCHITECTURE_FIELDS = ("network", "codebook_size", "metric", "quantizer")  # what only a new network can choose
+ARCHITECTURE_FIELDS = ("network", "codebook_size", "metric", "quantizer")  # fixed by the weights of a trained network
 
 
 def suggest_vqgan_settings(
     given: dict[str, Any], machine: Machine | None = None
 ) -> tuple[TrainVQGANSettings, list[str]]:
-    """Settings with every field that was not given chosen by what the folder holds, and why, in sentences."""
+    """Choose every field that is not given, by the pictures of the folder; returns the settings and the reasons."""
     given = dict(given)
-    asked = TrainVQGANSettings.parse(given)
+    requested = TrainVQGANSettings.parse(given)
     machine = machine or choose_machine()
-    sources = find_pictures(Path(asked.folder))
-    count, gpu = len(split_held_out(len(sources), asked.seed)[0]), machine.device.type != "cpu"
-    if shape := [name for name in ARCHITECTURE_FIELDS if name in given]:
+    sources = find_pictures(Path(requested.folder))
+    count, gpu = len(split_held_out(len(sources), requested.seed)[0]), machine.device.type != "cpu"
+    if fixed := [name for name in ARCHITECTURE_FIELDS if name in given]:
         if given.setdefault("from_", "none") not in ("", "none"):
             raise UserError(
-                f"{', '.join(shape)}: a network that goes on from {asked.from_} keeps its own; leave it away, or say "
-                "--from none for a new one"
+                f"{', '.join(fixed)}: a network that continues from {requested.from_} keeps its own; omit it, or add "
+                "--from none for a new network"
             )
-        asked = TrainVQGANSettings.parse(given)
-    fresh = asked.from_ in ("", "none")
+        requested = TrainVQGANSettings.parse(given)
+    fresh = requested.from_ in ("", "none")
     batch = min(32 if gpu else 16, max(1, count))
-    passes = 200 if count < 1000 else 100 if count < 5000 else 20
-    most = 60_000 if gpu else 3_000 if not fresh else 6_000
-    steps = asked.steps if "steps" in given else max(500, min(most, passes * count // batch))
+    epochs = 200 if count < 1000 else 100 if count < 5000 else 20
+    max_steps = 60_000 if gpu else 3_000 if not fresh else 6_000
+    steps = requested.steps if "steps" in given else max(500, min(max_steps, epochs * count // batch))
     chosen: dict[str, Any] = {"steps": steps, "batch_size": batch, "size": 256 if gpu else 96}
-    why = [f"{count} pictures to train on, {len(sources) - count} held out to measure by"]
+    why = [f"{count} pictures to train on, {len(sources) - count} held out for measurements"]
     if fresh:
         chosen |= {"network": "medium" if gpu else "small"}
         chosen |= {"codebook_size": 256 if count < 200 else 512 if count < 1000 else 1024, "learning_rate": 6e-4}
-        said = chosen | given
-        why.append(f"a new {said['network']} network with {said['codebook_size']} codes")
+        merged = chosen | given
+        why.append(f"a new {merged['network']} network with {merged['codebook_size']} codes")
     else:
         chosen |= {"learning_rate": 2e-4, "warmup": 100}
-        why.append(f"going on from {asked.from_}: its codebook is kept and moves with the pictures")
+        why.append(f"continuing from {requested.from_}: its codebook is kept and adapts to the pictures")
     chosen |= {"disc_start": steps // 2, "disc_ramp": max(1, steps // 10), "disc_weight": 0.1}
     if count < 2000:
         chosen |= {"diff_augment": True, "lecam_weight": 0.1}
-        why.append("few pictures: the discriminator sees them changed and is held back (DiffAugment, LeCAM)")
+        why.append("few pictures: the discriminator is regularised by DiffAugment and LeCam")
     chosen = {k: v for k, v in chosen.items() if k not in given}
-    why.append(f"{steps} steps of {asked.batch_size if 'batch_size' in given else batch} pictures")
-    return TrainVQGANSettings.parse({**asked.model_dump(), **chosen}).quick(), why
+    why.append(f"{steps} steps of {requested.batch_size if 'batch_size' in given else batch} pictures")
+    return TrainVQGANSettings.parse({**requested.model_dump(), **chosen}).quick(), why

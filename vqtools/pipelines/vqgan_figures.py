@@ -1,7 +1,4 @@
-"""TODO: what this module is.
-
-Split from vqtools.workshop.
-"""
+"""Pictures that show a VQGAN: its codebook, and reconstructions by several networks side by side."""
 
 from __future__ import annotations
 
@@ -20,13 +17,13 @@ from vqtools.weights.load import load_vqgan
 
 @torch.no_grad()
 def draw_codebook(vqgan: VQGAN, columns: int = 0) -> Image.Image:
-    """The codebook as a picture: what the decoder draws for each code alone, a tile of f x f pixels a code."""
+    """The codebook as a picture: each code decoded on its own, a tile of f × f pixels per code."""
     k, f = vqgan.config.codebook_size, vqgan.f
     columns = columns or math.ceil(math.sqrt(k))
     codes = torch.arange(k, device=vqgan.last_layer.device)
     tiles = []
     for part in torch.split(codes, 256):
-        # a code among its like, and of what is drawn the middle: the border is no code's own
+        # the middle of 3 × 3 equal codes: the decoder treats the border of an image differently
         image = vqgan.decode(part.view(-1, 1, 1).expand(-1, 3, 3)).clamp(-1, 1)
         tiles.append(image[:, :, f : 2 * f, f : 2 * f].cpu())
     grid = torch.cat([*tiles, torch.ones(-k % columns, 3, f, f)])
@@ -38,8 +35,8 @@ def draw_codebook(vqgan: VQGAN, columns: int = 0) -> Image.Image:
 def compare_reconstructions(
     names: Sequence[str], folder: str | Path, *, size: int = 96, count: int = 8, seed: int = 0
 ) -> Image.Image:
-    """Held-out pictures of a folder in the top row, then a row for what each VQGAN makes of them."""
+    """Held-out pictures of a folder in the top row, then a row of reconstructions for each VQGAN."""
     pictures = ImageDataset(find_pictures(Path(folder)), 2 * size)
-    held = centre_crops(pictures, split_held_out(len(pictures), seed)[1][:count], size)
-    rows = [held, *(load_vqgan(name)(held)[0].clamp(-1, 1) for name in names)]
+    images = centre_crops(pictures, split_held_out(len(pictures), seed)[1][:count], size)
+    rows = [images, *(load_vqgan(name)(images)[0].clamp(-1, 1) for name in names)]
     return to_picture(torch.cat([torch.cat(list(row), 2) for row in rows], 1))

@@ -1,6 +1,6 @@
-"""Pictures as codes to learn from: encoded once and kept on disk, dealt out in batches, with holes where asked.
+"""Encode training pictures to codes, cache the codes on disk, and make batches of them with their conditions.
 
-Knows pictures, a VQGAN and grids of codes; nothing about transformers' insides or how a step is made.
+Knows pictures, a VQGAN and grids of codes; nothing about how a transformer works or is trained.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from vqtools.training.image_dataset import ImageDataset, crop_square, epoch_orde
 from vqtools.training.random_masks import random_known_mask
 from vqtools.training.transformer_stage import CodeBatch
 
-_ENCODE_BATCH = 32  # pictures that are encoded at once
+_ENCODE_BATCH = 32  # squares that are encoded together
 
 
 @dataclass(frozen=True)
 class CropViews:
-    """Which squares are cut out of each picture: ``count`` of them, the first whole and upright.
+    """Which squares are cut from each picture: ``count`` of them, the first the largest in the centre.
 
-    side: pixels of a square. smallest: the smallest square, as a share of the short side. flip: mirror every other one.
+    side: of a square in pixels. smallest: the smallest square as a fraction of the short side. flip: mirror every
+        other square.
     """
 
     count: int
@@ -44,7 +45,7 @@ class CropViews:
     seed: int = 0
 
     def cut(self, picture: Image.Image, name: str, view: int) -> Image.Image:
-        """One square; the same place for pictures of the same name, whatever they hold."""
+        """Cut one square; its place depends on seed, name and view, not on the picture's content."""
         if view == 0:
             return crop_square(picture, self.side, 1.0, 0.5, 0.5)
         rng = random.Random(f"{self.seed} {name} {view}")
@@ -55,30 +56,32 @@ class CropViews:
 
 @dataclass(frozen=True)
 class CodeTable:
-    """Codes (n, views, h, w) of int32; ``numbers`` says which pictures they are: broken ones are left out."""
+    """Codes (n, views, h, w) of int32; ``indices`` are the pictures' (broken ones are left out)."""
 
     codes: Tensor
-    numbers: tuple[int, ...]
+    indices: tuple[int, ...]
 
 
 def encode_pictures(
-    pictures: ImageDataset, numbers: Sequence[int], views: CropViews, vqgan: VQGAN, sha256: str, folder: Path | None = None,
-    say: Callable[[float], None] = lambda share: None,
-) -> CodeTable:  # fmt: skip
-    """The codes of some pictures; from ``folder`` where they lie there already, and put there where they don't.
+    pictures: ImageDataset,
+    indices: Sequence[int],
+    views: CropViews,
+    vqgan: VQGAN,
+    sha256: str,
+    folder: Path | None = None,
+    say: Callable[[float], None] = lambda fraction: None,
+) -> CodeTable:
+    """Encode some pictures to codes, or read the codes from ``folder`` if they are cached there.
 
-    They are found again by what they are made of: the files' bytes, the squares, and the VQGAN's ``sha256``.
+    The cache is keyed by the files' content, the squares and the VQGAN's ``sha256``. say: called with the fraction
+    done. UserError if no picture can be read.
     """
     path = None
     if folder is not None:
-        path = folder / f"{_fingerprint(pictures, numbers, views, sha256)}.safetensors"
-        if path.is_file():
-            try:
-                found = load_state(path)
-                return CodeTable(found["codes"], tuple(found["numbers"]))
-            except UserError:
-                path.unlink(missing_ok=True)  # broken: made again
-    good, grids, squares = list[int](), list[Tensor](), list[np.ndarray]()
+        path = folder / f"{_fingerprint(pictures, indices, views, sha256)}.safetensors"
+        if (cached := _read_cached(path)) is not None:
+            return cached
+    readable, grids, squares = list[int](), list[Tensor](), list[np.ndarray]()
 
     def flush() -> None:
         if squares:
@@ -87,36 +90,49 @@ def encode_pictures(
                 grids.append(vqgan.encode(images).to(torch.int32).cpu())
             squares.clear()
 
-    for done, number in enumerate(numbers):
-        picture = pictures.get(number)
+    for done, index in enumerate(indices):
+        picture = pictures.get(index)
         if picture is None:
             continue
-        good.append(number)
+        readable.append(index)
         for view in range(views.count):
-            squares.append(np.asarray(views.cut(picture, _stem(pictures.sources[number].name), view)))
+            squares.append(np.asarray(views.cut(picture, _stem(pictures.sources[index].name), view)))
             if len(squares) == _ENCODE_BATCH:
                 flush()
-        say((done + 1) / len(numbers))
+        say((done + 1) / len(indices))
     flush()
-    if not good:
-        raise UserError(f"none of the {len(numbers)} pictures can be read: {next(iter(pictures.broken.values()), '')}")
+    if not readable:
+        reason = next(iter(pictures.broken.values()), "")
+        raise UserError(f"none of the {len(indices)} pictures can be read: {reason}")
     codes = torch.cat(grids)
-    table = CodeTable(codes.view(len(good), views.count, *codes.shape[1:]), tuple(good))
+    table = CodeTable(codes.view(len(readable), views.count, *codes.shape[1:]), tuple(readable))
     if path is not None:
-        save_state(path, {"codes": table.codes, "numbers": list(table.numbers)})
+        save_state(path, {"codes": table.codes, "numbers": list(table.indices)})
     return table
 
 
-def _fingerprint(pictures: ImageDataset, numbers: Sequence[int], views: CropViews, sha256: str) -> str:
-    """A name for codes, by all that they depend on."""
+def _read_cached(path: Path) -> CodeTable | None:
+    """A cached table; None if there is none, or if it is broken, which is then deleted."""
+    if not path.is_file():
+        return None
+    try:
+        state = load_state(path)
+        return CodeTable(state["codes"], tuple(state["numbers"]))
+    except UserError:
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _fingerprint(pictures: ImageDataset, indices: Sequence[int], views: CropViews, sha256: str) -> str:
+    """A hash of everything that the codes depend on."""
     digest = hashlib.sha256()
     about = [sha256, views.count, views.side, views.smallest, views.flip, views.seed, pictures.short, pictures.ground]
-    digest.update(json.dumps([about, list(numbers)]).encode())
-    for number in numbers:
-        source = pictures.sources[number]
+    digest.update(json.dumps([about, list(indices)]).encode())
+    for index in indices:
+        source = pictures.sources[index]
         try:
             content = hashlib.sha256(source.read()).digest()
-        except Exception as error:  # a broken archive says so when its picture is decoded
+        except Exception as error:  # a broken archive is reported when its picture is decoded
             content = type(error).__name__.encode()
         digest.update(_stem(source.name).encode() + b"\0" + content)
     return digest.hexdigest()[:32]
@@ -127,9 +143,11 @@ def _stem(name: str) -> str:
 
 
 class CodeBatches:
-    """step -> the whole batch of a step, by seed and step alone; every picture comes once before any comes again.
+    """Maps a step to its batch for all processes, which depends on seed and step alone.
 
-    labels: a class for each row of the table. captions: one or more for each row, and ``captioner`` reads them.
+    Every picture is used once before any is used again.
+
+    labels: a class for each row of the table. captions: any number for each row; ``captioner`` embeds them.
     others: another picture's codes for each row and view, (n, views, h, w).
     """
 
@@ -145,25 +163,25 @@ class CodeBatches:
         captioner: Captioner | None = None,
         others: Tensor | None = None,
     ) -> None:
-        if len(table.numbers) < batch_size:
+        if len(table.indices) < batch_size:
             raise UserError(
-                f"{len(table.numbers)} pictures to train on are fewer than a batch of {batch_size}; "
+                f"{len(table.indices)} pictures to train on are fewer than a batch of {batch_size}; "
                 "add pictures, or lower the batch size"
             )
         self.table, self.config, self.batch_size, self.seed = table, config, batch_size, seed
         self.labels, self.captions, self.captioner, self.others = labels, captions, captioner, others
-        self.order = epoch_order(range(len(table.numbers)), seed)
+        self.order = epoch_order(range(len(table.indices)), seed)
 
     def __call__(self, step: int) -> CodeBatch:
         rng = random.Random(f"{self.seed} codes {step}")
         rows = [self.order(step * self.batch_size + k) for k in range(self.batch_size)]
         views = [rng.randrange(self.table.codes.shape[1]) for _ in rows]
-        return self.made(rows, views, rng)
+        return self.build(rows, views, rng)
 
-    def made(
+    def build(
         self, rows: Sequence[int], views: Sequence[int], rng: random.Random, known: Tensor | None = None
     ) -> CodeBatch:
-        """A batch of chosen pictures and views. known (h, w): what is known of every one, instead of drawn holes."""
+        """A batch of chosen rows and views. known: (h, w) the known cells of every picture, instead of random holes."""
         codes = self.table.codes[rows, views].long()
         caption = None
         if self.captioner is not None:
@@ -185,13 +203,14 @@ class CodeBatches:
             return self.others[rows, views].long().flatten(1)
         return torch.zeros(len(rows), 1, dtype=torch.int64) if config.prefix_codes else None
 
-    def all(self, *, drawn_holes: bool = False, most: int = 64) -> list[CodeBatch]:
-        """Every picture once, its first view, to measure by: the same batches each time.
+    def evaluation_batches(self, *, drawn_holes: bool = False, most: int = 64) -> list[CodeBatch]:
+        """Every picture once, in its first view, for measurements: the same batches each time.
 
-        Of a transformer for holes nothing is known, as for a picture from nothing; or holes are drawn.
+        drawn_holes: whether a transformer that fills holes gets random holes; else no cell is known. most: pictures
+            in a batch.
         """
         blank = None if drawn_holes else torch.zeros(self.config.grid, self.config.grid, dtype=torch.bool)
-        rows = list(range(len(self.table.numbers)))
+        rows = list(range(len(self.table.indices)))
         rng = random.Random(f"{self.seed} measured")
         parts = [rows[start : start + most] for start in range(0, len(rows), most)]
-        return [self.made(part, [0] * len(part), rng, blank) for part in parts]
+        return [self.build(part, [0] * len(part), rng, blank) for part in parts]

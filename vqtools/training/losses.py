@@ -1,7 +1,7 @@
-"""The losses of stage 1. Plain functions of tensors.
+"""The losses of stage 1, as plain functions of tensors.
 
-Esser, Rombach, Ommer 2021, arXiv 2012.09841, section 3.1 and its reference code. Logits are those of a patch
-discriminator, (b, 1, h, w); losses are scalars.
+Esser, Rombach and Ommer 2021, arXiv 2012.09841, section 3.1 and its reference code. The codebook and commitment terms
+of equation 4 are the quantiser's. Logits are those of a patch discriminator, (b, 1, h, w); losses are scalars.
 """
 
 from __future__ import annotations
@@ -10,34 +10,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# -- what the discriminator minimises: (logits of real pictures, logits of made ones) -> scalar
+AUGMENT_DRAWS = 7  # random numbers that diff_augment needs for each image
+
+# -- losses of the discriminator: (logits of real images, logits of reconstructions) -> scalar
 
 
 def hinge_d(real: Tensor, fake: Tensor) -> Tensor:
-    """The hinge loss, at least 0. Lim and Ye 2017, arXiv 1705.02894."""
+    """The hinge loss, half of E[max(0, 1 - D(x))] + E[max(0, 1 + D(x̂))]. Lim and Ye 2017, arXiv 1705.02894."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
 def vanilla_d(real: Tensor, fake: Tensor) -> Tensor:
-    """Half of minus log D(x) + log(1 - D(x̂)), D the logits' sigmoid; at least 0. Goodfellow et al. 2014,
-    arXiv 1406.2661, equation 1, in the form that does not overflow."""
+    """Half of -log D(x) - log(1 - D(x̂)), D the sigmoid of the logits: Goodfellow et al. 2014, arXiv 1406.2661,
+    equation 1, and equation 5 of Esser et al.
+    """
+    # -log σ(l) = softplus(-l), which does not overflow
     return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
 
 
 DISCRIMINATOR_LOSSES = {"hinge": hinge_d, "vanilla": vanilla_d, "minimax": vanilla_d}
 
-# -- what the generator minimises beside its reconstruction
+# -- adversarial losses of the generator: logits of reconstructions -> scalar
 
 
 def adversarial_g(fake: Tensor) -> Tensor:
-    """Minus the mean logit of the generator's pictures, with the hinge and the vanilla loss alike."""
+    """The negative mean logit of reconstructions, used with both the hinge and the vanilla loss."""
     return -fake.mean()
 
 
 def minimax_g(fake: Tensor) -> Tensor:
-    """log(1 - D(x̂)), the game as it is written down; at most 0.
+    """log(1 - D(x̂)), the generator's side of the minimax game; at most 0. For teaching.
 
-    Where the discriminator is sure, its gradient vanishes (Goodfellow et al. 2014, section 3): for teaching.
+    Its gradient vanishes where the discriminator is certain (Goodfellow et al. 2014, section 3).
     """
     return -F.softplus(fake).mean()
 
@@ -46,31 +50,30 @@ GENERATOR_LOSSES = {"hinge": adversarial_g, "vanilla": adversarial_g, "minimax":
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, cap: float = 1e4) -> Tensor:
-    """Balance the adversarial term by its gradient at the decoder's last layer against the reconstruction's.
+    """The weight of the adversarial term that balances gradients at the decoder's last layer.
 
-    Both gradients in, of any one shape; a detached scalar in [0, cap] out. Esser et al. 2021, equation 7.
+    reconstruction, adversarial: gradients of the two losses at that layer, of the same shape. Returns a detached
+    scalar in [0, cap]. Esser et al. 2021, equation 7, with δ as in the reference code.
     """
+    # λ = ‖∇L_rec‖ / (‖∇L_GAN‖ + δ), equation 7
     weight: Tensor = (reconstruction.norm() / (adversarial.norm() + 1e-4)).clamp(0, cap)
     return weight.detach()
 
 
 def lecam(real: Tensor, fake: Tensor, real_mean: Tensor, fake_mean: Tensor) -> Tensor:
-    """Hold each kind's logits to the other's running mean, so that few pictures are not learned by heart.
+    """LeCam regularisation, which keeps the discriminator from memorising a small data set; at least 0.
 
-    Tseng et al. 2021, arXiv 2104.03310, equation 4.
+    real_mean, fake_mean: running means (scalars) of the logits. Tseng et al. 2021, arXiv 2104.03310, equation 4.
     """
     return F.relu(real - fake_mean).square().mean() + F.relu(real_mean - fake).square().mean()
 
 
-AUGMENT_DRAWS = 7  # random numbers that diff_augment takes for each picture
-
-
 def diff_augment(images: Tensor, draws: Tensor) -> Tensor:
-    """Brightness, saturation, contrast, a shift by up to an eighth and a hole of half the side, for each picture.
+    """DiffAugment: random brightness, saturation, contrast, translation by up to 1/8 and a hole of half the side.
 
-    images (b, 3, H, W); draws (b, DRAWS) uniform in [0, 1). Differentiable. The discriminator sees real and made
-    pictures through such changes alike, so that it can't learn a few hundred real ones by heart.
-    Zhao et al. 2020, arXiv 2006.10738.
+    images: (b, 3, H, W). draws: (b, AUGMENT_DRAWS), uniform in [0, 1). Differentiable. The discriminator sees real
+    images and reconstructions augmented alike, so that it cannot memorise a few hundred real ones. Zhao et al. 2020,
+    arXiv 2006.10738.
     """
     b, _, height, width = images.shape
     light, colour, contrast, down, right, top, left = draws.to(images).view(b, AUGMENT_DRAWS, 1, 1, 1).unbind(1)

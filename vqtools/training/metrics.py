@@ -1,7 +1,7 @@
-"""How good a VQGAN is on pictures that it was not trained on.
+"""Measure a VQGAN's reconstructions of held-out pictures, with torchmetrics.
 
-Knows networks and pictures, both handed in. Measures of torchmetrics; LPIPS and FID only where their networks are
-already on this machine: nothing is downloaded for a measure.
+Knows networks and images, both passed in. LPIPS and FID are measured only if their networks are on this machine
+already: :func:`measure` downloads nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vqtools.models.vqgan import VQGAN
 
 
 def lpips_weights_path() -> Path:
-    """Where torch keeps the VGG16 that LPIPS looks through (528 MB)."""
+    """Where torch keeps the VGG16 of LPIPS (528 MB)."""
     return Path(torch.hub.get_dir()) / "checkpoints" / "vgg16-397923af.pth"
 
 
@@ -30,9 +30,9 @@ def fid_weights_path() -> Path:
 
 
 def load_lpips() -> Any:
-    """LPIPS with VGG16, frozen, in eval for good: its head holds a dropout. Zhang et al. 2018, arXiv 1801.03924.
+    """LPIPS with VGG16: a function of two batches of images (b, 3, H, W) in [-1, 1] that returns a scalar.
 
-    Pictures (b, 3, H, W) in [-1, 1], two batches in, scalar out. Downloads VGG16 where it is missing.
+    Downloads VGG16 if it is missing. Zhang et al. 2018, arXiv 1801.03924.
     """
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
@@ -51,22 +51,22 @@ def load_lpips() -> Any:
 def measure(
     vqgan: VQGAN, images: Tensor, perceptual: Callable[[Tensor, Tensor], Tensor] | None = None, batch_size: int = 8
 ) -> dict[str, float]:
-    """PSNR in dB and SSIM of reconstructions, codes in use and their perplexity, and the perceptual distance.
+    """PSNR in dB, SSIM and perceptual distance of reconstructions, fraction of codes in use and their perplexity.
 
-    images (n, 3, H, W) in [-1, 1], on any device. LPIPS and FID stand beside them where their networks are present.
+    images: (n, 3, H, W) in [-1, 1], on any device. LPIPS and FID are added if their networks are present.
     """
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-    made, codes = [], []
+    parts, codes = [], []
     for part in torch.split(images, batch_size):
         reconstruction, _, quantized = vqgan(part.to(vqgan.last_layer.device))
-        made.append(reconstruction.float().clamp(-1, 1).cpu())
+        parts.append(reconstruction.float().clamp(-1, 1).cpu())
         codes.append(quantized.codes.cpu())
-    images, reconstructions = images.cpu(), torch.cat(made)
+    images, reconstructions = images.cpu(), torch.cat(parts)
     real, fake = images.add(1).div(2), reconstructions.add(1).div(2)
     usage, spread = codebook_usage(torch.cat(codes), vqgan.config.codebook_size)
-    found = {
-        # a picture's own PSNR, then the mean: one bad picture must not hide among good ones
+    measures = {
+        # the mean of each picture's PSNR: a bad picture must not hide among good ones
         "psnr": float(peak_signal_noise_ratio(fake, real, data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean")),
         "ssim": float(structural_similarity_index_measure(fake, real, data_range=1.0)),  # type: ignore[arg-type]
         "usage": usage,
@@ -78,16 +78,16 @@ def measure(
         return sum(float(distance(a, b)) * len(a) for a, b in pairs) / len(images)
 
     if perceptual is not None:
-        found["perceptual"] = mean(perceptual)
+        measures["perceptual"] = mean(perceptual)
     if lpips_weights_path().is_file():
-        found["lpips"] = mean(load_lpips())
+        measures["lpips"] = mean(load_lpips())
     if fid_weights_path().is_file() and importlib.util.find_spec("torch_fidelity") and len(images) > 1:
-        found["fid"] = _fid(real, fake, batch_size)
-    return found
+        measures["fid"] = _fid(real, fake, batch_size)
+    return measures
 
 
 def _fid(real: Tensor, fake: Tensor, batch_size: int) -> float:
-    """Heusel et al. 2017, arXiv 1706.08500; with few pictures a rough number."""
+    """Fréchet inception distance; rough with few images. Heusel et al. 2017, arXiv 1706.08500."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     fid = FrechetInceptionDistance(normalize=True)

@@ -1,11 +1,11 @@
-"""The folder of a training: settings, log, checkpoints. All that resume needs, and nothing that can't be read.
+"""The folder of a training run: settings, log and states, from which it is resumed.
 
 Knows files, numbers and states; nothing about what is trained.
 
-    NAME/settings.json          what was asked for, and what was chosen
-    NAME/log.csv                a row a report
-    NAME/state-00001500.safetensors   complete states, the last few
-    NAME/reconstructions-….png  and what else the training shows
+    NAME/settings.json          the settings, given or suggested
+    NAME/log.csv                a row per report
+    NAME/state-00001500.safetensors   the last few complete states
+    NAME/reconstructions-….png  previews
 """
 
 from __future__ import annotations
@@ -25,66 +25,66 @@ _STATE = re.compile(r"state-(\d+)\.safetensors")
 
 
 class RunFolder:
-    """One training's folder. ``keep`` states stay; older ones go when a newer one is safely written."""
+    """The folder of one run. The last ``keep`` states are kept; older ones are deleted after a newer one is written."""
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder, self.keep = folder, keep
 
     @property
     def exists(self) -> bool:
+        """Whether there is a run in the folder."""
         return (self.folder / "settings.json").is_file()
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Make the folder and write the settings; UserError where a run is there already."""
+        """Create the folder and write the settings. UserError if it contains a run already."""
         if self.exists:
-            raise UserError(f"{self.folder} holds a run; go on with --resume, or choose another --name")
+            raise UserError(f"{self.folder} contains a run; continue it with --resume, or choose another --name")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.write("settings.json", json.dumps(dict(settings), indent=1, sort_keys=True) + "\n")
 
     def settings(self) -> dict[str, Any]:
-        """What :meth:`begin_run` wrote."""
+        """The settings that :meth:`begin` wrote. UserError if there are none, or if they are broken."""
         path = self.folder / "settings.json"
         try:
-            found = json.loads(path.read_text("utf-8"))
+            settings = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
-            raise UserError(f"there is no run in {self.folder} to go on with; leave --resume away") from None
+            raise UserError(f"there is no run in {self.folder} to continue; omit --resume") from None
         except (OSError, ValueError, RecursionError):
             raise UserError(f"{path} is broken; start the run again under another --name") from None
-        if not isinstance(found, dict):
-            raise UserError(f"{path} holds {shorten(found)}; expected the settings of a run")
-        return found
+        if not isinstance(settings, dict):
+            raise UserError(f"{path} contains {shorten(settings)}; expected the settings of a run")
+        return settings
 
     def write(self, name: str, text: str) -> None:
-        """A small text file, whole or not at all."""
+        """Write a small text file atomically."""
         write_text(self.folder / name, text)
 
     @property
     def finished(self) -> bool:
-        """Whether all steps were made, or all that were any good."""
+        """Whether the run reached its last step or was stopped early."""
         if (self.folder / "finished.txt").is_file():
             return True
-        states = self.states()  # a run of a version that wrote no such file
+        states = self.states()  # older versions wrote no such file
         return self.exists and bool(states) and states[-1][0] == self.settings().get("steps")
 
     def finish(self, step: int) -> None:
-        """Note that nothing is left to do."""
+        """Mark the run as finished."""
         self.write("finished.txt", f"after step {step}\n")
-
-    # -- states
 
     def states(self) -> list[tuple[int, Path]]:
         """Every state with its step, oldest first."""
-        found = ((_STATE.fullmatch(path.name), path) for path in self.folder.glob("state-*.safetensors"))
-        return sorted((int(match[1]), path) for match, path in found if match)
+        matches = ((_STATE.fullmatch(path.name), path) for path in self.folder.glob("state-*.safetensors"))
+        return sorted((int(match[1]), path) for match, path in matches if match)
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
+        """Write the state of a step, and delete the oldest ones."""
         path = save_state(self.folder / f"state-{step:08d}.safetensors", state)
         for _, old in self.states()[: -self.keep]:
             old.unlink(missing_ok=True)
         return path
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state that can be read, or None where there is none yet."""
+        """The newest state that can be read, or None if there are no states. UserError if none can be read."""
         problems = []
         for _, path in reversed(self.states()):
             try:
@@ -95,10 +95,8 @@ class RunFolder:
             raise UserError("; ".join(problems))
         return None
 
-    # -- the log
-
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """One row. A number of a new name gets a column of its own; the rows before have nothing there."""
+        """Append a row. A number with a new name adds a column, which is empty in the rows before."""
         path = self.folder / "log.csv"
         columns, rows = self.read_log()
         new = [name for name in numbers if name not in columns]
@@ -109,7 +107,7 @@ class RunFolder:
             csv.DictWriter(file, columns).writerow({"step": step, **{k: f"{v:.6g}" for k, v in numbers.items()}})
 
     def read_log(self) -> tuple[list[str], list[dict[str, str]]]:
-        """Columns and rows so far; a row that a crash cut short is left out."""
+        """Columns and rows so far, without a last row cut short by a crash."""
         try:
             with open(self.folder / "log.csv", newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
@@ -119,7 +117,7 @@ class RunFolder:
             return [], []
 
     def rewind(self, step: int) -> None:
-        """Forget the rows after a step: what is resumed from there will be logged again."""
+        """Delete the rows after a step, which a resumed run logs again."""
         columns, rows = self.read_log()
         if any(int(row["step"]) > step for row in rows):
             self._rewrite(columns, [row for row in rows if int(row["step"]) <= step])

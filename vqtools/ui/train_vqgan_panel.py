@@ -40,7 +40,7 @@ class TrainPanel(TrainingPanel[TrainVQGANSettings]):
 
     def side_picture(self, job: VQGANTrainer) -> Image:
         """Every code of the codebook, decoded."""
-        return job.atlas()
+        return job.draw_codebook()
 
     def ready(self, job: VQGANTrainer) -> str:
         """Where to use the model."""
