@@ -32,7 +32,7 @@ class FrameWarper(Protocol):
         """The image that the next frame's painting starts from."""
         ...
 
-    def warp_noise(self, noise: Tensor, times: Sequence[int]) -> Tensor:
+    def warp_noise(self, noise: Tensor, times: Sequence[int], /) -> Tensor:
         """Noise (1, 3, H, W) warped without loss of contrast."""
         ...
 
@@ -40,7 +40,7 @@ class FrameWarper(Protocol):
         """A Painter's state warped along with its image; f: pixels per latent cell."""
         ...
 
-    def video_frame(self, time: int) -> Tensor | None:
+    def video_frame(self, time: int, /) -> Tensor | None:
         """The video's frame that ``init_weight`` keeps the painted one close to; None if there is no video."""
         ...
 
@@ -90,7 +90,7 @@ class CameraWarper:
         """Warp latents and Adam's moments by the homography."""
         return warp_state(state, self.combined_homography(times), f, self.border)
 
-    def video_frame(self, time: int) -> Tensor | None:
+    def video_frame(self, _time: int, /) -> Tensor | None:
         """None: a camera has no video."""
         return None
 
@@ -132,7 +132,7 @@ class OpticalFlowWarper:
         warped = warp_by_flow(image, backward).clamp(-1, 1)
         return torch.lerp(video_frame, warped, (1 - self.anchor_weight) * confidence.to(image.device))
 
-    def warp_noise(self, noise: Tensor, times: Sequence[int]) -> Tensor:
+    def warp_noise(self, noise: Tensor, _times: Sequence[int], /) -> Tensor:
         """The noise as it is: a flow would stretch it."""
         return noise
 

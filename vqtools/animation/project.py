@@ -57,7 +57,7 @@ class Project:
 
     @classmethod
     def create(cls, folder: str | Path, record: Mapping[str, Any]) -> Project:
-        """Create a new folder; a name that exists gets -2, -3, …"""
+        """Create a new folder; a name that exists gets a number: -2, -3 and so on."""
         project = cls.create_lazily(folder, record)
         project.create_folder()
         return project
@@ -223,7 +223,14 @@ def export_animation_video(project: Project, settings: AnimateSettings) -> Writt
         settings.video if settings.video and not settings.audio and probe_video(settings.video).has_audio else ""
     )
     return write_video(
-        list_frames(project.frames), path, fps=settings.fps, out_fps=settings.out_fps, between=settings.between,
-        sides=settings.odd_sides, crf=settings.crf, audio=settings.audio or own_audio or None,
-        audio_from=project.audio_offset / settings.fps, closed=settings.loop,
-    )  # fmt: skip
+        list_frames(project.frames),
+        path,
+        fps=settings.fps,
+        out_fps=settings.out_fps,
+        between=settings.between,
+        sides=settings.odd_sides,
+        crf=settings.crf,
+        audio=settings.audio or own_audio or None,
+        audio_from=project.audio_offset / settings.fps,
+        closed=settings.loop,
+    )

@@ -67,17 +67,27 @@ class AnimateSettings(PaintSettings):
         False, help="paint one picture per doubling and resample all frames from them: no flicker", live=False
     )
     iterations: int = option(
-        100, help="guidance steps for the first picture, and for each picture of an octave zoom", short=("i",), quick=3,
-        ge=1, le=100_000, live=False,
-    )  # fmt: skip
+        100,
+        help="guidance steps for the first picture, and for each picture of an octave zoom",
+        short=("i",),
+        quick=3,
+        ge=1,
+        le=100_000,
+        live=False,
+    )
     video: str = option(
-        "", help="a video to paint over frame by frame: it moves instead of the camera, and its audio is kept",
-        group="your video", live=False,
-    )  # fmt: skip
+        "",
+        help="a video to paint over frame by frame: it moves instead of the camera, and its audio is kept",
+        group="your video",
+        live=False,
+    )
     anchor: float = option(
-        0.2, help="fraction of the video's own frame in the start of each frame; the rest follows the optical flow",
-        group="your video", ge=0, le=1,
-    )  # fmt: skip
+        0.2,
+        help="fraction of the video's own frame in the start of each frame; the rest follows the optical flow",
+        group="your video",
+        ge=0,
+        le=1,
+    )
     audio: str = option("", help="an audio file: curves can use its variables; added to the video", group="audio")
     iterations_per_frame: str = _curve_option("10", help="guidance steps for each painted frame", group="basic")
     prompts_at: str = option(
@@ -112,9 +122,11 @@ class AnimateSettings(PaintSettings):
         "reflect", help="what enters at the borders; outpaint: drawn by the transformer", group="motion"
     )
     depth: str = option(
-        "", help="a depth network of the transformers library, folder or name: near things then move more",
-        group="motion", live=False,
-    )  # fmt: skip
+        "",
+        help="a depth network of the transformers library, folder or name: near things then move more",
+        group="motion",
+        live=False,
+    )
     moves: Literal["picture", "latents"] = option(
         "picture", help="what is warped: the picture, which is encoded again, or the latent grid", group="motion"
     )
@@ -122,11 +134,14 @@ class AnimateSettings(PaintSettings):
         1, help="paint every nth frame; frames between are warped and blended", group="steadiness", ge=1, le=100
     )
     loop: bool = option(
-        False, help="the end leads to the beginning; an octave zoom then contains itself, after whole doublings",
-        group="steadiness", live=False,
-    )  # fmt: skip
-    carry: bool = option(True, help="warp Adam's moments with the picture; off: reset them each frame",
-                         group="steadiness")  # fmt: skip
+        False,
+        help="the end leads to the beginning; an octave zoom then contains itself, after whole doublings",
+        group="steadiness",
+        live=False,
+    )
+    carry: bool = option(
+        True, help="warp Adam's moments with the picture; off: reset them each frame", group="steadiness"
+    )
     frame_learning_rate: float = option(
         0.25, help="learning rate for the frames after the first", group="steadiness", gt=0, le=10
     )
@@ -134,13 +149,19 @@ class AnimateSettings(PaintSettings):
         0.3, help="fraction of the warped last frame that is kept in each frame", group="steadiness", ge=0, lt=1
     )
     ema: float = option(
-        0.9, help="EMA decay of the displayed latents; 0 shows the latents themselves", group="steadiness",
-        ge=0, lt=1,
-    )  # fmt: skip
+        0.9,
+        help="EMA decay of the displayed latents; 0 shows the latents themselves",
+        group="steadiness",
+        ge=0,
+        lt=1,
+    )
     init_weight: float = option(
-        0.0, help="keep each frame close to the last one's latents: weight of MSE(z, z_init) / 2", group="steadiness",
-        short=("iw",), ge=0,
-    )  # fmt: skip
+        0.0,
+        help="keep each frame close to the last one's latents: weight of MSE(z, z_init) / 2",
+        group="steadiness",
+        short=("iw",),
+        ge=0,
+    )
     color_coherence: Literal["none", "LAB"] = option(
         "none", help="LAB: match each frame's colours to the first frame's", group="steadiness"
     )
@@ -163,8 +184,9 @@ class AnimateSettings(PaintSettings):
     between: Literal["none", "blend", "flow"] = option(
         "none", help="how frames between are made: blended, or warped along the optical flow", group="video"
     )
-    crf: int = option(17, help="constant rate factor of the video: lower is better and larger", group="video", ge=0,
-                      le=50)  # fmt: skip
+    crf: int = option(
+        17, help="constant rate factor of the video: lower is better and larger", group="video", ge=0, le=50
+    )
     odd_sides: Literal["pad", "crop"] = option(
         "pad", help="an odd side gets one more row of pixels, or loses one", group="video"
     )

@@ -45,9 +45,15 @@ class Timeline:
             for name in CURVE_FIELDS
         }
         self.prompt_schedule: PromptSchedule = parse_prompt_schedule(
-            settings.prompt, settings.prompts_at, frames=settings.frames, fps=settings.fps,
-            crossfade=settings.crossfade, scene_frames=settings.scene_frames, seed=seed, audio=self.audio,
-        )  # fmt: skip
+            settings.prompt,
+            settings.prompts_at,
+            frames=settings.frames,
+            fps=settings.fps,
+            crossfade=settings.crossfade,
+            scene_frames=settings.scene_frames,
+            seed=seed,
+            audio=self.audio,
+        )
         self.init_images = _parse_init_images(settings.init_images_at, self.last_frame, seed)
 
     def __call__(self, frame: int) -> FrameParameters:

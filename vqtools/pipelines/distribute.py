@@ -1,4 +1,4 @@
-"""Independent work divided among the processes that `accelerate launch` started: scenes of an animation, cells of a grid.
+"""Independent work divided among processes of `accelerate launch`: scenes of an animation, cells of a grid.
 
 Results that the folder holds are not made again, and nothing is made twice. Knows jobs, folders and processes; nothing
 about how a picture is made. The processes need a common disk only where their results are put together.

@@ -72,10 +72,17 @@ def _outpaint_picture(
     stream = zlib.crc32(image.cpu().numpy().tobytes()) & 0xFFFF  # different noise for each frame
     height, width = known.shape
     sampler = Sampler(
-        gpt, height, width, condition, noise=cell_noise(sampling.known_seed, 1, gpt.config.num_codes, stream),
-        guidance=sampling.guidance, given=codes, known=known, top_p=sampling.top_p,
+        gpt,
+        height,
+        width,
+        condition,
+        noise=cell_noise(sampling.known_seed, 1, gpt.config.num_codes, stream),
+        guidance=sampling.guidance,
+        given=codes,
+        known=known,
+        top_p=sampling.top_p,
         memory=sampling.memory * 1e9,
-    )  # fmt: skip
+    )
     finish(sampler)
     drawn = vqgan.decode(sampler.codes).clamp(-1, 1).flip([axis + 2 for axis in flipped])
     reach = 2 * (vqgan.f // 2) + 1  # the transition lies on the side of the known pixels
