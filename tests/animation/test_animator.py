@@ -1,4 +1,4 @@
-"""The animator: resumes to the same bits, moves as asked, carries, loops, keeps nothing in memory."""
+"""The animator: frames follow the settings, and an interrupted run continues with the same bits."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_stopped_anywhere_and_resumed_equals_never_stopped(animator: Make, tmp_path: Path, name: str) -> None:
+def test_a_run_resumed_after_any_step_makes_the_same_frames(animator: Make, tmp_path: Path, name: str) -> None:
     whole = run(animator(tmp_path / "whole", **RUNS[name]))
     expected = frames(tmp_path / "whole")
     assert len(expected) == whole.settings.frames
@@ -104,7 +104,7 @@ print(killed)
 """
 
 
-def test_killed_twenty_times_at_random_moments(tmp_path: Path) -> None:
+def test_a_run_killed_twenty_times_makes_the_same_frames(tmp_path: Path) -> None:
     folder, whole = tmp_path / "killed", tmp_path / "whole"
     program = KILLS.format(tests=str(Path(__file__).parent), folder=str(folder), whole=str(whole))
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -113,7 +113,7 @@ def test_killed_twenty_times_at_random_moments(tmp_path: Path) -> None:
     assert same(frames(folder), frames(whole))
 
 
-def test_the_last_frames_thrown_away_and_another_path_taken(animator: Make, tmp_path: Path) -> None:
+def test_removed_frames_are_made_again_with_the_current_settings(animator: Make, tmp_path: Path) -> None:
     job = run(animator(tmp_path, frames=6))
     expected = frames(tmp_path)
     assert job.project.rewind(3) == 3
@@ -126,7 +126,7 @@ def test_the_last_frames_thrown_away_and_another_path_taken(animator: Make, tmp_
     assert same(other[:3], expected[:3]) and not np.array_equal(other[-1], expected[-1])
 
 
-def test_a_job_goes_back_some_frames_and_on_another_way(animator: Make, tmp_path: Path) -> None:
+def test_rewind_and_steer_continue_with_other_frames(animator: Make, tmp_path: Path) -> None:
     job = run(animator(tmp_path, frames=8), until=6)
     before = frames(tmp_path)
     assert job.rewind(3) == job.done == 3 and len(frames(tmp_path)) == 3
@@ -140,7 +140,7 @@ def test_a_job_goes_back_some_frames_and_on_another_way(animator: Make, tmp_path
         job.rewind(8)
 
 
-def test_states_of_long_runs_are_thinned(animator: Make, tmp_path: Path) -> None:
+def test_old_states_are_thinned_out(animator: Make, tmp_path: Path) -> None:
     job = animator(tmp_path, frames=2)
     for position in range(1, 200):
         job.project.save_state(position, {"made": position})
@@ -148,7 +148,7 @@ def test_states_of_long_runs_are_thinned(animator: Make, tmp_path: Path) -> None
     assert kept[-60:] == list(range(140, 200)) and kept[:-60] == [30, 60, 90, 120]
 
 
-def test_without_guidance_a_frame_is_the_last_one_moved(animator: Make, tmp_path: Path) -> None:
+def test_a_frame_without_guidance_is_the_last_one_warped(animator: Make, tmp_path: Path) -> None:
     run(
         animator(
             tmp_path, iterations_per_frame="0", hold=0.999, clarity=0, motion="none", translation_x="2", border="wrap"
@@ -158,7 +158,7 @@ def test_without_guidance_a_frame_is_the_last_one_moved(animator: Make, tmp_path
     assert np.abs(np.roll(first, 2, axis=1).astype(int) - second).max() <= 2
 
 
-def test_cadence_paints_every_nth_and_carries_the_others(animator: Make, tmp_path: Path) -> None:
+def test_cadence_paints_every_nth_frame_and_interpolates_the_others(animator: Make, tmp_path: Path) -> None:
     job = run(animator(tmp_path, frames=8, cadence=3, clarity=0, motion="none", translation_x="1", border="wrap"))
     assert [(f.number, f.skipped) for f in job.plan.frames] == [(0, 0), (3, 2), (6, 2), (7, 0)]
     pictures = [picture.astype(int) for picture in frames(tmp_path)]
@@ -166,7 +166,7 @@ def test_cadence_paints_every_nth_and_carries_the_others(animator: Make, tmp_pat
     assert np.abs(pictures[1] - (a * 2 / 3 + b / 3)).max() <= 2
 
 
-def test_prompts_pictures_and_iterations_come_at_their_frames(animator: Make, tmp_path: Path) -> None:
+def test_prompts_init_images_and_iterations_change_at_their_frames(animator: Make, tmp_path: Path) -> None:
     save_png(tmp_path / "blue.png", Image.new("RGB", (60, 60), (0, 0, 255)), {})
     job = run(
         animator(
@@ -182,14 +182,14 @@ def test_prompts_pictures_and_iterations_come_at_their_frames(animator: Make, tm
     assert frames(tmp_path / "a")[4].mean((0, 1))[2] > 200
 
 
-def test_a_loop_closes(animator: Make, tmp_path: Path) -> None:
+def test_the_last_frame_of_a_loop_is_close_to_the_first(animator: Make, tmp_path: Path) -> None:
     run(animator(tmp_path, frames=24, loop=True, motion="drift", border="wrap", frame_learning_rate=0.3))
     pictures = [picture.astype(float) for picture in frames(tmp_path)]
     steps = [np.abs(a - b).mean() for a, b in pairwise(pictures)]
     assert np.abs(pictures[-1] - pictures[0]).mean() <= float(np.median(steps))
 
 
-def test_a_loops_last_frame_leans_towards_its_first(
+def test_the_last_frame_of_a_loop_is_blended_with_the_first(
     animator: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seams = []
@@ -201,7 +201,7 @@ def test_a_loops_last_frame_leans_towards_its_first(
     assert seams[0] == pytest.approx(0.85 * seams[1], rel=0.05)
 
 
-def test_a_tile_in_motion_stays_a_tile(animator: Make, tmp_path: Path) -> None:
+def test_a_seamless_animation_stays_seamless(animator: Make, tmp_path: Path) -> None:
     """What leaves on one side comes in on the other, and the seam is no more of an edge than any other column."""
     run(animator(tmp_path, seamless=True, motion="drift", frames=6, frame_learning_rate=1.0))
     for picture in frames(tmp_path):
@@ -215,7 +215,7 @@ def test_a_tile_in_motion_stays_a_tile(animator: Make, tmp_path: Path) -> None:
         assert bool(comes_in <= 2) is seamless
 
 
-def test_colours_are_held_to_the_first_frame(animator: Make, tmp_path: Path) -> None:
+def test_colour_coherence_keeps_the_colours_of_the_first_frame(animator: Make, tmp_path: Path) -> None:
     shifts = {}
     for how in ("none", "LAB"):
         run(animator(tmp_path / how, color_coherence=how, frames=8, frame_learning_rate=0.5, hold=0.8))
@@ -224,7 +224,7 @@ def test_colours_are_held_to_the_first_frame(animator: Make, tmp_path: Path) -> 
     assert shifts["LAB"] < shifts["none"]
 
 
-def test_sharpening_does_not_add_up(animator: Make, tmp_path: Path) -> None:
+def test_sharpening_does_not_accumulate_over_frames(animator: Make, tmp_path: Path) -> None:
     still = {"motion": "none", "frames": 20, "hold": 0.95, "iterations_per_frame": "0", "antiblur": "9"}
     run(animator(tmp_path / "a", clarity=0, **still))
     pictures = [picture.astype(float) for picture in frames(tmp_path / "a")]
@@ -236,7 +236,7 @@ def test_sharpening_does_not_add_up(animator: Make, tmp_path: Path) -> None:
     assert torch.equal(*shown)  # what moves on is the same
 
 
-def test_noise_moves_with_the_world(animator: Make, tmp_path: Path) -> None:
+def test_noise_moves_with_the_scene(animator: Make, tmp_path: Path) -> None:
     job = animator(tmp_path, motion="none", translation_x="3", noise_schedule="0.2")
     run(job, until=2)
     before = job.noise.clone()
@@ -244,7 +244,7 @@ def test_noise_moves_with_the_world(animator: Make, tmp_path: Path) -> None:
     assert torch.equal(job.noise, torch.roll(before, 3, dims=3))
 
 
-def test_adams_memory_moves_along_only_when_carried(animator: Make, tmp_path: Path) -> None:
+def test_adams_moments_are_warped_only_with_carry(animator: Make, tmp_path: Path) -> None:
     steps = {}
     for carry in (True, False):
         job = run(animator(tmp_path / str(carry), carry=carry))
@@ -252,7 +252,7 @@ def test_adams_memory_moves_along_only_when_carried(animator: Make, tmp_path: Pa
     assert steps == {True: 3 + 4 * 2, False: 2}
 
 
-def test_settings_changed_between_frames_count_from_the_next(animator: Make, tmp_path: Path) -> None:
+def test_changed_settings_count_from_the_next_frame(animator: Make, tmp_path: Path) -> None:
     job = run(animator(tmp_path, frames=6), until=3)
     job.settings = job.settings.model_copy(update={"prompt": "the sea", "iterations_per_frame": "4", "frames": 99})
     run(job)
@@ -261,7 +261,7 @@ def test_settings_changed_between_frames_count_from_the_next(animator: Make, tmp
     assert len(frames(tmp_path)) == 6
 
 
-def test_nothing_piles_up_in_memory(animator: Make, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_frames(animator: Make, tmp_path: Path) -> None:
     def held(job: Animator) -> int:
         return sum(value.numel() for value in vars(job).values() if isinstance(value, torch.Tensor))
 
@@ -280,13 +280,13 @@ def test_nothing_piles_up_in_memory(animator: Make, tmp_path: Path) -> None:
         ({"audio": "none.wav"}, "is not there"),
     ],
 )
-def test_what_cannot_be_is_said_before_the_start(animator: Make, tmp_path: Path, fields: Any, says: str) -> None:
+def test_invalid_frames_are_reported_before_the_start(animator: Make, tmp_path: Path, fields: Any, says: str) -> None:
     with pytest.raises(UserError) as caught:
         animator(tmp_path, **fields)
     assert says in str(caught.value)
 
 
-def test_the_camera_is_the_settings(animator: Make, tmp_path: Path) -> None:
+def test_the_warper_follows_the_settings(animator: Make, tmp_path: Path) -> None:
     job = animator(tmp_path, motion="spin", frames=9)
     step = camera.homography(camera.Motion(angle=2, zoom=1.005), 24, 16)
     assert torch.allclose(job.warper.combined_homography([1, 2, 3]), step @ step @ step)

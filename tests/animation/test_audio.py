@@ -1,4 +1,4 @@
-"""Sound: a click is an onset where it stands, bands hear their own, beats are counted, silence is silent."""
+"""Audio features: onsets at clicks, loudness in bands, beats, silence."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def clicks(seconds: float, every: float) -> np.ndarray:
     return samples
 
 
-def test_each_band_hears_its_own(tmp_path: Path) -> None:
+def test_each_band_responds_to_its_own_tone(tmp_path: Path) -> None:
     samples = tone(80, 3, 0, 1) + tone(800, 3, 1, 2) + tone(5000, 3, 2, 3)
     heard = analyse_audio(write(tmp_path / "a.wav", samples), fps=10)
     assert len(heard) == 30
@@ -51,7 +51,7 @@ def test_each_band_hears_its_own(tmp_path: Path) -> None:
     assert all(0 <= v <= 1 for n, values in heard.curves.items() if n != "tempo" for v in values)
 
 
-def test_beats_at_120_a_minute(tmp_path: Path) -> None:
+def test_beats_at_120_per_minute_are_found(tmp_path: Path) -> None:
     heard = analyse_audio(write(tmp_path / "a.wav", clicks(12, 0.5)), fps=20)
     assert heard(0)["tempo"] == pytest.approx(120, abs=3)
     beat, onset = np.array(heard.curves["beat"]), np.array(heard.curves["onset"])
@@ -63,27 +63,27 @@ def test_beats_at_120_a_minute(tmp_path: Path) -> None:
     assert len(loud) >= 18 and all(min(abs(frame - 10 * (k + 1)) for k in range(24)) <= 1 for frame in loud)
 
 
-def test_silence_after_the_end_and_in_silence(tmp_path: Path) -> None:
+def test_loudness_is_zero_in_silence_and_after_the_end(tmp_path: Path) -> None:
     heard = analyse_audio(write(tmp_path / "a.wav", tone(100, 1, 0, 1)), fps=12)
     assert heard(11)["low"] > 0 and heard(12)["low"] == 0 and heard(500)["volume"] == 0
     silent = analyse_audio(write(tmp_path / "b.wav", np.zeros(RATE)), fps=12)
     assert all(value == 0 for name, value in silent(5).items() if name != "tempo")
 
 
-def test_a_formula_follows(tmp_path: Path) -> None:
+def test_a_formula_follows_the_audio(tmp_path: Path) -> None:
     heard = analyse_audio(write(tmp_path / "a.wav", tone(80, 2, 1, 2)), fps=10)
     zoom = Curve.parse("0:(1 + 0.1*low)", variables=heard.curves)
     assert zoom(3, 20, **heard(3)) == pytest.approx(1, abs=0.005)
     assert zoom(15, 20, **heard(15)) == pytest.approx(1.1, abs=0.01)
 
 
-def test_the_picture_of_the_curves(tmp_path: Path) -> None:
+def test_the_plot_shows_waveform_and_curves(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", clicks(3, 0.5))
     image = plot_audio(path, analyse_audio(path, fps=10))
     assert image.size == (960, 360) and len(image.getcolors(2**20)) > 2
 
 
-def test_what_is_no_sound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_audio_raises_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "noise.mp3").write_bytes(b"no sound")
     for name, says in (("none.wav", "is not there"), ("noise.mp3", "cannot be read")):
         with pytest.raises(UserError, match=says):

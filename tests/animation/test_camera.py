@@ -1,4 +1,4 @@
-"""The camera: identity, there and back, one warp for many, Deforum's units and signs."""
+"""Camera motion: identity, inverse, composition, and Deforum's units and signs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_zero_motion_is_the_identity(border: camera.Border, fov: float, x: float
 
 
 @pytest.mark.parametrize("zoom", [1.02, 1.1, 1.5])
-def test_zoom_and_back(zoom: float) -> None:
+def test_zooming_in_and_out_restores_the_image(zoom: float) -> None:
     image = smooth()
     there = warp(image, homography(Motion(zoom=zoom), 64, 48))
     back = warp(there, homography(Motion(zoom=1 / zoom), 64, 48))
@@ -80,7 +80,7 @@ def test_zoom_and_back(zoom: float) -> None:
 
 @settings(max_examples=12)
 @given(motions)
-def test_every_motion_has_a_way_back(motion: Motion) -> None:
+def test_the_inverse_homography_restores_the_image(motion: Motion) -> None:
     image = smooth(96, 128)
     matrix = homography(motion, 128, 96)
     back = warp(warp(image, matrix), torch.linalg.inv(matrix))
@@ -89,7 +89,7 @@ def test_every_motion_has_a_way_back(motion: Motion) -> None:
 
 @settings(max_examples=12)
 @given(motions, motions)
-def test_one_composed_warp_is_the_steps(first: Motion, second: Motion) -> None:
+def test_one_combined_warp_equals_single_steps(first: Motion, second: Motion) -> None:
     a, b = homography(first, 128, 96), homography(second, 128, 96)
     image = smooth(96, 128)
     stepped = warp(warp(image, a), b)
@@ -110,12 +110,12 @@ def test_one_composed_warp_is_the_steps(first: Motion, second: Motion) -> None:
         (Motion(translation_z=-200), (36, 24)),  # twice as far
     ],
 )
-def test_units_and_signs(motion: Motion, to: tuple[float, float]) -> None:
+def test_units_and_signs_are_those_of_deforum(motion: Motion, to: tuple[float, float]) -> None:
     moved = warp(spot(40, 24), homography(motion, 64, 48), border="zeros")
     assert where(moved) == pytest.approx(to, abs=0.1)
 
 
-def test_the_camera_turns_up_and_right_so_the_picture_goes_down_and_left() -> None:
+def test_turning_the_camera_up_and_right_moves_the_image_down_and_left() -> None:
     focal = 24 / math.tan(math.radians(20))
     _, y = where(warp(spot(32, 24), homography(Motion(rotation_3d_x=5), 64, 48), border="zeros"))
     x, _ = where(warp(spot(32, 24), homography(Motion(rotation_3d_y=5), 64, 48), border="zeros"))
@@ -123,7 +123,7 @@ def test_the_camera_turns_up_and_right_so_the_picture_goes_down_and_left() -> No
     assert x == pytest.approx(32 - focal * math.tan(math.radians(5)), abs=0.1)
 
 
-def test_borders() -> None:
+def test_each_border_mode_fills_what_enters() -> None:
     image = torch.arange(8.0).view(1, 1, 1, 8).expand(1, 1, 8, 8)
     right = homography(Motion(translation_x=2), 8, 8)
     rows = {border: warp(image, right, border=border)[0, 0, 4].tolist() for border in BORDERS}  # type: ignore[arg-type]
@@ -141,7 +141,7 @@ def test_shrinking_is_antialiased() -> None:
     assert small.abs().mean() < 0.2
 
 
-def test_outpainting_is_asked_only_for_what_is_unknown() -> None:
+def test_the_outpainter_is_called_only_for_uncovered_pixels() -> None:
     seen: list[Tensor] = []
 
     def outpaint(image: Tensor, mask: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ def test_outpainting_is_asked_only_for_what_is_unknown() -> None:
     assert len(seen) == 1
 
 
-def test_the_painters_state_moves_with_its_picture() -> None:
+def test_the_painters_state_is_warped_with_its_image() -> None:
     z = F.interpolate(smooth(12, 16), size=(12, 16))
     state = {
         "position": 3, "latents": z, "average": z + 1, "start": z,
@@ -180,13 +180,13 @@ def test_the_painters_state_moves_with_its_picture() -> None:
     [Motion(zoom=0), Motion(zoom=-1), Motion(zoom=math.nan), Motion(fov=0), Motion(translation_z=200),
      Motion(rotation_3d_y=89), Motion(rotation_3d_x=180)],
 )  # fmt: skip
-def test_motion_without_a_picture_is_refused(motion: Motion) -> None:
+def test_motion_without_an_image_raises_user_error(motion: Motion) -> None:
     with pytest.raises(UserError, match=r"must be|through the picture"):
         homography(motion, 64, 48)
 
 
 @pytest.mark.parametrize(("border", "shape"), list(itertools.product(BORDERS, [(1, 1), (3, 2), (8, 8)])))
-def test_tiny_grids(border: camera.Border, shape: tuple[int, int]) -> None:
+def test_tiny_grids_can_be_warped(border: camera.Border, shape: tuple[int, int]) -> None:
     for zoom in (0.1, 0.7, 3.0):
         out = warp(torch.ones(1, 2, *shape), homography(Motion(zoom=zoom), shape[1], shape[0]), border=border)
         assert out.shape == (1, 2, *shape) and bool(out.isfinite().all())

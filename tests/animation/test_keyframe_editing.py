@@ -1,4 +1,4 @@
-"""Keys under a hand: what is moved moves, and nothing else changes."""
+"""Editing keyframes: the key that is edited changes, and nothing else."""
 
 import pytest
 from hypothesis import given
@@ -15,13 +15,13 @@ from vqtools.animation.keyframes import Curve
 from vqtools.core.errors import UserError
 
 
-def test_points_are_the_keys_and_formulas_are_not_free() -> None:
+def test_keys_are_listed_and_formulas_are_not_draggable() -> None:
     curve = Curve.parse('0:(1.02), 30:(1+0.5*sin(t)), "max_f-1":(-2)')
     wave = pytest.approx(1 + 0.5 * -0.98803162)
     assert list_keyframes(curve, 60) == [(0, 1.02, True), (30, wave, False), (59, -2, True)]
 
 
-def test_only_the_key_that_is_touched_is_written_anew() -> None:
+def test_only_the_changed_key_is_rewritten() -> None:
     curve = Curve.parse('0: (1.02),30:(where(t<9, 1, 2)) , "max_f-1":-2')
     assert move_keyframe(curve, 0, 4, 1.1) == '4:(1.1), 30:(where(t<9, 1, 2)), "max_f-1":(-2)'
     assert add_keyframe(curve, 40, 0.5, 60) == '0:(1.02), 30:(where(t<9, 1, 2)), 40:(0.5), "max_f-1":(-2)'
@@ -30,7 +30,7 @@ def test_only_the_key_that_is_touched_is_written_anew() -> None:
         move_keyframe(curve, 1, 3, 1)
 
 
-def test_a_number_alone_becomes_keys_and_again_a_number() -> None:
+def test_a_plain_number_becomes_keys_and_a_number_again() -> None:
     more = add_keyframe(Curve.parse("1.02"), 30, 1.5, 60)
     assert more == "0:(1.02), 30:(1.5)"
     assert remove_keyframe(Curve.parse(more), 1) == "(1.02)"
@@ -42,16 +42,14 @@ keys = st.dictionaries(st.integers(0, 90), st.integers(-900, 900).map(lambda n: 
 
 
 @given(keys, st.integers(0, 90), st.integers(-900, 900).map(lambda n: n / 100))
-def test_what_is_added_is_there_and_the_others_are_as_they_were(
-    there: dict[int, float], frame: int, value: float
-) -> None:
+def test_adding_a_key_keeps_the_others(there: dict[int, float], frame: int, value: float) -> None:
     curve = Curve.parse(", ".join(f"{f}:({v})" for f, v in there.items()))
     again = Curve.parse(add_keyframe(curve, frame, value, 90))
     found = {one.frame: one.value for one in list_keyframes(again, 90)}
     assert found == pytest.approx({**there, frame: value})
 
 
-def test_values_for_drawing_span_all_frames_and_skip_what_has_none() -> None:
+def test_samples_span_all_frames_and_omit_undefined_values() -> None:
     drawn = sample_curve(Curve.parse("1/(t-3)"), 9)
     assert [frame for frame, _ in drawn] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     many = sample_curve(Curve.parse("t"), 99_999)

@@ -39,7 +39,7 @@ def at(text: str, *frames: float, last: int = 100, interpolation: str = "linear"
         (" 0 : ( 1 ) , 40 : ( 2 ) ", 1.5),
     ],
 )
-def test_strings_that_artists_know(text: str, expected: float) -> None:
+def test_deforum_strings_have_their_usual_values(text: str, expected: float) -> None:
     (value,) = at(text, 20)
     assert math.isclose(value, expected, abs_tol=1e-12)
 
@@ -51,7 +51,7 @@ def test_numbers_interpolate_and_a_formula_holds_until_the_next_key() -> None:
     assert at("5:(2), 1:(1)", 0, 3, 9) == [1, 1.5, 2]  # in any order; outside, the nearest
 
 
-def test_max_f_moves_a_key_with_the_length() -> None:
+def test_keys_at_max_f_follow_the_length() -> None:
     text = '0:(0), "max_f-10":(1)'
     assert at(text, 45, 90, last=100) == [0.5, 1]
     assert at(text, 5, 10, last=20) == [0.5, 1]
@@ -62,7 +62,7 @@ points = st.dictionaries(st.integers(0, 200), numbers, min_size=1, max_size=8)
 
 
 @given(points, st.sampled_from(["linear", "smooth", "step"]), st.floats(0, 200))
-def test_through_the_keys_and_between_their_neighbours(keys: dict[int, float], how: str, t: float) -> None:
+def test_curves_pass_through_keys_and_stay_between_neighbours(keys: dict[int, float], how: str, t: float) -> None:
     text = ", ".join(f"{frame}:({value!r})" for frame, value in keys.items())
     frames = sorted(keys)
     assert at(text, *frames, interpolation=how) == [keys[frame] for frame in frames]
@@ -74,7 +74,7 @@ def test_through_the_keys_and_between_their_neighbours(keys: dict[int, float], h
     assert low - slack <= value <= high + slack
 
 
-def test_smooth_has_no_corner_at_a_key() -> None:
+def test_smooth_interpolation_has_a_continuous_slope() -> None:
     text = "0:(0), 10:(1), 20:(5), 30:(5)"
     left, middle, right = at(text, 10 - 1e-4, 10, 10 + 1e-4, interpolation="smooth")
     assert math.isclose(middle - left, right - middle, rel_tol=1e-3)
@@ -102,7 +102,7 @@ def test_smooth_has_no_corner_at_a_key() -> None:
         ("__import__('os').system('x')", 11, "no function is called"),
     ],
 )
-def test_errors_point_at_the_column(text: str, column: int, says: str) -> None:
+def test_errors_name_the_column(text: str, column: int, says: str) -> None:
     with pytest.raises(CurveError, match=None) as caught:
         at(text, 30)
     if says != "no function is called":  # (quotes are no value: whichever is found first)
@@ -116,7 +116,7 @@ def test_errors_point_at_the_column(text: str, column: int, says: str) -> None:
 @pytest.mark.parametrize(
     "text", ["9**9**9**9**9", "-" * 9000 + "1", "1" + "+1" * 9000, "2**" * 9000 + "2", "1:" * 9000]
 )
-def test_nothing_hangs(text: str) -> None:
+def test_malicious_texts_fail_quickly(text: str) -> None:
     started = time.perf_counter()
     with pytest.raises(UserError):
         at(text, 0)
@@ -129,7 +129,7 @@ pieces = st.sampled_from(
 
 
 @given(st.lists(pieces, max_size=40).map("".join) | st.text(max_size=60))
-def test_any_text_gives_finite_numbers_or_one_clear_line(text: str) -> None:
+def test_any_text_gives_finite_numbers_or_a_one_line_error(text: str) -> None:
     try:
         values = at(text, 0, 3, 100)
     except UserError as error:
@@ -152,7 +152,7 @@ expressions = st.recursive(
 
 
 @given(expressions, st.integers(0, 50))
-def test_arithmetic_is_pythons(text: str, t: int) -> None:
+def test_arithmetic_equals_python(text: str, t: int) -> None:
     names = {"t": t, "pi": math.pi, "s": 7, "max_f": 100, "sin": math.sin, "max": max}
     expected = eval(text, {"__builtins__": {}}, names)  # noqa: S307 (an oracle for text made here)
     if abs(expected) < 1e15:
@@ -160,7 +160,7 @@ def test_arithmetic_is_pythons(text: str, t: int) -> None:
         assert math.isclose(value, expected, rel_tol=1e-9, abs_tol=1e-9)
 
 
-def test_sound_comes_as_variables() -> None:
+def test_extra_variables_are_passed_by_name() -> None:
     curve = Curve.parse("0:(1 + low*2)", variables=["low"])
     assert curve(3, 10, 0, low=0.25) == 1.5
     assert curve.constant is None and Curve.parse("0:(1+1)").constant == 2

@@ -1,4 +1,4 @@
-"""An animation's folder: one run at a time, none before there is something to keep, none left behind."""
+"""An animation's folder: one run at a time, created late, deleted if it stays empty."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ with Project.open(sys.argv[1]).locked():
 """
 
 
-def test_one_run_at_a_time_and_none_after_a_kill(tmp_path: Path) -> None:
+def test_the_lock_admits_one_run_and_is_released_by_a_kill(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "film", {"settings": {}})
     with subprocess.Popen([sys.executable, "-c", HOLDS, str(project.folder)], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline() == b"held\n"
@@ -44,7 +44,7 @@ def test_one_run_at_a_time_and_none_after_a_kill(tmp_path: Path) -> None:
         pass
 
 
-def test_a_planned_folder_is_made_with_what_is_kept_in_it(tmp_path: Path) -> None:
+def test_a_planned_folder_is_created_when_it_is_locked(tmp_path: Path) -> None:
     one, two = (Project.create_lazily(tmp_path / "film", {"settings": {"frames": n}}) for n in (1, 2))
     one.save()
     one.check_free_space(1)
@@ -56,7 +56,7 @@ def test_a_planned_folder_is_made_with_what_is_kept_in_it(tmp_path: Path) -> Non
     assert [Project.open(p.folder).record["settings"]["frames"] for p in (one, two)] == [1, 2]
 
 
-def test_what_holds_nothing_is_taken_away_and_what_holds_something_stays(tmp_path: Path) -> None:
+def test_only_empty_folders_of_ours_are_discarded(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "film", {"settings": {}})
     (project.folder / VIDEO_FRAMES_FOLDER).mkdir()  # copied, not made
     assert project.discard_if_empty() and not project.folder.exists()

@@ -1,14 +1,11 @@
-"""Prompts by time: the forms that are read, the fades between, timed lyrics."""
+"""Prompts by time: the accepted forms, and the cross-fades between texts."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqtools.animation.lyrics import read_lyrics
 from vqtools.animation.prompt_schedule import parse_prompt_schedule
 from vqtools.core.errors import UserError
 from vqtools.painting.prompts import parse_prompts
@@ -28,19 +25,19 @@ def weights(text: str) -> dict[str, float]:
         ' {\n "0" : "a forest",\n "120" : "a burning forest:2"\n}\n',
     ],
 )
-def test_texts_by_frame(text: str) -> None:
+def test_texts_hold_from_their_frame_on(text: str) -> None:
     shown = parse_prompt_schedule("", text, frames=200)
     assert [shown(frame) for frame in (0, 119, 120, 199)] == ["a forest"] * 2 + ["a burning forest:2"] * 2
 
 
-def test_a_prompt_holds_until_the_first_and_braces_in_it_are_filled() -> None:
+def test_a_prompt_holds_until_the_first_text_or_is_its_template() -> None:
     assert parse_prompt_schedule("a sea", "50: a city", frames=100)(10) == "a sea"
     filled = parse_prompt_schedule("an oil painting of {} | blur:-0.3", "50: a city, 70: a tree", frames=100)
     assert filled(10) == filled(60) == "an oil painting of a city | blur:-0.3"
     assert filled(80) == "an oil painting of a tree | blur:-0.3"
 
 
-def test_scenes_share_the_frames_or_go_round() -> None:
+def test_scenes_share_the_frames_or_repeat() -> None:
     shown = parse_prompt_schedule("a forest ^ a fire | smoke:0.5 ^ ashes", frames=30)
     assert [shown(frame) for frame in (0, 9, 10, 29)] == ["a forest", "a forest", "a fire | smoke:0.5", "ashes"]
     assert shown.scene_prompts == ("a forest", "a fire | smoke:0.5", "ashes")
@@ -50,7 +47,7 @@ def test_scenes_share_the_frames_or_go_round() -> None:
 
 
 @pytest.mark.parametrize("fade", [0, 1, 4, 9])
-def test_a_fade_goes_over_so_many_frames_and_keeps_the_sum(fade: int) -> None:
+def test_a_crossfade_takes_its_frames_and_keeps_the_sum_of_weights(fade: int) -> None:
     shown = parse_prompt_schedule("a:2 | c ^ b:2 | c", frames=40, crossfade=fade)
     mixed = []
     for frame in range(40):
@@ -73,50 +70,17 @@ def test_a_fade_goes_over_so_many_frames_and_keeps_the_sum(fade: int) -> None:
         "'apple': '10:(1), 20:(0)', 'pear': '10:(0), 20:(1)'",
     ],
 )
-def test_weights_as_curves(text: str) -> None:
+def test_weights_can_be_curves(text: str) -> None:
     shown = parse_prompt_schedule("ignored", text, frames=30)
     assert [weights(shown(frame)) for frame in (0, 15, 25)] == [{"apple": 1}, {"apple": 0.5, "pear": 0.5}, {"pear": 1}]
 
 
-def test_weights_that_follow_sound_and_weights_of_nothing() -> None:
+def test_weights_follow_the_audio_and_zero_weights_are_dropped() -> None:
     shown = parse_prompt_schedule(
         "", "'fire:2': '0:(low)', 'smoke': {0: 0}", frames=9, audio=lambda frame: {"low": frame / 8}
     )
     assert weights(shown(4)) == {"fire": 1}
     assert weights(shown(0)) == {"fire": 0}
-
-
-LRC = """[ar:Somebody]
-[offset:+500]
-[00:02.50]A <00:03.00>red apple
-[00:05.00][00:12.5]the train at 12:30 | gone
-[01:00]
-"""
-SRT = """1
-00:00:01,000 --> 00:00:02,500
-<i>A forest</i>
-at night
-
-2
-00:01:00,250 --> 00:01:04,000
-Ashes
-"""
-
-
-def test_timed_lyrics(tmp_path: Path) -> None:
-    lrc, srt = tmp_path / "song.lrc", tmp_path / "FILM.SRT"
-    lrc.write_text(LRC, "utf-8-sig")
-    srt.write_text(SRT.replace("\n", "\r\n"), newline="")
-    assert read_lyrics(lrc) == [
-        (2.0, "A red apple"),
-        (4.5, "the train at 12:30 | gone"),
-        (12.0, "the train at 12:30 | gone"),
-    ]
-    assert read_lyrics(srt) == [(1.0, "A forest at night"), (60.25, "Ashes")]
-    shown = parse_prompt_schedule("a sea", str(lrc), frames=100, fps=10)
-    assert shown(19) == "a sea" and shown(20) == "A red apple"
-    assert weights(shown(45)) == {"the train at 12:30 | gone": 1}  # signs of the grammar are text here
-    assert parse_prompt_schedule("a sketch of {}", str(srt), frames=100, fps=1)(60) == "a sketch of Ashes"
 
 
 @pytest.mark.parametrize(
@@ -135,14 +99,14 @@ def test_timed_lyrics(tmp_path: Path) -> None:
         ("a", "0: 'x:nan'", "must be a finite number"),
     ],
 )
-def test_what_cannot_be_read(prompt: str, at: str, says: str) -> None:
+def test_invalid_schedules_raise_a_one_line_error(prompt: str, at: str, says: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_prompt_schedule(prompt, at, frames=10)(0)
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 @given(st.text("{}()\"'\\:,|^0123 ax.", max_size=40))
-def test_any_text_is_prompts_or_one_clear_line(text: str) -> None:
+def test_any_text_gives_prompts_or_a_one_line_error(text: str) -> None:
     try:
         shown = parse_prompt_schedule("a", text, frames=10, crossfade=3)
         for frame in range(10):

@@ -1,4 +1,4 @@
-"""The settings of an animation: names that artists know, presets of motion, errors where they stand."""
+"""Settings of an animation: flags, motion presets, and errors that point at the cause."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vqtools.core.errors import UserError
 from vqtools.core.settings import settings_table
 
 
-def test_the_agreed_flags_are_there() -> None:
+def test_the_documented_flags_exist() -> None:
     flags = {one.flag for one in AnimateSettings.options()}
     agreed = (
         "octave-zoom cadence frames fps zoom angle translation-x translation-y translation-z rotation-3d-x"
@@ -24,7 +24,7 @@ def test_the_agreed_flags_are_there() -> None:
 
 
 @pytest.mark.parametrize("motion", MOTION_PRESETS)
-def test_a_motion_sets_its_curves_and_each_can_be_set_by_itself(motion: str) -> None:
+def test_a_motion_preset_sets_curves_that_can_be_overridden(motion: str) -> None:
     settings = AnimateSettings.parse({"motion": motion})
     expected = {**IDENTITY_MOTION, **MOTION_PRESETS[motion]}
     assert {name: getattr(settings, name) for name in IDENTITY_MOTION} == expected
@@ -34,16 +34,16 @@ def test_a_motion_sets_its_curves_and_each_can_be_set_by_itself(motion: str) -> 
     assert AnimateSettings.parse(settings.model_dump(mode="json")) == settings
 
 
-def test_the_default_motion_is_that_of_its_name() -> None:
+def test_the_default_curves_are_those_of_the_default_preset() -> None:
     assert AnimateSettings() == AnimateSettings.parse({"motion": AnimateSettings().motion})
 
 
-def test_numbers_are_curves_too() -> None:
+def test_numbers_are_accepted_as_curves() -> None:
     assert AnimateSettings(zoom=1.05, iterations_per_frame=3).zoom == "1.05"  # type: ignore[arg-type]
     assert set(CURVE_FIELDS) <= set(AnimateSettings.model_fields)
 
 
-def test_a_curve_that_cannot_be_read_points_at_the_place() -> None:
+def test_an_invalid_curve_points_at_the_error() -> None:
     with pytest.raises(UserError) as caught:
         AnimateSettings.parse({"zoom": "0:(1.0+sine(t))"})
     assert "no function is called 'sine'; did you mean 'sin'" in str(caught.value)
@@ -62,17 +62,17 @@ def test_a_curve_that_cannot_be_read_points_at_the_place() -> None:
         ({"zoom": True}, "zoom True"),
     ],
 )
-def test_what_does_not_fit(fields: dict[str, object], says: str) -> None:
+def test_invalid_combinations_raise_user_error(fields: dict[str, object], says: str) -> None:
     with pytest.raises(UserError) as caught:
         AnimateSettings.parse(fields)
     assert says in str(caught.value)
 
 
-def test_sound_has_names_where_there_is_a_file() -> None:
+def test_audio_variables_are_allowed_with_an_audio_file() -> None:
     assert AnimateSettings(audio="song.mp3", zoom="1+0.1*low").zoom == "1+0.1*low"
 
 
-def test_settings_are_read_without_the_heavy_libraries() -> None:
+def test_settings_import_no_heavy_library() -> None:
     program = (
         "import sys, vqtools.animation.settings; print([n for n in ('torch', 'numpy', 'librosa') if n in sys.modules])"
     )
@@ -80,7 +80,7 @@ def test_settings_are_read_without_the_heavy_libraries() -> None:
     assert ran.stdout == "[]\n"
 
 
-def test_quick_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_settings_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQTOOLS_QUICK", "1")
     quick = AnimateSettings(frames=100, cadence=3).quick()
     assert (quick.frames, quick.iterations_per_frame, quick.cadence, quick.size) == (4, "2", 1, (64, 64))

@@ -47,7 +47,7 @@ def count(path: str) -> int:
         return sum(1 for _ in file.decode(video=0))
 
 
-def test_frames_settings_and_a_video(capsys: pytest.CaptureFixture[str]) -> None:
+def test_animate_writes_frames_settings_and_a_video(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("animate", "a forest ^ a sea", "--frames", "4", *TINY) == 0
     shown = capsys.readouterr()
     assert re.search(r"4 frames, about \d+:\d\d min, \d+ MB", shown.err)
@@ -62,7 +62,7 @@ def test_frames_settings_and_a_video(capsys: pytest.CaptureFixture[str]) -> None
     assert shots("again") == shots(str(folder))
 
 
-def test_ctrl_c_keeps_what_is_made_and_resume_makes_the_same(
+def test_ctrl_c_keeps_frames_and_resume_makes_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("animate", "a forest", "--frames", "5", *TINY, "--out", "whole") == 0
@@ -88,7 +88,7 @@ def test_ctrl_c_keeps_what_is_made_and_resume_makes_the_same(
     assert "--seed can't change" in capsys.readouterr().err
 
 
-def test_an_octave_zoom_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_octave_zoom_resumes_and_rewinds(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--octave-zoom", "--zoom", "1.5", "--frames", "4", *TINY, "--out", "zoom"]
     assert call("animate", "a castle ^ a forest", *flags) == 0
     octaves = sorted(path.name for path in Path("zoom/octaves").iterdir())
@@ -113,7 +113,7 @@ def test_an_octave_zoom_from_end_to_end(capsys: pytest.CaptureFixture[str]) -> N
     assert read_record(Path("zoom/octaves") / octaves[0])["shown"] == "the blue sea"
 
 
-def test_one_run_at_a_time_in_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_in_use_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"prompt": "a forest", "size": [64, 64], "seed": 4}
     with Project.create("film", {"settings": settings}).locked():
         assert call("animate", "--resume", "film") == 2
@@ -132,7 +132,7 @@ def loudness(path: str, frames: int) -> list[float]:
     return [float(np.abs(part).mean()) for part in np.array_split(heard, frames)]
 
 
-def test_scenes_apart_hear_the_sound_from_where_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+def test_separate_scenes_use_their_part_of_the_audio(capsys: pytest.CaptureFixture[str]) -> None:
     rate, fps = 22_050, 8
     with wave.open("late.wav", "wb") as file:  # a second of silence, and one of a low tone
         file.setnchannels(1)
@@ -162,7 +162,7 @@ def test_scenes_apart_hear_the_sound_from_where_they_stand(capsys: pytest.Captur
     assert "audio 'none.wav' is not there" in capsys.readouterr().err and not Path("other").exists()
 
 
-def test_a_forecast_that_is_too_long_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_estimate_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
 
     def interrupted(job: Animator) -> Any:
@@ -201,7 +201,7 @@ def test_a_dry_run_needs_no_network(kind: str, monkeypatch: pytest.MonkeyPatch) 
         (["a", "--prompts-at", "0: x, 2"], "a colon"),
     ],
 )
-def test_the_impossible_gets_its_line_and_leaves_nothing(
+def test_invalid_arguments_print_one_line_and_leave_nothing(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("animate", *arguments) == 2

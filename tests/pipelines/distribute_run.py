@@ -1,4 +1,4 @@
-"""What one of several processes does in test_sharing: its share of three scenes and of five pictures."""
+"""What each process does in test_distribute: its part of three scenes and of five pictures."""
 
 import importlib.util
 import sys
@@ -31,7 +31,7 @@ def networks(activity: str) -> Any:
 
 
 def main(folder: Path) -> None:
-    team = init_distributed(choose_machine("cpu"))
+    distributed = init_distributed(choose_machine("cpu"))
     made, save = [], save_png
 
     def counted(path: Any, *arguments: Any, **options: Any) -> Path:
@@ -41,34 +41,34 @@ def main(folder: Path) -> None:
     for module in (distribute, project):  # where the two look the function up
         module.save_png = counted
     try:
-        frames, pictures = scenes(folder, team), cells(folder, team)
+        frames, pictures = scenes(folder, distributed), cells(folder, distributed)
     finally:
         for module in (distribute, project):
             module.save_png = save
-    lines = [f"{team.size}", f"{len(frames or [])} {len(pictures or [])}", *made]
-    (folder / f"process-{team.rank}.txt").write_text("\n".join(lines))
-    team.close()
+    lines = [f"{distributed.size}", f"{len(frames or [])} {len(pictures or [])}", *made]
+    (folder / f"process-{distributed.rank}.txt").write_text("\n".join(lines))
+    distributed.close()
 
 
-def scenes(folder: Path, team: Distributed) -> list[Path] | None:
+def scenes(folder: Path, distributed: Distributed) -> list[Path] | None:
     small = networks("animation")
     settings = small.settings_of(prompt="a red apple ^ a green leaf ^ the sea", frames=8, size=(16, 16), seed=3)
 
     def create(scene: Any, project: Project) -> Animator:
         return Animator(scene, small.First(scene), project, seed=scene.seed)
 
-    return distribute_scenes(settings, folder / "film", team, create=create)
+    return distribute_scenes(settings, folder / "film", distributed, create=create)
 
 
-def cells(folder: Path, team: Distributed) -> list[Path] | None:
+def cells(folder: Path, distributed: Distributed) -> list[Path] | None:
     small = networks("painting")
-    wish = PaintSettings(prompt="a red apple", size=(16, 16), iterations=2, cutouts=2)
-    asked = [GridCell("", str(i), wish.model_copy(update={"seed": i})) for i in range(5)]
+    base = PaintSettings(prompt="a red apple", size=(16, 16), iterations=2, cutouts=2)
+    grid_cells = [GridCell("", str(i), base.model_copy(update={"seed": i})) for i in range(5)]
 
-    def easel(settings: PaintSettings) -> PaintSession:
+    def create_session(settings: PaintSettings) -> PaintSession:
         return PaintSession(Painter(settings, small.tiny_vqgan(), [small.TinyCLIP()], machine=small.CPU))
 
-    return distribute_cells(asked, folder, "grid", team, create_session=easel)
+    return distribute_cells(grid_cells, folder, "grid", distributed, create_session=create_session)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Scenes and grids shared by processes: everything is made, nothing twice, and it is what one process makes."""
+"""Scenes and grids divided among processes: the same results as of one process, and nothing is made twice."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): load_picture(path).tobytes() for path in sorted(folder.rglob("*.png"))}
 
 
-def test_two_processes_make_what_one_makes_and_no_frame_twice(tmp_path: Path) -> None:
+def test_two_processes_make_what_one_makes_and_nothing_twice(tmp_path: Path) -> None:
     two, one = tmp_path / "two", tmp_path / "one"
     two.mkdir()
     one.mkdir()
@@ -72,9 +72,9 @@ def test_two_processes_make_what_one_makes_and_no_frame_twice(tmp_path: Path) ->
     assert pictures(two) == pictures(one)
 
 
-def test_scenes_share_the_frames() -> None:
-    parts = split_scenes(AnimateSettings(prompt="a ^ b ^ c", frames=10, seed=7))
-    assert [(one.prompt, one.frames, one.seed) for one in parts] == [("a", 3, 7), ("b", 3, 8), ("c", 4, 9)]
+def test_scenes_share_the_frames_evenly() -> None:
+    scenes = split_scenes(AnimateSettings(prompt="a ^ b ^ c", frames=10, seed=7))
+    assert [(scene.prompt, scene.frames, scene.seed) for scene in scenes] == [("a", 3, 7), ("b", 3, 8), ("c", 4, 9)]
     for wrong in ({"prompt": "a"}, {"prompt": "a ^ b", "scene_frames": 5}, {"prompt": "a ^ b ^ c", "frames": 2}):
         with pytest.raises(UserError):
             split_scenes(AnimateSettings(**wrong))

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from vqtools.cli.main import main
@@ -12,7 +11,6 @@ from vqtools.media.png_record import read_record, save_png
 from vqtools.painting.session import PaintSession
 from vqtools.painting.settings import PaintSettings
 from vqtools.pipelines.paint import create_session
-from vqtools.pipelines.reproduce import replay
 from vqtools.pipelines.timelapse import Timelapse
 from vqtools.pipelines.variations import enlarge
 
@@ -69,35 +67,6 @@ def test_bigger_from_a_run_under_way_leaves_it_alone() -> None:
 def test_an_octave_is_the_most(steered: Path, factor: float) -> None:
     with pytest.raises(UserError, match="more than 1, at most 2"):
         enlarge(steered, factor)
-
-
-def test_a_making_is_filmed_to_the_picture_it_led_to(steered: Path, tmp_path: Path) -> None:
-    import av
-
-    with Timelapse(replay(read_record(steered)), seconds=1, fps=8) as film:
-        finish(film)
-        assert film.preview().tobytes() == load_picture(steered).tobytes()
-        made = film.write(tmp_path / "making.mp4")
-        folder = Path(film._folder.name)
-    assert not folder.exists()
-    with av.open(str(made.path)) as video:
-        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
-    assert 8 <= len(frames) <= 8 + 8 + 1 and frames[0].shape == (64, 64, 3)
-    assert abs(frames[0].astype(int) - frames[-1]).mean() > 2
-    last = to_tensor(load_picture(steered))
-    assert abs(frames[-1].astype(float) / 127.5 - 1 - last[0].permute(1, 2, 0).numpy()).mean() < 0.1
-
-
-def test_the_walking_window_is_filmed_beside_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import av
-
-    monkeypatch.chdir(tmp_path)
-    assert call("sample", "--size", "64x64", "--seed", "3", "--film", "--out", "small.png") == 0
-    with av.open("small-window.mp4") as video:
-        frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in video.decode(video=0)]
-    assert len(frames) > 24 and frames[0].shape == (64, 64, 3)
-    last = np.asarray(load_picture("small.png")).astype(int)
-    assert abs(frames[-1] - last).mean() < 12 < abs(frames[0] - last).mean()
 
 
 def test_the_flags(
