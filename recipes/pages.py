@@ -1,10 +1,10 @@
-"""Make every notebook fit to be committed: badge, first and last cells, metadata, no outputs. Also writes the README's
-badge and the tables of docs/settings.md.
+"""Bring every notebook, the README's badge and the tables of docs/settings.md into their committed form.
 
     python -m recipes.pages            # write them
-    python -m recipes.pages --check    # say which are not as they should be
+    python -m recipes.pages --check    # write nothing; list the files that would change and exit with 1
 
-The address of the repository stands in one place, `Repository` in pyproject.toml; badges and first cells follow it.
+A notebook gets its badge, its first and last cells and its metadata, and loses its outputs. The address of the
+repository is defined once, as `Repository` in pyproject.toml; badges, links and first cells follow it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from vqtools.training.settings import TrainTransformerSettings, TrainVQGANSettin
 ROOT = Path(__file__).parents[1]
 
 READY_WHY = "*On Google Colab, the next cell installs what is missing. Elsewhere it does nothing.*"
-READY = """# @title Make ready
+READY = """# @title Setup
 keep_in_drive = False  # @param {{type:"boolean"}}
-let_go_when_done = False  # @param {{type:"boolean"}}
+release_when_done = False  # @param {{type:"boolean"}}
 
 import importlib.util
 
@@ -37,8 +37,8 @@ if importlib.util.find_spec("vqtools") is None:
     %pip install -q --no-deps git+{repository}
 from vqtools.ui import colab
 
-colab.ready(drive=keep_in_drive, release=let_go_when_done)"""
-DONE = """# lets Colab's machine go, if that was asked for above
+colab.ready(drive=keep_in_drive, release=release_when_done)"""
+DONE = """# releases the Colab machine if release_when_done is ticked above
 colab.done()"""
 METADATA: dict[str, Any] = {
     "accelerator": "GPU",
@@ -47,7 +47,7 @@ METADATA: dict[str, Any] = {
     "language_info": {"name": "python"},
 }
 
-# the tables of docs/settings.md: a class and the field that is the command's argument, not a flag
+# the tables of docs/settings.md: a settings class and the field that is the command's argument, not a flag
 TABLES: list[tuple[type[Settings], str]] = [
     (PaintSettings, "prompt"),
     (SampleSettings, "prompt"),
@@ -60,67 +60,79 @@ TABLES: list[tuple[type[Settings], str]] = [
 
 
 def repository() -> str:
-    """The address of the repository: https://github.com/OWNER/REPO."""
+    """Return the address of the repository, https://github.com/OWNER/REPO, from pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     return str(project["urls"]["Repository"]).rstrip("/")
 
 
 def colab_address(notebook: str, address: str) -> str:
-    """Where Colab opens a notebook of a repository."""
+    """Return the address at which Colab opens a notebook of a repository."""
     owner_and_name = address.removeprefix("https://github.com/")
     return f"https://colab.research.google.com/github/{owner_and_name}/blob/main/notebooks/{notebook}"
 
 
-def cell(kind: str, name: str, source: str, **metadata: Any) -> dict[str, Any]:
-    """A cell without outputs, its keys in the order in which nbformat writes them."""
-    made: dict[str, Any] = {"cell_type": kind}
+def make_cell(kind: str, cell_id: str, source: str, **metadata: Any) -> dict[str, Any]:
+    """Return a cell without outputs, its keys in the order in which nbformat writes them."""
+    cell: dict[str, Any] = {"cell_type": kind}
     if kind == "code":
-        made["execution_count"] = None
-    made |= {"id": name, "metadata": metadata}
+        cell["execution_count"] = None
+    cell |= {"id": cell_id, "metadata": metadata}
     if kind == "code":
-        made["outputs"] = []
-    return made | {"source": source.splitlines(keepends=True)}
+        cell["outputs"] = []
+    return cell | {"source": source.splitlines(keepends=True)}
 
 
-def normal(page: dict[str, Any], name: str, address: str) -> dict[str, Any]:
-    """A notebook with the house's badge, first and last cells and metadata, and without outputs."""
-    old = [one for one in page["cells"] if one["id"] not in ("ready-why", "ready", "done")]
+def normalise(page: dict[str, Any], name: str, address: str) -> dict[str, Any]:
+    """Return a notebook with badge, first and last cells and metadata for a repository, and without outputs."""
+    old_cells = [cell for cell in page["cells"] if cell["id"] not in ("ready-why", "ready", "done")]
     cells = []
-    for one in old:
-        kept = cell(one["cell_type"], one["id"], "".join(one["source"]), **one["metadata"])
-        if "attachments" in one and one is not old[0]:
-            kept["attachments"] = one["attachments"]
-        cells.append(kept)
+    for old in old_cells:
+        cell = make_cell(old["cell_type"], old["id"], "".join(old["source"]), **old["metadata"])
+        if "attachments" in old and old is not old_cells[0]:
+            cell["attachments"] = old["attachments"]
+        cells.append(cell)
+    ready = [
+        make_cell("markdown", "ready-why", READY_WHY),
+        make_cell("code", "ready", READY.format(repository=address), cellView="form", jupyter={"source_hidden": True}),
+    ]
+    start = _first_section(cells)
+    cells = [_title_cell(cells[0], name, address), *cells[1:start], *ready, *cells[start:]]
+    return {
+        "cells": [*cells, make_cell("code", "done", DONE)],
+        "metadata": METADATA,
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
+def _title_cell(cell: dict[str, Any], name: str, address: str) -> dict[str, Any]:
+    """Return the first cell with the badge below its title, and links into the repository at this address."""
     badge = f"[![Open in Colab](attachment:colab.png)]({colab_address(name, address)})"
-    lines = [line for line in "".join(cells[0]["source"]).splitlines() if not line.startswith("[![Open in Colab]")]
+    lines = [line for line in "".join(cell["source"]).splitlines() if not line.startswith("[![Open in Colab]")]
     text = "\n".join(lines).replace("\n\n\n", "\n\n")
     text = re.sub(r"https://github\.com/[\w.-]+/[\w.-]+/blob/main/", f"{address}/blob/main/", text)
-    title, _, rest = text.partition("\n")
-    drawing = base64.b64encode((ROOT / "docs/pictures/colab.png").read_bytes()).decode()
-    first = cell("markdown", cells[0]["id"], f"{title}\n\n{badge}\n\n{rest.strip()}")
-    first = {"attachments": {"colab.png": {"image/png": drawing}}} | first
-    at = next(i for i, one in enumerate(cells) if one["cell_type"] == "code")
-    while at > 1 and cells[at - 1]["cell_type"] == "markdown":  # before the prose of the first cell, after the promise
-        at -= 1
-    if cells[at]["id"] == "how":
-        at += 1
-    ready = [
-        cell("markdown", "ready-why", READY_WHY),
-        cell("code", "ready", READY.format(repository=address), cellView="form", jupyter={"source_hidden": True}),
-    ]
-    done = cell("code", "done", DONE)
-    cells = [first, *cells[1:at], *ready, *cells[at:], done]
-    return {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
+    title, _, body = text.partition("\n")
+    image = base64.b64encode((ROOT / "docs/pictures/colab.png").read_bytes()).decode()
+    titled = make_cell("markdown", cell["id"], f"{title}\n\n{badge}\n\n{body.strip()}")
+    return {"attachments": {"colab.png": {"image/png": image}}} | titled
+
+
+def _first_section(cells: list[dict[str, Any]]) -> int:
+    """Return the index before which the setup cells go: the prose above the first code cell."""
+    start = next(i for i, cell in enumerate(cells) if cell["cell_type"] == "code")
+    while start > 1 and cells[start - 1]["cell_type"] == "markdown":
+        start -= 1
+    return start + 1 if cells[start]["id"] == "how" else start  # "how" belongs to the introduction
 
 
 def readme(text: str, address: str) -> str:
-    """The README with the badge that opens page 04, in the line after its mark."""
+    """Return the README with the badge that opens notebook 04, in the line after its mark."""
     badge = f"[![Open in Colab](docs/pictures/colab.png)]({colab_address('04_paint.ipynb', address)})"
     return re.sub(r"(?<=<!-- badge -->\n).*", badge, text)
 
 
 def settings_page(text: str) -> str:
-    """docs/settings.md with each table between its marks made anew from the settings class."""
+    """Return docs/settings.md with the table between each pair of marks generated from its settings class."""
     for settings_class, argument in TABLES:
         mark = f"<!-- settings: {settings_class.__name__} -->\n"
         before, _, rest = text.partition(mark)
@@ -131,28 +143,34 @@ def settings_page(text: str) -> str:
     return text
 
 
-def written(page: dict[str, Any]) -> str:
-    """A notebook as text, as Jupyter writes it."""
+def to_text(page: dict[str, Any]) -> str:
+    """Return a notebook as text, formatted as Jupyter writes it."""
     return json.dumps(page, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; 1 where something would change")
-    check = parser.parse_args().check
-    changed = []
-    wanted = {ROOT / "README.md": readme((ROOT / "README.md").read_text("utf-8"), repository())}
-    settings = ROOT / "docs/settings.md"
-    wanted[settings] = settings_page(settings.read_text("utf-8"))
+def expected_files() -> dict[Path, str]:
+    """Return the expected text of each file that this script writes."""
+    settings, title_page = ROOT / "docs/settings.md", ROOT / "README.md"
+    expected = {
+        title_page: readme(title_page.read_text("utf-8"), repository()),
+        settings: settings_page(settings.read_text("utf-8")),
+    }
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        wanted[path] = written(normal(json.loads(path.read_text("utf-8")), path.name, repository()))
-    for path, text in wanted.items():
-        if path.read_text("utf-8") != text:
-            changed.append(path.name)
-            if not check:
-                path.write_text(text, "utf-8")
-    print(f"{'not as they should be' if check else 'written'}: {', '.join(changed) or 'none'}")
-    return 1 if check and changed else 0
+        expected[path] = to_text(normalise(json.loads(path.read_text("utf-8")), path.name, repository()))
+    return expected
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file would change")
+    check = parser.parse_args().check
+    outdated = {path: text for path, text in expected_files().items() if path.read_text("utf-8") != text}
+    if not check:
+        for path, text in outdated.items():
+            path.write_text(text, "utf-8")
+    print(f"{'out of date' if check else 'written'}: {', '.join(path.name for path in outdated) or 'none'}")
+    return 1 if check and outdated else 0
 
 
 if __name__ == "__main__":

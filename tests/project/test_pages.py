@@ -10,14 +10,14 @@ from recipes import pages
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_notebook_is_as_the_script_writes_it() -> None:
+def test_notebooks_are_up_to_date() -> None:
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         text = path.read_text("utf-8")
-        same = pages.written(pages.normal(json.loads(text), path.name, pages.repository())) == text
-        assert same, f"{path.name}: python -m recipes.pages"
+        same = pages.to_text(pages.normalise(json.loads(text), path.name, pages.repository())) == text
+        assert same, f"{path.name}: run python -m recipes.pages"
 
 
-def test_the_readme_s_badge_follows_too() -> None:
+def test_the_readmes_badge_follows_the_repository() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     assert pages.readme(text, pages.repository()) == text
     assert "/somebody/else/blob/main/notebooks/04_paint.ipynb)" in pages.readme(
@@ -27,18 +27,18 @@ def test_the_readme_s_badge_follows_too() -> None:
 
 def test_badge_and_first_cell_follow_the_repository() -> None:
     page = json.loads((ROOT / "notebooks/04_paint.ipynb").read_text("utf-8"))
-    made = pages.normal(page, "04_paint.ipynb", "https://github.com/somebody/else")
-    text = pages.written(made)
+    copy = pages.normalise(page, "04_paint.ipynb", "https://github.com/somebody/else")
+    text = pages.to_text(copy)
     assert "https://colab.research.google.com/github/somebody/else/blob/main/notebooks/04_paint.ipynb" in text
     assert "git+https://github.com/somebody/else\\n" in text and pages.repository() not in text
-    assert made["metadata"]["accelerator"] == "GPU"
-    ids = [cell["id"] for cell in made["cells"]]
-    code = [cell["id"] for cell in made["cells"] if cell["cell_type"] == "code"]
+    assert copy["metadata"]["accelerator"] == "GPU"
+    ids = [cell["id"] for cell in copy["cells"]]
+    code = [cell["id"] for cell in copy["cells"] if cell["cell_type"] == "code"]
     assert code[0] == "ready" and ids[-1] == "done" and len(ids) == len(set(ids))
-    assert pages.normal(made, "04_paint.ipynb", "https://github.com/somebody/else") == made
+    assert pages.normalise(copy, "04_paint.ipynb", "https://github.com/somebody/else") == copy
 
 
 def test_the_link_to_the_glossary_follows_the_repository() -> None:
     page = json.loads((ROOT / "notebooks/00_illustrated_vqgan.ipynb").read_text("utf-8"))
-    text = pages.written(pages.normal(page, "00_illustrated_vqgan.ipynb", "https://github.com/somebody/else"))
+    text = pages.to_text(pages.normalise(page, "00_illustrated_vqgan.ipynb", "https://github.com/somebody/else"))
     assert "(https://github.com/somebody/else/blob/main/docs/glossary.md)" in text and pages.repository() not in text

@@ -50,7 +50,7 @@ def ready(*, drive: bool = False, release: bool = False) -> None:
     from vqtools.core.paths import copy_notebooks
 
     if release and not drive:
-        raise UserError("let_go_when_done would discard all results; tick keep_in_drive too")
+        raise UserError("release_when_done would discard all results; tick keep_in_drive too")
     _google("output").enable_custom_widget_manager()
     if drive:
         _mount_drive()
