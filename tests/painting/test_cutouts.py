@@ -174,5 +174,5 @@ def test_only_the_given_generator_is_drawn_from() -> None:
 
 
 def test_an_unknown_code_is_named() -> None:
-    with pytest.raises(UserError, match="'Zz': the codes are Hf Af Pe Sh Ji Gn"):
+    with pytest.raises(UserError, match="'Zz': expected codes of Hf Af Pe Sh Ji Gn"):
         draw_cutouts(generator(), 3, 16, 16, side=8, augment="Af, Zz")

@@ -120,6 +120,6 @@ def test_a_transformer_of_another_vqgan_is_refused_at_the_start(
     save_model(tmp_path / "mine.safetensors", "vqgan", vqgan.config.to_dict(), tensors)
     with pytest.raises(UserError, match="trained with this VQGAN"):
         create_paint_job(PaintSettings(**QUICK, vqgan="mine", init="codes", prior=1))
-    with pytest.raises(UserError, match="takes a transformer"):
+    with pytest.raises(UserError, match="needs a transformer"):
         create_paint_job(PaintSettings(**QUICK, transformer="none", prior=1))
     create_paint_job(PaintSettings(**QUICK, vqgan="mine", init="codes"))

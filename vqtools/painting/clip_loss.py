@@ -1,4 +1,4 @@
-"""How a picture is pulled towards text: the spherical loss, and two functions whose gradient is not their derivative.
+"""The spherical distance loss of prompts, and a clamp whose gradient is not its derivative.
 
 Crowson et al. 2022, arXiv 2204.08583. Knows embeddings; nothing about where they come from.
 """
@@ -25,27 +25,27 @@ class _ClampWithGrad(torch.autograd.Function):
 
 
 def clamp_with_grad(x: Tensor, low: float, high: float) -> Tensor:
-    """Clamp whose gradient passes wherever a step against it leads back into the range.
+    """Clamp to [low, high]; the gradient passes unchanged wherever a descent step leads back into the range.
 
-    The mask looks at the gradient's sign: it must see the whole gradient, not that of a part of the cuts.
+    The mask depends on the gradient's sign, so it must see the whole gradient, not that of some of the cutouts.
     """
-    out: Tensor = _ClampWithGrad.apply(x, low, high)
-    return out
+    clamped: Tensor = _ClampWithGrad.apply(x, low, high)
+    return clamped
 
 
 def spherical_distance(a: Tensor, b: Tensor) -> Tensor:
     """2·arcsin(‖a−b‖/2)² of unit vectors (..., d): half the squared angle between them, 0 to π²/2."""
-    # just under 1: at opposite points the arcsine's slope is infinite
+    # just below 1: the slope of arcsin at 1, for opposite vectors, is infinite
     half_chord: Tensor = torch.linalg.vector_norm(a - b, dim=-1).div(2).clamp(max=1 - 1e-7)
     return half_chord.arcsin().square().mul(2)
 
 
 def prompt_losses(images: Tensor, texts: Tensor, weights: Tensor, stops: Tensor) -> Tensor:
-    """Loss (p,) of each of p prompts over n pictures: the mean of |w|·sign(w)·d, d the spherical distance.
+    """Loss (p,) of each of p prompts over n images: the mean of |w|·sign(w)·d, d the spherical distance.
 
     images (n, d) and texts (p, d) are unit embeddings; weights and stops are (p,). The gradient is that of
-    |w|·max(sign(w)·d, stop): a prompt stops pulling at a picture whose d is below its stop, and a negative one
-    stops pushing where −d is.
+    |w|·max(sign(w)·d, stop): images whose distance d is below the stop of a prompt with positive weight get none from
+    it, and images whose −d is below the stop of a prompt with negative weight get none from that.
     """
     signed = weights.sign() * spherical_distance(images.unsqueeze(1), texts)  # (n, p)
     return weights.abs() * torch.where(signed > stops, signed, signed.detach()).mean(0)

@@ -1,6 +1,6 @@
-"""Pictures to begin with that nobody has drawn: coloured noise, a colour gradient.
+"""Generated initial images: coloured noise and colour gradients.
 
-Knows sizes and a generator; nothing about latents.
+Knows sizes and random generators; nothing about latents.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def random_noise_image(generator: torch.Generator, width: int, height: int) -> Tensor:
-    """A picture (1, 3, H, W) in [-1, 1] of soft coloured noise, as strong at every scale."""
+    """An image (1, 3, H, W) in [-1, 1] of soft coloured noise with equal amplitude at every scale."""
     picture = torch.zeros(1, 3, height, width)
     side = 2
     while side <= max(width, height):
@@ -23,11 +23,11 @@ def random_noise_image(generator: torch.Generator, width: int, height: int) -> T
 
 
 def random_gradient_image(generator: torch.Generator, width: int, height: int) -> Tensor:
-    """A picture (1, 3, H, W) in [-1, 1] that goes from one colour to another in a straight line, in some direction."""
+    """An image (1, 3, H, W) in [-1, 1] of a linear gradient between two random colours in a random direction."""
     numbers = torch.rand(7, generator=generator)
     first, last, angle = numbers[:3].view(3, 1, 1), numbers[3:6].view(3, 1, 1), float(numbers[6]) * 2 * torch.pi
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     direction = torch.tensor(angle)
     along = x * direction.cos() + y * direction.sin()
-    share = (along - along.min()) / (along.max() - along.min()).clamp(min=1e-6)
-    return (first + (last - first) * share).mul(2).sub(1).unsqueeze(0)
+    fraction = (along - along.min()) / (along.max() - along.min()).clamp(min=1e-6)
+    return (first + (last - first) * fraction).mul(2).sub(1).unsqueeze(0)

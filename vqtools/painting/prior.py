@@ -22,7 +22,7 @@ from vqtools.core.errors import UserError
 from vqtools.models.clip import CLIP
 from vqtools.models.gpt import GPT, pack_linear_layers
 from vqtools.models.quantizers import nearest_codes
-from vqtools.painting.prompts import parse_prompts
+from vqtools.painting.prompts import first_attracting_text, parse_prompts
 from vqtools.painting.renderers import CodeRenderer, Renderer
 from vqtools.sampling.condition import Condition, caption_condition, empty_condition, mask_codes
 from vqtools.sampling.likelihood import predict_log_probs
@@ -145,9 +145,9 @@ class TransformerLikelihood:
         """The prompt's first text of positive weight as a caption if captions are read, else the empty condition."""
         gpt, clip = self._networks
         if gpt.config.text_dim and clip is not None and prompt:
-            texts = [part.text for part in parse_prompts(prompt) if part.weight > 0 and not part.picture]
-            if texts:
-                return caption_condition(gpt, clip, texts[:1])
+            text = first_attracting_text(parse_prompts(prompt))
+            if text:
+                return caption_condition(gpt, clip, [text])
         condition = empty_condition(gpt, self.machine.device)
         if condition.prefix is None and not gpt.config.spatial:
             raise UserError("prior: this transformer needs a class; choose one that needs none")

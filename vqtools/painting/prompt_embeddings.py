@@ -1,8 +1,8 @@
-"""Prompts as numbers: what each CLIP makes of the texts and pictures, how strongly they pull, and where they count.
+"""Embeddings of prompts: texts and pictures embedded by each CLIP, with their weights and stops.
 
-Knows prompts and judges; nothing about steps.
+Knows prompts and CLIPs; nothing about steps.
 
-Shapes: p prompts, d a CLIP's embedding, n views.
+Shapes: p prompts, d dimensions of a CLIP's embedding, n texts or images.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LoadPicture = Callable[[str], "Image.Image"]
+"""Opens a picture by the name that settings give it."""
 
 
 class CLIPLike(Protocol):
-    """A CLIP, as far as painting needs one."""
+    """What painting needs of a CLIP."""
 
     @property
     def size(self) -> int:
-        """Side of the pictures it sees, in pixels."""
+        """Side of its input images in pixels."""
 
     def embed_text(self, texts: list[str]) -> Tensor:
         """Unit embeddings (n, d) of texts."""
@@ -42,35 +43,36 @@ class CLIPLike(Protocol):
 
 @dataclass(frozen=True)
 class PromptEmbeddings:
-    """What the picture is drawn to."""
+    """The prompts of one text, in the order of the text."""
 
-    prompt: str  # what it was read from
-    names: list[str]  # no two are equal
+    prompt: str  # the text that was parsed
+    names: list[str]  # the prompts' texts, made unique
     weights: Tensor  # (p,)
     stops: Tensor  # (p,)
     embeddings: list[Tensor]  # one (p, d) for each CLIP
 
 
 def embed_prompts(prompt: str, clips: Sequence[CLIPLike], device: torch.device, load: LoadPicture) -> PromptEmbeddings:
-    """The prompts of ``text:weight:stop | picture:FILE``, seen by each of the CLIPs; ``load`` opens a picture."""
-    parsed = parse_prompts(prompt)
-    pictures = {one.picture: load(one.picture) for one in parsed if one.picture}
+    """Parse ``text:weight:stop | picture:FILE`` and embed each prompt by each CLIP; ``load`` opens a picture."""
+    prompts = parse_prompts(prompt)
+    pictures = {p.picture: load(p.picture) for p in prompts if p.picture}
+    texts = [p.text for p in prompts if not p.picture]
     embeddings = []
     with torch.no_grad():
         for clip in clips:
-            words = [one.text for one in parsed if not one.picture]
-            texts = iter(clip.embed_text(words).to(device, torch.float32) if words else ())
+            embedded_texts = iter(clip.embed_text(texts).to(device, torch.float32) if texts else ())
             rows = [
-                _embed_picture(clip, pictures[one.picture], device) if one.picture else next(texts) for one in parsed
+                _embed_picture(clip, pictures[p.picture], device) if p.picture else next(embedded_texts)
+                for p in prompts
             ]
             embeddings.append(torch.stack(rows))
-    weights = torch.tensor([one.weight for one in parsed], device=device)
-    stops = torch.tensor([one.stop for one in parsed], device=device)
-    return PromptEmbeddings(prompt, _unique_names([one.text for one in parsed]), weights, stops, embeddings)
+    weights = torch.tensor([p.weight for p in prompts], device=device)
+    stops = torch.tensor([p.stop for p in prompts], device=device)
+    return PromptEmbeddings(prompt, _unique_names([p.text for p in prompts]), weights, stops, embeddings)
 
 
 def check_prompt_index(prompt: str, index: int) -> None:
-    """UserError unless there is such a prompt, counted from 0."""
+    """Raise UserError unless the text has a prompt of this index, counted from 0."""
     count = len(parse_prompts(prompt))
     if not 0 <= index < count:
         raise UserError(
@@ -79,17 +81,17 @@ def check_prompt_index(prompt: str, index: int) -> None:
 
 
 def _embed_picture(clip: CLIPLike, picture: Image.Image, device: torch.device) -> Tensor:
-    """A picture prompt's unit embedding (d,): of its middle, and of the mirror image, which steadies it."""
+    """Unit embedding (d,) of a picture prompt: the mean over its centre crop and the crop's mirror image."""
     image = to_tensor(resize_and_crop(picture, (clip.size, clip.size))).to(device).add(1).div(2)
-    seen = clip.embed_image(torch.cat([image, image.flip(3)])).float()
-    return F.normalize(seen.mean(0), dim=-1)
+    embeddings = clip.embed_image(torch.cat([image, image.flip(3)])).float()
+    return F.normalize(embeddings.mean(0), dim=-1)
 
 
 def _unique_names(names: list[str]) -> list[str]:
-    """Equal names counted, so that the losses reported under them stay apart: "sky", "sky (2)"."""
-    seen: Counter[str] = Counter()
-    out = []
+    """Number repeated names, since losses are reported by name: "sky", "sky (2)"."""
+    counts: Counter[str] = Counter()
+    unique = []
     for name in names:
-        seen[name] += 1
-        out.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return out
+        counts[name] += 1
+        unique.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
+    return unique

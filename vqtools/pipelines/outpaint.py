@@ -17,7 +17,7 @@ from vqtools.core.device import choose_machine
 from vqtools.core.job import finish
 from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
-from vqtools.painting.prompts import parse_prompts
+from vqtools.painting.prompts import first_attracting_text, parse_prompts
 from vqtools.pipelines.sampling_networks import load_sampling_networks
 from vqtools.sampling.condition import Condition, check_condition, condition_from_settings, mask_codes
 from vqtools.sampling.sampler import Sampler, cell_noise
@@ -49,8 +49,8 @@ def create_outpainter(settings: AnimateSettings, vqgan: VQGAN) -> Outpainter:
 
 def _outpaint_prompt(settings: AnimateSettings) -> str:
     """The caption that conditions the transformer: the first text with a positive weight in the first scene."""
-    prompts = parse_prompts(settings.prompt.split("^")[0].replace("{}", " ").strip() or " a picture")
-    return next((prompt.text for prompt in prompts if prompt.weight > 0), "")
+    first_scene = settings.prompt.split("^")[0].replace("{}", " ").strip()
+    return first_attracting_text(parse_prompts(first_scene or " a picture"), pictures=True)
 
 
 @torch.no_grad()
