@@ -62,3 +62,19 @@ def clip(shapes: Make, tmp_path_factory: pytest.TempPathFactory) -> Make:
         return made.path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def edited_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PNG of 64x64 pixels whose prompt was edited two steps before the end."""
+    from vqtools.core.job import finish
+    from vqtools.painting.settings import PaintSettings
+    from vqtools.pipelines.paint import create_session
+
+    settings = PaintSettings(prompt="a red apple", seed=2, size=(64, 64), iterations=4, cutouts=2, grids=1)
+    job = create_session(settings)
+    for _ in range(job.total - 2):
+        job.step()
+    job.edit({"prompt": "a green apple"})
+    finish(job)
+    return save_png(tmp_path_factory.mktemp("edited") / "apple.png", job.picture(), job.record())

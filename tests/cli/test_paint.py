@@ -180,3 +180,34 @@ def _interrupted(step: Any, at: int) -> Any:
         return result
 
     return stepping
+
+
+def test_flags_film_enlarge_and_replay_a_picture(
+    edited_picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command("paint", "--from", str(edited_picture), "--film", "--out", "film.gif") == 0
+    assert run_command("paint", "--from", str(edited_picture), "--bigger", "2", "-i", "1", "--out", "big.png") == 0
+    assert (
+        run_command("paint", "--from", str(edited_picture), "--replay", "--size", "larger", "--out", "replayed.png")
+        == 0
+    )
+    assert load_picture("big.png").size == load_picture("replayed.png").size == (128, 128)
+    assert [entry["do"] for entry in read_record("replayed.png")["journal"]] == ["edit"]
+    assert Path("film.gif").stat().st_size > 1000
+    Path("two.txt").write_text("a cat\na dog\n")
+    quick = ["--size", "64x64", "-i", "1", "-cuts", "1", "--grids", "1", "-sd", "1"]
+    assert run_command("paint", "--prompts", "two.txt", "--bigger", "1.5", *quick) == 0
+    assert sorted(path.name for path in Path().glob("a-*.png")) == [
+        "a-cat-1-bigger.png", "a-cat-1.png", "a-dog-1-bigger.png", "a-dog-1.png",
+    ]  # fmt: skip
+    capsys.readouterr()
+    for arguments, message in (
+        (("a", "--film"), "--from PICTURE.png"),
+        (("a", "--size", "larger"), "--from PICTURE.png"),
+        (("--from", str(edited_picture), "--film", "-i", "3"), "only --size may differ"),
+        (("--from", str(edited_picture), "--film", "--out", "film.gif"), "exists already"),
+        (("--from", str(edited_picture), "--bigger", "3"), "at most 2"),
+    ):
+        assert run_command("paint", *arguments) == 2
+        assert message in capsys.readouterr().err

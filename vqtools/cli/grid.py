@@ -121,7 +121,7 @@ def _run_grid_distributed(job: PaintGrid, folder: Path, name: str) -> int:
     from vqtools.media.image import load_picture
     from vqtools.media.png_record import save_png
     from vqtools.pipelines.distribute import distribute_cells
-    from vqtools.pipelines.grid import draw_grid
+    from vqtools.pipelines.grid_layout import draw_grid
 
     distributed = init_distributed(None)
     try:

@@ -103,7 +103,7 @@ def paint(
     if film:
         return _write_timelapse(str(source), record, fields, trust_paths, folder, name)
     if bigger is not None and source is not None:
-        return _paint_bigger(source, bigger, _with_blocks(fields, added, record), folder, name, trust_paths)
+        return _paint_bigger(source, record, bigger, _with_blocks(fields, added, record), folder, name, trust_paths)
     _resolve_larger_size(fields, record)
     unchanged = not fields and not added
     request = _Request(fields, record, added, replay or unchanged, unchanged, trust_paths, folder, name, bigger)
@@ -122,7 +122,7 @@ def _paint_all(request: _Request, texts: list[str]) -> int:
         fields = _with_blocks(fields, request.blocks, request.record)
         code, path = _paint_one(_parse_settings(fields, request.record), request)
         if not code and request.bigger is not None:
-            code = _paint_bigger(str(path), request.bigger, {}, request.folder, None, True)
+            code = _paint_bigger(str(path), None, request.bigger, {}, request.folder, None, True)
         if code:
             break
     return code
@@ -209,11 +209,17 @@ def _write_timelapse(
 
 
 def _paint_bigger(
-    source: str, factor: float, fields: dict[str, Any], folder: Path, name: str | None, trusted: bool
+    source: str,
+    record: dict[str, Any] | None,
+    factor: float,
+    fields: dict[str, Any],
+    folder: Path,
+    name: str | None,
+    trusted: bool,
 ) -> int:
-    """Continue from a finished picture at a larger size."""
+    """Continue from a finished picture at a larger size. record: the picture's, if it has been read."""
     from vqtools.pipelines.variations import enlarge
 
     started = time.monotonic()
-    job = enlarge(source, factor, trusted=trusted, **fields)
+    job = enlarge(source, factor, record=record, trusted=trusted, **fields)
     return finish_painting(job, folder, name or f"{Path(source).stem}-bigger.png", started)[0]

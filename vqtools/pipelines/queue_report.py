@@ -12,7 +12,8 @@ from typing import Any
 from vqtools.core.files import atomic_write, write_text
 from vqtools.media.image import load_picture
 from vqtools.painting.settings import PaintSettings
-from vqtools.pipelines.grid import GridCell, draw_grid
+from vqtools.pipelines.grid import GridCell
+from vqtools.pipelines.grid_layout import draw_grid
 
 Status = Mapping[str, Any]
 """What is stored about an item: file, number, prompt, status (done, begun, failed or skipped), reason, out, …"""

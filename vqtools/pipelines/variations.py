@@ -1,6 +1,6 @@
-"""Go on from a picture that is there: bigger, crossed with another, or its making told again as a video.
+"""Continue from existing pictures: enlarge one, or cross the halves of two.
 
-Knows pictures, settings and easels; nothing about flags or panels.
+Knows pictures, settings and sessions; nothing about flags or panels.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from vqtools.weights.load import load_vqgan
 
 Halves = Literal["left-right", "top-bottom"]
 
-MAX_FACTOR = 2.0  # the most that one step enlarges
-ENLARGE_SETTINGS = {"learning_rate": 0.05}  # what is there shall be worked out, not painted anew
+MAX_FACTOR = 2.0  # of the sides, in one step
+ENLARGE_SETTINGS = {"learning_rate": 0.05}  # low, to refine the picture instead of replacing it
 
 
 def create_session_from_picture(
@@ -38,9 +38,9 @@ def create_session_from_picture(
     record: Mapping[str, Any] | None = None,
     trusted: bool = False,
 ) -> PaintSession:
-    """A painting that begins with a picture at hand, which its record holds under a name.
+    """A painting that starts from a picture in memory, which its record embeds under ``name``.
 
-    record: of the picture that the fields come from, whose other inputs are then still known.
+    record: of the picture that the fields come from, if they come from one; its other inputs stay available.
     """
     inputs = ImageInputs(record, trusted=trusted)
     inputs.add(name, picture)
@@ -49,43 +49,48 @@ def create_session_from_picture(
 
 
 def enlarge(
-    source: str | Path | PaintSession | PaintJob, factor: float = 1.5, *, trusted: bool = False, **changes: Any
+    source: str | Path | PaintSession | PaintJob,
+    factor: float = 1.5,
+    *,
+    record: Mapping[str, Any] | None = None,
+    trusted: bool = False,
+    **changes: Any,
 ) -> PaintSession:
-    """Go on at a larger size from a picture of ours, a file or a job under way: with half its iterations, gently.
+    """Continue a picture at a larger size, with half of its iterations and a low learning rate.
 
-    factor: more than 1, at most 2; for more, do it again. changes: settings that shall be others.
-    trusted: open files that only the picture's record names.
+    source: a PNG made by vqtools, or a painting, which is left as it is.
+    factor: of the sides, above 1 and at most 2; for more, enlarge the result again.
+    record: of the PNG, if the caller has read it. trusted: open files that only the PNG's record names.
+    changes: settings with other values.
     """
     if not 1 < factor <= MAX_FACTOR:
         raise UserError(
-            f"bigger by {factor:g}: must be more than 1, at most 2; for more, do it again with what it made"
+            f"bigger by {factor:g}: must be more than 1, at most {MAX_FACTOR:g}; for more, enlarge the result again"
         )
-    record: dict[str, Any] = {}
     if isinstance(source, str | Path):
-        record = read_record(source)
-        before = PaintSettings.parse({**settings_from_record(record, changes)})
+        record = read_record(source) if record is None else record
+        before = PaintSettings.parse(settings_from_record(record, changes))
         picture, stem = load_picture(source), Path(source).stem
     else:
-        before, picture = source.settings, source.picture()
-        record, stem = source.record(), file_stem(before.prompt, before.seed or 0)
+        before, picture, record = source.settings, source.picture(), source.record()
+        stem = file_stem(before.prompt, before.known_seed)
     f = 1 if before.drawer == "pixels" else load_vqgan(before.vqgan).f
-    size = tuple(max(f, round(side * factor / f) * f) for side in picture.size)
     fields = {
         **before.model_dump(),
         **ENLARGE_SETTINGS,
         "iterations": max(1, before.iterations // 2),
-        "size": size,
+        "size": tuple(max(f, round(side * factor / f) * f) for side in picture.size),
         **changes,
     }
     return create_session_from_picture(picture, f"{stem}.png", fields, record=record, trusted=trusted)
 
 
 def cross_pictures(a: Image.Image, b: Image.Image, halves: Halves = "left-right") -> Image.Image:
-    """The left (or upper) half of one picture and the right (or lower) half of another, a soft seam between."""
+    """The left (or upper) half of ``a`` beside the right (or lower) half of ``b``, blended along a soft seam."""
     b = resize_and_crop(b, a.size)
-    across = halves == "left-right"
-    length = a.width if across else a.height
-    seam = max(2, length // 8)
+    left_right = halves == "left-right"
+    length = a.width if left_right else a.height
+    seam = max(2, length // 8)  # pixels
     ramp = np.clip((np.arange(length) - (length - seam) / 2) / seam, 0, 1)
-    mask = np.broadcast_to(ramp if across else ramp[:, None], (a.height, a.width))
+    mask = np.broadcast_to(ramp if left_right else ramp[:, None], (a.height, a.width))
     return Image.composite(b, a, Image.fromarray((mask * 255).round().astype(np.uint8)))
