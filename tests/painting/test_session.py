@@ -185,7 +185,8 @@ def test_a_preset_in_mid_run_sets_what_it_stands_for(painter: Make) -> None:
     assert (easel.settings.iterations, easel.settings.cutouts) == (400, 24)
 
 
-def test_what_memory_forced_is_in_the_journal_but_is_nothing_to_undo(painter: Make) -> None:
+def test_changes_forced_by_memory_are_logged_but_not_undone(painter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vqtools.painting.snapshots._SNAPSHOT_TIME_DIVISOR", 0)  # a snapshot at each step
     easel = run(PaintSession(painter(cutouts=8)), 2)
     clip = easel.job.clips[0]
     embed = clip.embed_image

@@ -193,7 +193,7 @@ def test_other_starts_are_of_their_seed(fields: dict[str, str]) -> None:
 
 
 def test_two_clips_and_what_can_not_be_said() -> None:
-    with pytest.raises(UserError, match="choose one"):
+    with pytest.raises(UserError, match="exclude each other"):
         create_paint_job(PaintSettings(init="noise", init_image="a.png", **QUICK))
     for clip in ("", "starter:-1", "starter | starter:2"):
         with pytest.raises(UserError, match="clip '"):
