@@ -56,19 +56,21 @@ class AnimateSettings(PaintSettings):
 
     prompt: str = option(
         "a red apple",
-        help="what to show, as in paint; ^ separates scenes, {} is replaced by each text of prompts_at",
+        help="what the video shows, as in paint; ^ separates scenes; {} is replaced by each text of prompts_at",
     )
     frames: int = option(60, help="number of frames", quick=4, ge=1, le=1_000_000)
     fps: float = option(12.0, help="frames per second", ge=0.1, le=240)
     motion: Literal["none", "zoom in", "zoom out", "dolly", "spin", "orbit", "drift", "breathe", "tunnel"] = option(
-        "zoom in", help="preset of the motion curves; each curve can still be set by itself"
+        "zoom in", help="a camera motion preset: sets the motion curves together; each can still be set separately"
     )
     octave_zoom: bool = option(
-        False, help="paint one picture per doubling and resample all frames from them: no flicker", live=False
+        False,
+        help="endless zoom: paint one picture per doubling and resample all frames from them, without flicker",
+        live=False,
     )
     iterations: int = option(
         100,
-        help="guidance steps for the first picture, and for each picture of an octave zoom",
+        help="optimisation steps for the first picture, or for each picture of an octave zoom",
         short=("i",),
         quick=3,
         ge=1,
@@ -77,76 +79,101 @@ class AnimateSettings(PaintSettings):
     )
     video: str = option(
         "",
-        help="a video to paint over frame by frame: it moves instead of the camera, and its audio is kept",
+        help="a video file to restyle frame by frame; its motion replaces the camera, and its sound is kept",
         group="your video",
         live=False,
     )
     anchor: float = option(
         0.2,
-        help="fraction of the video's own frame in the start of each frame; the rest follows the optical flow",
+        help="how much of the video's own frame each frame starts from: 1 all of it, 0 only the "
+        "previous result moved along the optical flow",
         group="your video",
         ge=0,
         le=1,
     )
-    audio: str = option("", help="an audio file: curves can use its variables; added to the video", group="audio")
-    iterations_per_frame: str = _curve_option("10", help="guidance steps for each painted frame", group="basic")
+    audio: str = option(
+        "", help="a sound file: curves can use its variables, and the video gets its sound", group="audio"
+    )
+    iterations_per_frame: str = _curve_option("10", help="optimisation steps per painted frame", group="basic")
     prompts_at: str = option(
         "",
-        help='texts by frame {"0": "a forest", "120": "a city"}, weights \'apple\': {10: 1, 20: 0}, or an .lrc or .srt',
+        help='prompts by frame {"0": "a forest", "120": "a city"}, weight curves \'apple\': {10: 1, '
+        "20: 0}, or an .lrc or .srt file",
         group="prompts by time",
     )
-    crossfade: int = option(12, help="frames over which one text fades into the next", group="prompts by time", ge=0)
+    crossfade: int = option(
+        12, help="number of frames over which one prompt fades into the next", group="prompts by time", ge=0
+    )
     scene_frames: int = option(
-        0, help="frames per scene of ^, repeated; 0: the scenes share all frames evenly", group="prompts by time", ge=0
+        0,
+        help="frames per scene when scenes separated by ^ repeat; 0 divides all frames evenly",
+        group="prompts by time",
+        ge=0,
     )
     init_images_at: str = option(
-        "", help='pictures that replace the image at a frame: {"60": "b.png"}', group="prompts by time"
+        "", help='pictures that replace the frame at a given number: {"60": "b.png"}', group="prompts by time"
     )
-    zoom: str = _curve_option("1.02", help="scale of the last frame in the next; above 1 zooms in")
-    angle: str = _curve_option("0", help="rotation, counter-clockwise", unit="degrees per frame")
+    zoom: str = _curve_option("1.02", help="zoom factor per frame; above 1 zooms in")
+    angle: str = _curve_option("0", help="rotation in the picture plane, counter-clockwise", unit="degrees per frame")
     translation_x: str = _curve_option("0", help="shift to the right", unit="pixels per frame")
     translation_y: str = _curve_option("0", help="shift down", unit="pixels per frame")
     translation_z: str = _curve_option("0", help="camera movement towards the picture", unit="1/200 of the distance")
-    rotation_3d_x: str = _curve_option("0", help="camera tilt upwards", unit="degrees per frame")
-    rotation_3d_y: str = _curve_option("0", help="camera turn to the right", unit="degrees per frame")
+    rotation_3d_x: str = _curve_option("0", help="camera pitch, upwards", unit="degrees per frame")
+    rotation_3d_y: str = _curve_option("0", help="camera yaw, to the right", unit="degrees per frame")
     rotation_3d_z: str = _curve_option(
-        "0", help="camera roll: turns the picture counter-clockwise", unit="degrees per frame"
+        "0", help="camera roll: the picture turns counter-clockwise", unit="degrees per frame"
     )
-    fov: str = _curve_option("40", help="vertical angle of view", unit="degrees")
-    centre_x: str = _curve_option("0.5", help="centre of zoom and angle", unit="fraction of the width")
-    centre_y: str = _curve_option("0.5", help="centre of zoom and angle", unit="fraction of the height")
+    fov: str = _curve_option("40", help="field of view", unit="degrees")
+    centre_x: str = _curve_option("0.5", help="centre of zoom and rotation", unit="fraction of the width")
+    centre_y: str = _curve_option("0.5", help="centre of zoom and rotation", unit="fraction of the height")
     interpolation: Literal["linear", "smooth", "step"] = option(
-        "linear", help="interpolation between the numbers of a curve", group="motion"
+        "linear", help="interpolation between keyframes", group="motion"
     )
     border: Literal["reflect", "replicate", "wrap", "zeros", "outpaint"] = option(
-        "reflect", help="what enters at the borders; outpaint: drawn by the transformer", group="motion"
+        "reflect",
+        help="how areas that enter the frame are filled; outpaint lets the transformer draw them",
+        group="motion",
     )
     depth: str = option(
         "",
-        help="a depth network of the transformers library, folder or name: near things then move more",
+        help="depth estimation network of the transformers library, a folder or name: near things move more",
         group="motion",
         live=False,
     )
     moves: Literal["picture", "latents"] = option(
-        "picture", help="what is warped: the picture, which is encoded again, or the latent grid", group="motion"
+        "picture",
+        help="what the camera motion is applied to: the picture, which is encoded again, or the grid of latents",
+        group="motion",
     )
     cadence: int = option(
-        1, help="paint every nth frame; frames between are warped and blended", group="steadiness", ge=1, le=100
+        1,
+        help="paint every n-th frame and interpolate the frames between: both neighbours are "
+        "warped along the motion and blended",
+        group="steadiness",
+        ge=1,
+        le=100,
     )
     loop: bool = option(
         False,
-        help="the end leads to the beginning; an octave zoom then contains itself, after whole doublings",
+        help="make the last frame lead into the first; an octave zoom then contains itself after whole doublings",
         group="steadiness",
         live=False,
     )
     carry: bool = option(
-        True, help="warp Adam's moments with the picture; off: reset them each frame", group="steadiness"
+        True,
+        help="warp the optimiser's state with the picture instead of resetting it for each frame",
+        group="steadiness",
     )
     frame_learning_rate: float = option(
-        0.25, help="learning rate for the frames after the first", group="steadiness", gt=0, le=10
+        0.25, help="learning rate of the latents for frames after the first", group="steadiness", gt=0, le=10
     )
     hold: float = option(
-        0.3, help="fraction of the warped last frame that is kept in each frame", group="steadiness", ge=0, lt=1
+        0.3,
+        help="strength of the previous, warped frame in each new one: 0 none, 0.9 almost "
+        "unchanged; the counterpart of Deforum's strength (1 − denoising strength)",
+        group="steadiness",
+        ge=0,
+        lt=1,
     )
     ema: float = option(
         0.9,
@@ -157,38 +184,45 @@ class AnimateSettings(PaintSettings):
     )
     init_weight: float = option(
         0.0,
-        help="keep each frame close to the last one's latents: weight of MSE(z, z_init) / 2",
+        help="keep each frame close to the previous frame's latents: weight of MSE(z, z_init) / 2",
         group="steadiness",
         short=("iw",),
         ge=0,
     )
     color_coherence: Literal["none", "LAB"] = option(
-        "none", help="LAB: match each frame's colours to the first frame's", group="steadiness"
+        "none", help="LAB matches each frame's colour statistics to the first frame's", group="steadiness"
     )
     noise_schedule: str = _curve_option(
-        "0", help="noise that moves with the scene; 1 is full contrast", group="steadiness"
+        "0", help="noise added per frame, moving with the picture; 1 is full contrast", group="steadiness"
     )
     antiblur: str = _curve_option(
-        "0.7", help="unsharp masking of the warped frame, against accumulating blur", group="steadiness"
+        "0.7", help="unsharp mask applied to the warped frame, against blur that builds up", group="steadiness"
     )
     clarity: float = option(
-        0.6, help="unsharp masking of the frames that are saved; does not accumulate", group="steadiness", ge=0, le=3
+        0.6,
+        help="unsharp mask applied to the saved frames only; it does not accumulate",
+        group="steadiness",
+        ge=0,
+        le=3,
     )
     seed_behavior: Literal["run", "iter", "fixed"] = option(
-        "run", help="random numbers continue, start at seed + frame, or repeat for each frame", group="steadiness"
+        "run",
+        help="random numbers per frame: run continues the sequence, iter uses seed + frame, fixed "
+        "repeats the same ones",
+        group="steadiness",
     )
     format: Literal["mp4", "webm", "gif"] = option("mp4", help="video format", group="video")
     out_fps: float | None = option(
-        None, help="frame rate of the video, with frames between", group="video", ge=0.1, le=240
+        None, help="frame rate of the video, with interpolated frames (see --between)", group="video", ge=0.1, le=240
     )
     between: Literal["none", "blend", "flow"] = option(
-        "none", help="how frames between are made: blended, or warped along the optical flow", group="video"
+        "none", help="frame interpolation for out_fps: blend, or flow (along the optical flow)", group="video"
     )
     crf: int = option(
-        17, help="constant rate factor of the video: lower is better and larger", group="video", ge=0, le=50
+        17, help="video quality (constant rate factor): lower is better and larger", group="video", ge=0, le=50
     )
     odd_sides: Literal["pad", "crop"] = option(
-        "pad", help="an odd side gets one more row of pixels, or loses one", group="video"
+        "pad", help="what to do with an odd width or height: pad by one row of pixels, or crop one", group="video"
     )
 
     @model_validator(mode="before")
@@ -258,9 +292,9 @@ class VideoSettings(Settings):
     frames: int = option(72, help="number of frames", quick=4, ge=1, le=1_000_000)
     fps: float = option(24.0, help="frames per second", ge=0.1, le=240)
     format: Literal["mp4", "webm", "gif"] = option("mp4", help="video format", group="video")
-    audio: str = option("", help="an audio file to add to the video", group="video")
+    audio: str = option("", help="a sound file for the video", group="video")
     crf: int = option(
-        17, help="constant rate factor of the video: lower is better and larger", group="video", ge=0, le=50
+        17, help="video quality (constant rate factor): lower is better and larger", group="video", ge=0, le=50
     )
 
 
@@ -273,20 +307,23 @@ class MorphSettings(VideoSettings):
     vqgan: str = network_option(
         "name or path of the VQGAN in whose latent space the pictures are interpolated", short=("ckpt",)
     )
-    hold: float = option(0.2, help="fraction of the time in which a picture is held", ge=0, lt=1)
-    loop: bool = option(False, help="the last picture turns into the first again")
-    whole_codes: bool = option(False, help="quantize every frame: it jumps from code to code instead of fading")
+    hold: float = option(0.2, help="fraction of the time for which each picture stays unchanged", ge=0, lt=1)
+    loop: bool = option(False, help="return to the first picture at the end")
+    whole_codes: bool = option(
+        False, help="quantise every frame to codes of the codebook: frames jump between codes instead of fading"
+    )
 
 
 class FlySettings(VideoSettings):
     """Settings of `vqtools fly`."""
 
-    zoom: str = option("4**(t/max_f)", help="1 shows all that fits, 4 a quarter of it; t is the frame, max_f the last")
+    zoom: str = option(
+        "4**(t/max_f)",
+        help="zoom factor: 1 shows as much as fits, 4 a quarter of it; t is the frame, max_f the last one",
+    )
     x: str = option("0.5", help="centre of the view, from the left", unit="fraction of the width")
     y: str = option("0.5", help="centre of the view, from the top", unit="fraction of the height")
-    interpolation: Literal["linear", "smooth", "step"] = option(
-        "smooth", help="interpolation between the numbers of a curve"
-    )
+    interpolation: Literal["linear", "smooth", "step"] = option("smooth", help="interpolation between keyframes")
 
     @field_validator("zoom", "x", "y", mode="before")
     @classmethod

@@ -92,7 +92,12 @@ def size_option() -> Any:
 def seed_option() -> Any:
     """Declare the field for the seed; see :meth:`Settings.with_seed`."""
     return option(
-        None, help="the same seed, the same picture; empty draws one", short=("sd",), ge=0, lt=2**63, live=False
+        None,
+        help="random seed: the same seed and settings give the same picture; empty draws a new one",
+        short=("sd",),
+        ge=0,
+        lt=2**63,
+        live=False,
     )
 
 

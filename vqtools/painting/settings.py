@@ -1,6 +1,6 @@
-"""What a person may choose about a painting: the source of the command's flags, the form and the PNG's record.
+"""Settings of a painting: the source of the command's flags, the form and the PNG's record.
 
-Knows no network, and imports none: the command line reads it before anything heavy is loaded.
+Imports no network: the command line reads it before anything heavy is loaded.
 """
 
 from __future__ import annotations
@@ -31,52 +31,65 @@ def matching_transformer(vqgan: str, clip: str) -> Literal["starter", "none"]:
 
 
 class PaintSettings(Settings):
+    """Settings of `vqtools paint`."""
+
     prompt: str = option(
         "a red apple",
-        help="what the picture should show: texts, or picture:FILE, separated by |, each with :weight:stop; a negative"
-        " weight repels",
+        help="what the picture should show: texts, or picture:FILE, separated by |, each with "
+        ":weight:stop; a negative weight is a negative prompt",
     )
     preset: Literal["draft", "normal", "better", "best"] = option(
         "normal",
-        help="size, iterations and cutouts together, as this machine has time for them (vqtools presets measures it);"
-        " each can still be set by itself",
+        help="size, iterations and cutouts together, scaled to this machine (vqtools presets shows"
+        " them); each can still be set separately",
     )
     size: Size = size_option()
-    iterations: int = option(100, help="steps of guidance", short=("i",), quick=3, ge=1, le=100_000)
+    iterations: int = option(
+        100, help="optimisation steps under CLIP guidance", short=("i",), quick=3, ge=1, le=100_000
+    )
     seed: int | None = seed_option()
-    init_image: str = option("", help="a picture file to start from", group="start from", short=("ii",), live=False)
+    init_image: str = option(
+        "",
+        help="start from a picture file instead of the transformer's candidates",
+        group="start from",
+        short=("ii",),
+        live=False,
+    )
     init_weight: float = option(
         0.0,
-        help="w in w/2 · mean((z − z_init)²), which holds the latents to those it started from",
+        help="keep the result close to the initial latents: weight of MSE(z, z_init) / 2; the "
+        "counterpart of a low denoising strength",
         group="start from",
         short=("iw",),
         ge=0,
     )
     init_decay: float = option(
         1.0,
-        help="what is left of init_weight at the end: 1 keeps it, 0.01 lets the picture go bit by bit",
+        help="factor that init_weight reaches at the last iteration: 1 keeps it constant, 0.01 "
+        "releases the picture gradually",
         group="start from",
         gt=0,
         le=1,
     )
     init: Literal["auto", "sample", "codes", "noise", "gradient"] = option(
         "auto",
-        help="what to begin with: the transformer's sample, random codes, coloured noise or a colour gradient; auto"
-        " takes the init_image, else the sample",
+        help="initial latents: a sample of the transformer, random codes, coloured noise or a "
+        "colour gradient; auto uses init_image if given, else a sample",
         group="start from",
         short=("in",),
         live=False,
     )
-    vqgan: str = network_option("name or path of the VQGAN that draws", short=("ckpt",))
+    vqgan: str = network_option("name or path of the VQGAN that decodes the picture", short=("ckpt",))
     clip: str = network_option(
-        "name of the CLIP that judges, NAME/TAG as open_clip has it; several as one:2 | other:0.5", short=("m",)
+        "name of the CLIP that scores the picture, NAME/TAG as in open_clip; several with weights as one:2 | other:0.5",
+        short=("m",),
     )
     transformer: str = network_option(
-        "name or path of the transformer that draws the start; none begins with random codes", group="start from"
+        "name or path of the transformer that samples the candidates; none starts from random codes", group="start from"
     )
     grids: int = option(
         32,
-        help="how many starts the transformer draws; the CLIP chooses",
+        help="number of candidates that the transformer samples; CLIP keeps the best one",
         group="start from",
         quick=2,
         ge=1,
@@ -86,7 +99,7 @@ class PaintSettings(Settings):
     )
     guidance: float = option(
         4.0,
-        help="classifier-free guidance scale of the transformer's candidates; 1 for none",
+        help="classifier-free guidance scale of the transformer's candidates; 1 disables it",
         group="start from",
         ge=0,
         le=50,
@@ -94,7 +107,7 @@ class PaintSettings(Settings):
     )
     top_p: float = option(
         0.85,
-        help="the transformer samples from the likeliest codes that together have this probability",
+        help="nucleus sampling of the candidates: sample from the likeliest codes whose probabilities add up to this",
         group="start from",
         gt=0,
         le=1,
@@ -102,7 +115,7 @@ class PaintSettings(Settings):
     )
     cutouts: int = option(
         8,
-        help="views of the picture that the CLIP sees at each step",
+        help="number of random crops scored by CLIP per step",
         group="cutouts",
         short=("cuts",),
         quick=2,
@@ -111,14 +124,14 @@ class PaintSettings(Settings):
     )
     cut_method: CutMethod = option(
         "random",
-        help="views of random sizes, the same with strong details kept (pooled), a few of the whole among details"
-        " (overview), or all of the whole",
+        help="how crops are taken: random sizes; pooled (random, strong details kept); overview "
+        "(some of the whole picture among the crops); whole (all of the whole picture)",
         group="cutouts",
         short=("cutm",),
     )
     cut_power: float = option(
         1.0,
-        help="above 1 small cutouts are more frequent, below 1 large ones",
+        help="distribution of crop sizes: above 1 more small crops, below 1 more large ones",
         group="cutouts",
         short=("cutp",),
         gt=0,
@@ -128,13 +141,14 @@ class PaintSettings(Settings):
         AUGMENTATIONS,
         group="cutouts",
         short=("aug",),
-        help="what happens to cutouts: Hf flip, Af turn and shift, Pe perspective, Sh softening, Ji colour, Gn noise,"
-        " Ro turn alone, Er a part erased, Et elastic, Ts bent, Cr cut closer, Re cut closer and stretched",
+        help="augmentations of the crops: Hf horizontal flip, Af affine, Pe perspective, Sh softening, Ji colour"
+        " jitter, Gn Gaussian noise, Ro rotation, Er random erasing, Et elastic, Ts thin-plate spline, Cr crop, Re"
+        " resized crop",
     )
-    optimiser: Optimiser = option("Adam", help="how a gradient becomes a step", group="guidance", short=("opt",))
+    optimiser: Optimiser = option("Adam", help="torch optimiser for the latents", group="guidance", short=("opt",))
     learning_rate: float = option(
         0.1,
-        help="step size on the latents; a tenth of it in the last quarter",
+        help="learning rate of the latents; a tenth of it in the last quarter of the iterations",
         group="guidance",
         short=("lr",),
         gt=0,
@@ -142,67 +156,82 @@ class PaintSettings(Settings):
     )
     ema: float = option(
         0.99,
-        help="how long a memory the average has that is shown: 0 shows the latents themselves",
+        help="EMA decay of the displayed latents; 0 shows the latents themselves",
         group="guidance",
         ge=0,
         lt=1,
     )
     smoothness: float = option(
-        0.0, help="weight of the total variation: above 0 evens out small differences", group="look", ge=0, le=1000
+        0.0,
+        help="weight of the total variation loss; above 0 reduces noise and fine texture",
+        group="look",
+        ge=0,
+        le=1000,
     )
-    saturation: float = option(0.0, help="above 0 draws colours out, below 0 mutes them", group="look", ge=-100, le=100)
-    palette: str = option("", help="colours to keep to, as #d62828 #fcbf49 #003049", group="look")
+    saturation: float = option(
+        0.0,
+        help="weight of the saturation loss: above 0 more colourful, below 0 more muted",
+        group="look",
+        ge=-100,
+        le=100,
+    )
+    palette: str = option("", help="colours to keep to, such as #d62828 #fcbf49 #003049", group="look")
     palette_weight: float = option(
-        10.0, help="how strongly pixels are drawn to the nearest colour of the palette", group="look", ge=0, le=10_000
+        10.0, help="weight of the distance to the nearest colour of the palette", group="look", ge=0, le=10_000
     )
-    style_image: str = option("", help="a picture file: only the codes that it uses are painted with", group="look")
+    style_image: str = option("", help="a picture file; only the codes that occur in it are used", group="look")
     prior: float = option(
         0.0,
-        help="weight of how unlikely the transformer finds the picture's codes: 0.03 to 0.1 calm and simplify, more"
-        " flattens; a step takes half as long again",
+        help="weight of the transformer's negative log-likelihood of the codes: 0.03 to 0.1 makes "
+        "pictures calmer and simpler, more flattens them; steps take about 50 % longer",
         group="look",
         ge=0,
         le=100,
     )
-    symmetry: Symmetry = option("none", help="which halves mirror each other", group="look")
-    seamless: bool = option(False, help="the picture's edges fit each other, as a tile's do", group="look")
+    symmetry: Symmetry = option("none", help="mirror the picture: left-right, top-bottom or both", group="look")
+    seamless: bool = option(False, help="make the picture tileable: opposite edges match", group="look")
     regions: str = option(
         "",
-        help="where each prompt counts: its number and a box of left,top,right,bottom from 0 to 1, or a file whose"
-        " white counts, as 1=0,0,0.5,1 | 2=mask.png; elsewhere it is not looked for",
+        help="limit a prompt to a region: its number and a box left,top,right,bottom in 0..1, or a"
+        " mask file (white counts), as 1=0,0,0.5,1 | 2=mask.png",
         group="regions",
         live=False,
     )
-    protect: str = option("", help="what stays as it began: such a box, or such a file", group="regions", live=False)
+    protect: str = option(
+        "", help="region that stays as it started: a box or a mask file, as in regions", group="regions", live=False
+    )
     drawer: Literal["vqgan", "pixels"] = option(
         "vqgan",
-        help="what draws: the VQGAN, or bare pixels, to see why codes matter",
+        help="what renders the picture: the VQGAN, or plain pixels without a codebook, for comparison",
         group="advanced",
         live=False,
         flag_name="renderer",
     )
     group: int = option(
         0,
-        help="cutouts that go through the CLIP at a time, fewer for less memory; 0 for all at once",
+        help="number of crops per CLIP pass; fewer need less memory; 0 for all at once",
         group="advanced",
         ge=0,
         le=4096,
     )
     checkpoint: Literal["auto", "on", "off"] = option(
         "auto",
-        help="whether the VQGAN forgets its way and goes it again: a third slower, a fraction of the memory; auto when"
-        " memory is short",
+        help="gradient checkpointing: recompute decoder activations in the backward pass; about 30"
+        " % slower, much less memory; auto when memory is short",
         group="advanced",
     )
-    compile: bool = option(False, help="let torch compile the networks: slow to begin, then quicker", group="advanced")
+    compile: bool = option(False, help="use torch.compile: slow start, faster steps", group="advanced")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
-        "auto", help="of the networks; auto takes the quicker one that is safe here", group="advanced", live=False
+        "auto",
+        help="number format of the networks; auto chooses the faster one that is safe on this machine",
+        group="advanced",
+        live=False,
     )
 
     clip_precision: Literal["auto", "same"] = option(
         "auto",
-        help="of the CLIPs: auto is fp32 on a CPU, same is that of the other networks: twice as quick with bf16, and a"
-        " slightly other picture",
+        help="number format of the CLIPs: auto uses fp32 on a CPU; same uses that of the other "
+        "networks, which with bf16 is twice as fast and gives a slightly different picture",
         group="advanced",
     )
 

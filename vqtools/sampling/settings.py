@@ -1,6 +1,6 @@
-"""What a person may choose about drawing with a transformer, and about scoring a picture.
+"""Settings of sampling from a transformer and of scoring a picture.
 
-Knows no network, and imports none: the command line reads it before anything heavy is loaded.
+Imports no network: the command line reads it before anything heavy is loaded.
 """
 
 from __future__ import annotations
@@ -13,24 +13,31 @@ Side = Literal["upper", "lower", "left", "right", "whole"]
 
 
 class SampleSettings(Settings):
-    prompt: str = option("", help="what the picture should show, for a transformer that reads captions", live=False)
+    """Settings of `vqtools sample`."""
+
+    prompt: str = option("", help="what the picture should show, for a transformer trained on captions", live=False)
     size: Size = size_option()
     seed: int | None = seed_option()
-    transformer: str = network_option("name or path of the transformer that draws the codes")
-    vqgan: str = network_option("name or path of the VQGAN that makes them a picture", short=("ckpt",))
-    clip: str = network_option("name of the CLIP that reads the prompt", short=("m",))
-    label: str = option("", help="name or number of a class, for a transformer with classes", live=False)
+    transformer: str = network_option("name or path of the transformer that samples the codes")
+    vqgan: str = network_option("name or path of the VQGAN that decodes them", short=("ckpt",))
+    clip: str = network_option("name of the CLIP that embeds the prompt", short=("m",))
+    label: str = option("", help="class name or index, for a class-conditional transformer", live=False)
     temperature: float = option(
-        1.0, help="below 1 likelier codes, above 1 bolder ones; 0 always takes the likeliest", ge=0, le=10
+        1.0,
+        help="sampling temperature: below 1 more likely codes, above 1 more varied ones; 0 always takes the likeliest",
+        ge=0,
+        le=10,
     )
-    top_k: int = option(0, help="draw among so many of the likeliest codes; 0 for all", ge=0)
-    top_p: float = option(0.85, help="draw among the likeliest codes that together have this probability", gt=0, le=1)
+    top_k: int = option(0, help="sample from the k likeliest codes; 0 for all", ge=0)
+    top_p: float = option(
+        0.85, help="nucleus sampling: sample from the likeliest codes whose probabilities add up to this", gt=0, le=1
+    )
     guidance: float = option(
-        6.0, help="how strongly prompt or class pull; 1 for not more than the transformer itself does", ge=0, le=50
+        6.0, help="classifier-free guidance scale for the prompt or class; 1 disables it", ge=0, le=50
     )
     grids: int = option(
         1,
-        help="how many are drawn at a time; above 1 the CLIP keeps the one that fits the prompt best",
+        help="number of candidates to sample; above 1, CLIP keeps the one that fits the prompt best",
         ge=1,
         le=64,
         live=False,
@@ -38,46 +45,62 @@ class SampleSettings(Settings):
     )
     stride: int = option(
         1,
-        help="codes for which the window stands still; 1 is exact, more is faster and not exact",
+        help="step of the sliding window in codes: 1 is exact, more is faster and approximate",
         ge=1,
         le=64,
         live=False,
     )
     condition: str = option(
         "",
-        help="a picture file that the transformer draws from, for one trained on pairs: scaled and cut to the size",
+        help="a picture file as condition, for a transformer trained on pairs; scaled and cropped to the size",
         group="given",
         live=False,
     )
-    complete: str = option("", help="a picture file that is given; the rest is drawn", group="given", live=False)
+    complete: str = option(
+        "", help="a picture file to complete: part of it is kept, the rest is sampled", group="given", live=False
+    )
     keep: Side = option(
-        "upper", help="the half of it that stays; whole sets it into a larger size", group="given", live=False
+        "upper",
+        help="which half of the given picture is kept; whole places all of it in a larger picture",
+        group="given",
+        live=False,
     )
     place: Literal["center", "left", "right", "top", "bottom"] = option(
-        "center", help="where the whole picture stands; it grows on the other sides", group="given", live=False
+        "center",
+        help="where the whole picture is placed; the picture grows on the other sides",
+        group="given",
+        live=False,
     )
     mask: str = option(
-        "", help="a picture of the same size that is light where the given one is drawn anew", group="given", live=False
+        "",
+        help="a mask of the same size as the given picture: light areas are sampled again",
+        group="given",
+        live=False,
     )
-    seamless: bool = option(False, help="a panorama whose right border joins its left one", group="given", live=False)
+    seamless: bool = option(False, help="make a panorama whose left and right edges match", group="given", live=False)
     memory: float = option(
         2.0,
-        help="most that the transformer's caches take; more is faster",
+        help="upper limit for the transformer's key-value caches; more is faster",
         unit="GB",
         group="advanced",
         ge=0,
         live=False,
     )
     precision: Literal["fp32", "auto", "bf16", "fp16"] = option(
-        "fp32", help="of the transformer; all but fp32 are faster and not exact", group="advanced", live=False
+        "fp32",
+        help="number format of the transformer; all but fp32 are faster and approximate",
+        group="advanced",
+        live=False,
     )
 
 
 class ScoreSettings(Settings):
-    transformer: str = network_option("name or path of the transformer that judges")
-    vqgan: str = network_option("name or path of the VQGAN that makes the picture codes", short=("ckpt",))
-    label: str = option("", help="name or number of a class, for a transformer with classes")
-    condition: str = option("", help="a picture file that it belongs to, for a transformer trained on pairs")
+    """Settings of `vqtools score`."""
+
+    transformer: str = network_option("name or path of the transformer that computes the likelihood")
+    vqgan: str = network_option("name or path of the VQGAN that encodes the picture", short=("ckpt",))
+    label: str = option("", help="class name or index, for a class-conditional transformer")
+    condition: str = option("", help="a picture file as condition, for a transformer trained on pairs")
     stride: int = option(
-        1, help="codes for which the window stands still; 1 judges as exact sampling draws, more is faster", ge=1, le=64
+        1, help="step of the sliding window in codes: 1 uses the windows of exact sampling, more is faster", ge=1, le=64
     )
