@@ -17,8 +17,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from recipes.naming import FOLDER, judge, seed
-from recipes.naming import prompts as asked
+from recipes.naming import FOLDER, is_recognized, load_prompts, prompt_seed
 
 # how zooming animations have been made: moved in pixels, the border wrapped, Adam rebuilt for each frame, no average
 PUBLISHED: dict[str, Any] = {
@@ -61,7 +60,7 @@ def sheet(round_: int, places: list[tuple[int, bool]], out: Path) -> None:
     page = Image.new("RGB", (ACROSS * (SIDE + 8), -(-len(places) // ACROSS) * (SIDE + 26)), "white")
     draw = ImageDraw.Draw(page)
     for place, (index, ours) in enumerate(places):
-        frame = last_frame(asked()[index]["prompt"], seed(round_, index), ours)
+        frame = last_frame(load_prompts()[index]["prompt"], prompt_seed(round_, index), ours)
         x, y = place % ACROSS * (SIDE + 8) + 4, place // ACROSS * (SIDE + 26) + 22
         page.paste(frame.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, y))
         draw.text((x, y - 18), str(place + 1), fill="black", font_size=16)
@@ -74,12 +73,12 @@ def count(round_: int) -> str:
     for name, places in zip(SHEETS, plan(round_), strict=True):
         names = json.loads((FOLDER / f"frames-{round_}-{name}-names.json").read_text())
         seen |= {key: str(names.get(str(place + 1), "")) for place, key in enumerate(places)}
-    right = {key: judge(name, asked()[key[0]]) for key, name in seen.items()}
+    right = {key: is_recognized(name, load_prompts()[key[0]]) for key, name in seen.items()}
     published, ours = (sum(right[index, side] for index in PLAIN) for side in (False, True))
     rows = ["| prompt | published loop | counts | ours | counts |", "| --- | --- | --- | --- | --- |"]
     for index in PLAIN:
         cells = (f"{seen[index, side]} | {'yes' if right[index, side] else ''}" for side in (False, True))
-        rows.append(f"| {asked()[index]['prompt']} | {' | '.join(cells)} |")
+        rows.append(f"| {load_prompts()[index]['prompt']} | {' | '.join(cells)} |")
     head = f"Round {round_}, the last of {WISH['frames']} frames: published loop **{published}**, ours **{ours}**"
     return f"{head} of {len(PLAIN)}.\n\n" + "\n".join(rows) + "\n"
 

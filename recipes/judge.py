@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from recipes.naming import FOLDER, cell, order, said
+from recipes.naming import FOLDER, contains_answer, crop_picture, sheet_order
 from recipes.pictures import ICONS, Picture, composite, ground, read
 from recipes.vqgan import pretrained_tower
 from vqtools.core.state_file import load_state
@@ -58,7 +58,7 @@ def things() -> dict[int, list[str]]:
 
 def thing_of(name: str) -> int | None:
     """The prompt that a picture of this name would answer, if there is just one; the first answer counts."""
-    found = [i for i, answers in things().items() if said(name, answers[:1])]
+    found = [i for i, answers in things().items() if contains_answer(name, answers[:1])]
     return found[0] if len(found) == 1 else None
 
 
@@ -103,9 +103,9 @@ class Judge:
 def cells(round_: int) -> list[Sample]:
     """The plain prompts' pictures out of a round's sheet (recipes.naming lays it out)."""
     page, wanted, out = Image.open(FOLDER / f"round-{round_}.jpg"), things(), []
-    for place, index in enumerate(order(round_)):
+    for place, index in enumerate(sheet_order(round_)):
         if index in wanted:
-            out.append((index, cell(page, place)))
+            out.append((index, crop_picture(page, place)))
     return out
 
 

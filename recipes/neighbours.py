@@ -17,8 +17,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from recipes.judge import Features
-from recipes.naming import FOLDER, cell, order
-from recipes.naming import prompts as asked
+from recipes.naming import FOLDER, crop_picture, load_prompts, sheet_order
 from recipes.pictures import ICONS, Picture, composite, read
 
 TILE = 96
@@ -45,8 +44,10 @@ def found(near: Tensor, icons: Sequence[Picture]) -> list[int]:
 
 def sheet(data: Path, round_: int, out: Path, count: int) -> None:
     features, page = Features(), Image.open(FOLDER / f"round-{round_}.jpg")
-    places = sorted(range(len(order(round_))), key=lambda place: order(round_)[place])[:: len(asked()) // count][:count]
-    samples = [cell(page, place) for place in places]
+    places = sorted(range(len(sheet_order(round_))), key=lambda place: sheet_order(round_)[place])[
+        :: len(load_prompts()) // count
+    ][:count]
+    samples = [crop_picture(page, place) for place in places]
     icons: list[Picture] = [p for p in read(data) if p.source in ICONS]
     bank = features([composite(p.pixels, (255, 255, 255)) for p in icons])
     cosines = [features(views) @ bank.T for views in (samples, [s.transpose(0) for s in samples])]
@@ -63,7 +64,7 @@ def sheet(data: Path, round_: int, out: Path, count: int) -> None:
             f"{icons[i].name} ({near[row, i]:.2f}, {icons[i].source}, {icons[i].credit}, {icons[i].licence})"
             for i in neighbours
         )
-        credits.append(f"{row + 1}. {asked()[order(round_)[place]]['prompt']}: {names}")
+        credits.append(f"{row + 1}. {load_prompts()[sheet_order(round_)[place]]['prompt']}: {names}")
     for x in (step, (NEAREST + 1) * step + 8):
         draw.line((x, 0, x, canvas.height), fill="grey")
     canvas.save(out, quality=88)

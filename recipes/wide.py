@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from recipes.large import scenes
-from recipes.naming import FOLDER, said, seed
+from recipes.naming import FOLDER, contains_answer, prompt_seed
 from recipes.pictures import read
 from vqtools.media.image import load_picture, resize_and_crop, to_tensor
 from vqtools.models.vqgan import VQGAN
@@ -49,7 +49,7 @@ def sheet(round_: int) -> Image.Image:
     page = Image.new("RGB", (2 * (2 * SIZE[0] + 8), 4 * (2 * SIZE[1] + 26)), "white")
     draw = ImageDraw.Draw(page)
     for place, index in enumerate(order(round_)):
-        wish = {"transformer": "starter-large", "size": SIZE, "grids": GRIDS, "seed": seed(round_, index)}
+        wish = {"transformer": "starter-large", "size": SIZE, "grids": GRIDS, "seed": prompt_seed(round_, index)}
         picture = sample.sample(prompts()[index]["prompt"], **wish)
         x, y = place % 2 * (2 * SIZE[0] + 8) + 4, place // 2 * (2 * SIZE[1] + 26) + 22
         page.paste(picture.resize((2 * SIZE[0], 2 * SIZE[1]), Image.Resampling.LANCZOS), (x, y))
@@ -63,7 +63,7 @@ def count(round_: int) -> str:
     rows, right, seams = ["| place | prompt | seen | counts |", "| --- | --- | --- | --- |"], 0, 0
     for place, index in enumerate(order(round_)):
         entry, name = prompts()[index], str(names.get(str(place + 1), ""))
-        good = said(name, entry["answers"])
+        good = contains_answer(name, entry["answers"])
         right, seams = right + good, seams + ("seam" in name)
         rows.append(f"| {place + 1} | {entry['prompt']} | {name} | {'yes' if good else ''} |")
     return f"Round {round_}: **{right} of {len(prompts())}** named, a seam in {seams}.\n\n" + "\n".join(rows) + "\n"
