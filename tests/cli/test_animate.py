@@ -76,7 +76,7 @@ def test_ctrl_c_keeps_frames_and_resume_makes_the_same(
     with monkeypatch.context() as patch:
         patch.setattr(Animator, "step", interrupted)
         assert call("animate", "a forest", "--frames", "5", *TINY, "--out", "half") == 130
-    assert "stopped after 3 of 5 frames; go on with: vqtools animate --resume half" in capsys.readouterr().err
+    assert "stopped after 3 of 5 frames; continue with: vqtools animate --resume half" in capsys.readouterr().err
     assert count("half/half.mp4") == 3
     assert call("animate", "--resume", "half") == 0
     assert shots("half") == shots("whole") and count("half/half.mp4") == 5
