@@ -61,7 +61,7 @@ def markdown_table(statuses: Sequence[Status]) -> list[str]:
 
 
 def write_report(statuses: Sequence[Status], out: Path, *, with_grid: bool = True) -> Path:
-    """Write report.md and report.png (a grid of at most 64 pictures) to the folder ``out``; return the former's path."""
+    """Write report.md and report.png (a grid of at most 64 pictures) in the folder ``out``; return the first path."""
     path = out / "report.md"
     lines = ["# What the queue did", "", summarise(statuses) + ".", "", *markdown_table(statuses), ""]
     write_text(path, "\n".join(lines))
