@@ -7,12 +7,7 @@ import pytest
 from vqtools.core.errors import UserError
 from vqtools.core.job import finish
 from vqtools.media.image import load_picture, resize_and_crop, to_tensor
-<<<<<<< HEAD
 from vqtools.media.png_record import read_record
-=======
-from vqtools.media.png_record import save_png
-from vqtools.painting.session import PaintSession
->>>>>>> c0a9e44 (Imports of tests after the split)
 from vqtools.painting.settings import PaintSettings
 from vqtools.pipelines.paint import create_session
 from vqtools.pipelines.variations import enlarge
