@@ -46,7 +46,10 @@ def _animate_settings() -> type[Settings]:
 def animate(
     prompt: tuple[str, ...], out: str | None, resume: str | None, rewind: int, dry_run: bool, apart: bool, **flags: Any
 ) -> int:
-    """Make an animation of PROMPT: frames and a video; zooms, scene changes, loops.
+    """Make frames and a video of PROMPT: zooms, camera moves, loops, or a restyled video.
+
+    --cadence interpolates frames between painted ones; --out-fps adds frames to the video. To enlarge the frames,
+    use vqtools upscale.
 
     \b
     vqtools animate "a castle ^ a green forest ^ the blue sea" --octave-zoom --zoom 1.04

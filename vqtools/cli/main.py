@@ -67,7 +67,49 @@ def _echo_error(message: str, code: int) -> int:
     return code
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+COMMAND_GROUPS = {
+    "Make pictures": {
+        paint: "Paint a picture from a prompt.",
+        candidates: "Paint one prompt with several seeds, to choose from.",
+        grid: "Paint a labelled grid that compares settings.",
+        sample: "Sample a picture of any size from a transformer.",
+        queue: "Paint every settings file and PNG in a folder.",
+        upscale: "Enlarge a picture with an upscaling network.",
+    },
+    "Make videos": {
+        animate: "Make a zoom, a camera move or a restyled video.",
+        morph: "Morph pictures into one another.",
+        fly: "Move the camera over one large picture.",
+    },
+    "Train": {
+        train_vqgan: "Train a VQGAN on your pictures (stage 1).",
+        train_transformer: "Train a transformer on their codes (stage 2).",
+        score: "Compute a picture's likelihood under a transformer.",
+    },
+    "Networks": {
+        weights: "List, download and convert networks.",
+    },
+    "Tools": {
+        presets: "Show what the presets mean on this machine.",
+        blocks: "List texts to add to prompts.",
+        lab: "Open JupyterLab on a copy of the notebooks.",
+        info: "Show versions, device, memory and folders.",
+    },
+}
+"""The commands with one line each, as `vqtools --help` shows them."""
+
+
+class GroupedCommands(click.Group):
+    """A group whose help lists its commands under headings, one uncut line each."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section for each entry of COMMAND_GROUPS."""
+        for title, commands in COMMAND_GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(shown.name or "", line) for shown, line in commands.items()])
+
+
+@click.group(cls=GroupedCommands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vqtools")
 @debug_option
 @click.pass_context
@@ -84,10 +126,6 @@ def _add_hidden_alias(original: click.Command, name: str) -> None:
     command.add_command(alias, name)
 
 
-_COMMANDS = (
-    paint, candidates, grid, blocks, sample, score, queue, presets, upscale, animate, morph, fly,
-    train_vqgan, train_transformer, weights, lab, info,
-)  # fmt: skip
-for _command in _COMMANDS:
+for _command in (name for names in COMMAND_GROUPS.values() for name in names):
     command.add_command(_command)
 _add_hidden_alias(candidates, "drafts")

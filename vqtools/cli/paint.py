@@ -76,7 +76,10 @@ def paint(
     out: str | None,
     **flags: Any,
 ) -> int:
-    """Paint a picture of PROMPT.
+    """Paint a picture of PROMPT under CLIP guidance.
+
+    Separate several prompts by |. Each can have a weight; a negative weight is a negative prompt. To enlarge the
+    result, use --bigger or vqtools upscale.
 
     \b
     vqtools paint "a red apple"
