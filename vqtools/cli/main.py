@@ -67,7 +67,7 @@ def _echo_error(message: str, code: int) -> int:
     return code
 
 
-COMMAND_GROUPS = {
+COMMAND_GROUPS: dict[str, dict[click.Command, str]] = {
     "Make pictures": {
         paint: "Paint a picture from a prompt.",
         candidates: "Paint one prompt with several seeds, to choose from.",
