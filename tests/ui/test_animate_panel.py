@@ -1,4 +1,4 @@
-"""The animation's panel: curves under the hand, a dry run, frames thrown away, another path; the same from a cell."""
+"""The animation panel: curves to drag, a dry run, a forecast, rewinding, changes during a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import threading
 import time
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.ui.conftest import wait_until
 from vqtools.animation import test_card
 from vqtools.animation.project import Project
 from vqtools.animation.settings import AnimateSettings
 from vqtools.ui import curve_editor
 from vqtools.ui.animate_panel import AnimatePanel
-
-
-def until(true: Callable[[], bool], what: str = "") -> None:
-    end = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < end, f"waited in vain {what}"
-        time.sleep(0.005)
 
 
 def small_networks() -> Any:
@@ -40,7 +34,7 @@ def small_networks() -> Any:
 
 
 class Films:
-    """Makes small animators whose frames are let through one by one."""
+    """Makes small animators whose frames wait until ``gate`` is released."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.small, self.gate, self.count = folder, small_networks(), threading.Semaphore(0), 0
@@ -77,32 +71,32 @@ def panel(films: Films, tmp_path: Path) -> Iterator[AnimatePanel]:
     panel.runner.wait(20)
 
 
-def drag(panel: AnimatePanel, *wish: Any) -> None:
-    panel.curves.editor.edit_request = [*wish, time.monotonic()]
+def request_edit(panel: AnimatePanel, *request: Any) -> None:
+    panel.curves.editor.edit_request = [*request, time.monotonic()]
 
 
-def test_a_point_that_is_dragged_stands_in_the_form_and_in_the_next_run(panel: AnimatePanel) -> None:
+def test_a_dragged_point_changes_the_text_in_the_form(panel: AnimatePanel) -> None:
     assert panel.curves.editor.points == [[0, 1.02, True]]
-    drag(panel, "add", -1, 4, 1.1)
-    drag(panel, "move", 0, 0, 0.98)
+    request_edit(panel, "add", -1, 4, 1.1)
+    request_edit(panel, "move", 0, 0, 0.98)
     assert panel.form.values()["zoom"] == "0:(0.98), 4:(1.1)"
     assert panel.curves.editor.points == [[0, 0.98, True], [4, 1.1, True]]
     assert panel.curves.editor.line[2] == [2.0, pytest.approx(1.04)]
     assert "zoom" in panel.curves.overview.value and "angle" not in panel.curves.overview.value
-    drag(panel, "remove", 1, 4, 1.1)
+    request_edit(panel, "remove", 1, 4, 1.1)
     assert panel.form.settings().zoom == "(0.98)"
 
 
-def test_a_formula_is_drawn_and_not_dragged(panel: AnimatePanel) -> None:
+def test_a_formula_is_drawn_but_cannot_be_dragged(panel: AnimatePanel) -> None:
     panel.form.inputs("angle")[0].value = "2*sin(t)"
     panel.curves.curve_menu.value = "angle"
     assert panel.curves.editor.points == [[0, 0.0, False]]
     assert panel.curves.editor.line[1] == [1.0, pytest.approx(2 * np.sin(1))]
-    drag(panel, "move", 0, 3, 1.0)
+    request_edit(panel, "move", 0, 3, 1.0)
     assert "is a formula" in panel.curves.message.value and panel.form.values()["angle"] == "2*sin(t)"
 
 
-def test_without_anywidget_a_drawing_and_two_numbers_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_anywidget_points_are_set_by_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(curve_editor, "_editor_class", lambda: None)
     panel = AnimatePanel(AnimateSettings(frames=6), folder=tmp_path)
     panel.curves.frame.value, panel.curves.value.value = 3, 1.5
@@ -115,13 +109,13 @@ def test_without_anywidget_a_drawing_and_two_numbers_are_left(monkeypatch: pytes
     assert "there is no point at frame 3" in panel.curves.message.value
 
 
-def test_a_motion_fills_its_curves(panel: AnimatePanel) -> None:
+def test_a_motion_preset_sets_its_curves(panel: AnimatePanel) -> None:
     panel.form.inputs("motion")[0].value = "tunnel"
     assert panel.form.values()["zoom"] == "1.035" and "sin" in panel.form.values()["angle"]
     assert "angle" in panel.curves.overview.value
 
 
-def test_the_dry_run_plays_the_motion_before_any_network(panel: AnimatePanel, films: Films) -> None:
+def test_the_dry_run_needs_no_network(panel: AnimatePanel, films: Films) -> None:
     panel.dry_run().join(30)
     (shown,) = panel.video.outputs
     assert "data:video/mp4;base64," in shown["data"]["text/html"] and not films.count
@@ -142,9 +136,9 @@ def test_a_dry_run_with_sound_shows_its_waveform_and_curves(panel: AnimatePanel,
     assert max(value for _, value in panel.curves.editor.line) > 1.05
 
 
-def test_the_forecast_waits_and_resume_begins(panel: AnimatePanel, films: Films) -> None:
+def test_the_forecast_waits_until_resume(panel: AnimatePanel, films: Films) -> None:
     panel.forecast()
-    until(lambda: panel.runner.job is not None and "Paused at 0" in panel.runner.status.value)
+    wait_until(lambda: panel.runner.job is not None and "Paused at 0" in panel.runner.status.value)
     assert panel.runner.job is not None and panel.runner.job.position == 0
     films.gate.release(99)
     panel.runner.pause()
@@ -154,9 +148,9 @@ def test_the_forecast_waits_and_resume_begins(panel: AnimatePanel, films: Films)
 
 def test_a_forecast_that_is_stopped_leaves_no_folder(panel: AnimatePanel, films: Films) -> None:
     panel.forecast()
-    until(lambda: panel.runner.job is not None and "Paused at 0" in panel.runner.status.value)
-    panel.form.inputs("prompt")[0].value = "the blue sea"  # counts, should it begin
-    until(lambda: panel.runner.job is not None and panel.runner.job.settings.prompt == "the blue sea")
+    wait_until(lambda: panel.runner.job is not None and "Paused at 0" in panel.runner.status.value)
+    panel.form.inputs("prompt")[0].value = "the blue sea"  # applies at once to the waiting job
+    wait_until(lambda: panel.runner.job is not None and panel.runner.job.settings.prompt == "the blue sea")
     panel.runner.stop()
     assert panel.runner.wait(30)
     assert panel.runner.job is None and not list(films.folder.iterdir())
@@ -170,7 +164,7 @@ def test_the_forecast_of_the_panels_own_job_writes_nothing(tmp_path: Path) -> No
     settings = AnimateSettings(prompt="a red apple", size=(64, 64), iterations=2, cutouts=2, grids=2, frames=3, seed=5)
     panel = AnimatePanel(settings, folder=tmp_path / "animations")
     panel.forecast()
-    until(lambda: panel.runner.job is not None and "Paused at" in panel.runner.status.value)
+    wait_until(lambda: panel.runner.job is not None and "Paused at" in panel.runner.status.value)
     assert "3 frames, about" in panel.note.value
     assert not list((tmp_path / "animations").glob("*"))  # also where the page is closed, or the kernel killed
     panel.runner.pause()
@@ -178,11 +172,13 @@ def test_the_forecast_of_the_panels_own_job_writes_nothing(tmp_path: Path) -> No
     assert [path.name for path in (tmp_path / "animations").iterdir()] == ["a-red-apple-5"]
 
 
-def test_what_stops_before_its_first_frame_leaves_no_folder_and_can_go_on(panel: AnimatePanel, films: Films) -> None:
+def test_a_run_stopped_before_its_first_frame_leaves_no_folder_and_resumes(
+    panel: AnimatePanel, films: Films
+) -> None:
     panel.forecast()
-    until(lambda: panel.runner.job is not None and "Paused at 0" in panel.runner.status.value)
+    wait_until(lambda: panel.runner.job is not None and "Paused at 0" in panel.runner.status.value)
     panel.runner.step()
-    until(lambda: getattr(panel.runner.job, "position", 0) == 1)
+    wait_until(lambda: getattr(panel.runner.job, "position", 0) == 1)
     panel.runner.stop()
     assert panel.runner.wait(30)
     assert "no frame is finished yet" in panel.runner.status.value and not list(films.folder.iterdir())
@@ -192,10 +188,10 @@ def test_what_stops_before_its_first_frame_leaves_no_folder_and_can_go_on(panel:
     assert "saved as" in panel.runner.status.value and panel.film == films.folder / "film" / "film.mp4"
 
 
-def test_a_folder_in_anothers_hands_is_not_gone_on_with(panel: AnimatePanel, films: Films) -> None:
+def test_a_locked_folder_is_not_continued(panel: AnimatePanel, films: Films) -> None:
     films.gate.release(3)
     panel.runner.start()
-    until(lambda: getattr(panel.runner.job, "done", 0) == 3)
+    wait_until(lambda: getattr(panel.runner.job, "done", 0) == 3)
     panel.runner.stop()
     films.gate.release()
     assert panel.runner.wait(30)
@@ -214,10 +210,10 @@ def test_a_folder_in_anothers_hands_is_not_gone_on_with(panel: AnimatePanel, fil
     assert job.done == 6 and "saved as" in panel.runner.status.value
 
 
-def test_frames_are_thrown_away_and_another_path_is_taken(panel: AnimatePanel, films: Films) -> None:
+def test_rewound_frames_are_made_again_with_changed_settings(panel: AnimatePanel, films: Films) -> None:
     films.gate.release(4)
     panel.runner.start()
-    until(lambda: getattr(panel.runner.job, "done", 0) == 4)
+    wait_until(lambda: getattr(panel.runner.job, "done", 0) == 4)
     panel.runner.stop()
     films.gate.release()
     assert panel.runner.wait(30)
@@ -240,7 +236,7 @@ def test_frames_are_thrown_away_and_another_path_is_taken(panel: AnimatePanel, f
         assert sum(1 for _ in film.decode(video=0)) == 6
 
 
-def test_an_octave_zoom_takes_another_path(films: Films, tmp_path: Path) -> None:
+def test_a_rewound_octave_zoom_takes_other_prompts(films: Films, tmp_path: Path) -> None:
     def make(settings: AnimateSettings) -> Any:
         def begin(prompt: str, seed: int, compose: Any) -> Any:
             return films.small.First(settings.model_copy(update={"prompt": prompt, "seed": seed}), compose(None))
@@ -268,10 +264,10 @@ def test_an_octave_zoom_takes_another_path(films: Films, tmp_path: Path) -> None
     assert after[:3] == before[:3] and all(a != b for a, b in zip(after[3:], before[3:], strict=True))
 
 
-def test_a_field_changed_while_frames_come_counts_from_the_next(panel: AnimatePanel, films: Films) -> None:
+def test_a_field_changed_during_a_run_applies_from_the_next_frame(panel: AnimatePanel, films: Films) -> None:
     films.gate.release(2)
     panel.runner.start()
-    until(lambda: getattr(panel.runner.job, "done", 0) == 2)
+    wait_until(lambda: getattr(panel.runner.job, "done", 0) == 2)
     panel.form.inputs("prompt")[0].value = "the blue sea"
     panel.form.inputs("frames")[0].value = 50
     films.gate.release(99)

@@ -1,4 +1,4 @@
-"""The first cell of every page: it brings what is missing, changes nothing that is there, and knows Colab's Drive."""
+"""The first cell of every notebook: it installs what is missing, changes nothing installed, and uses Colab's Drive."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def requirements() -> list[str]:
     return list(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"])
 
 
-def colabs() -> dict[str, str]:
+def colab_versions() -> dict[str, str]:
     """Colab's packages: local version labels taken off, those without a version on PyPI left out."""
     lines = (ROOT / "tests/colab-pip-freeze.txt").read_text("utf-8").splitlines()
     pairs = [line.partition("==") for line in lines if "==" in line and " @ " not in line and not line.startswith("#")]
     return {normalised_name(name): version.partition("+")[0] for name, _, version in pairs}
 
 
-def test_names_are_compared_as_pypi_compares_them() -> None:
+def test_names_are_normalised_as_on_pypi() -> None:
     assert normalised_name("Open_CLIP.torch>=2.30") == normalised_name("open-clip-torch") == "open-clip-torch"
     assert normalised_name("ipykernel>=6.17,!=7.0.*") == "ipykernel"
 
 
-def test_only_what_is_absent_is_wanted_and_colab_is_no_place_for_jupyterlab() -> None:
+def test_only_missing_requirements_are_installed_and_never_jupyterlab() -> None:
     assert missing_requirements(["torch>=2.6", "kornia>=0.7", "jupyterlab>=4"], {"torch": "2.0"}) == ["kornia>=0.7"]
-    wanted = {normalised_name(one) for one in missing_requirements(requirements(), colabs())}
+    wanted = {normalised_name(one) for one in missing_requirements(requirements(), colab_versions())}
     assert "kornia" in wanted and wanted.isdisjoint(NEVER)
 
 
-def test_pip_is_held_to_all_that_is_installed() -> None:
+def test_constraints_keep_every_installed_version() -> None:
     held = pip_constraints({"torch": "2.11.0+cu128", "numpy": "2.1.3"})
     assert held == "numpy==2.1.3\ntorch==2.11.0+cu128\n"
     assert re.search(
@@ -53,7 +53,7 @@ def test_pip_is_held_to_all_that_is_installed() -> None:
     )
 
 
-def test_at_home_nothing_happens(
+def test_outside_colab_nothing_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -63,7 +63,7 @@ def test_at_home_nothing_happens(
     assert capsys.readouterr().out == "" and list(tmp_path.iterdir()) == [] and Path.cwd() == tmp_path
 
 
-def test_requirements_are_those_of_the_installation_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requirements_come_from_the_metadata_if_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(one.startswith("torch") for one in colab.requirements())
     assert not [one for one in colab.requirements() if "extra" in one]
 
@@ -74,7 +74,7 @@ def test_requirements_are_those_of_the_installation_or_none(monkeypatch: pytest.
     assert colab.requirements() == []
 
 
-def test_it_needs_nothing_that_it_could_have_to_bring() -> None:
+def test_the_module_imports_no_requirement() -> None:
     names = sorted({normalised_name(one).replace("-", "_") for one in requirements()} | {"PIL", "yaml", "cv2"})
     program = f"import sys, vqtools.ui.colab; print([n for n in {names!r} if n in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -82,7 +82,7 @@ def test_it_needs_nothing_that_it_could_have_to_bring() -> None:
 
 
 @pytest.fixture
-def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def colab_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A Python that believes to be on Colab: google.colab's three modules write down what they are asked."""
     package = tmp_path / "site" / "google" / "colab"
     package.mkdir(parents=True)
@@ -114,19 +114,19 @@ def asked() -> list[str]:
     return [one[0] for one in asked]
 
 
-def test_on_colab_a_page_gets_what_lies_beside_it_and_no_other_pages(there: Path) -> None:
-    (there / "watercolours.zip").write_text("mine")
+def test_on_colab_the_files_beside_the_notebook_are_copied(colab_folder: Path) -> None:
+    (colab_folder / "watercolours.zip").write_text("mine")
     colab.ready()
-    assert (there / "watercolours.zip").read_text() == "mine" and not list(there.glob("*.ipynb"))
-    (there / "watercolours.zip").unlink()
+    assert (colab_folder / "watercolours.zip").read_text() == "mine" and not list(colab_folder.glob("*.ipynb"))
+    (colab_folder / "watercolours.zip").unlink()
     colab.ready()
-    assert (there / "watercolours.zip").stat().st_size > 50_000
-    assert asked() == ["enable_custom_widget_manager"] * 2 and Path.cwd() == there
+    assert (colab_folder / "watercolours.zip").stat().st_size > 50_000
+    assert asked() == ["enable_custom_widget_manager"] * 2 and Path.cwd() == colab_folder
     colab.done()
     assert "unassign" not in asked()
 
 
-def test_in_drive_models_and_pictures_last(there: Path, tmp_path: Path) -> None:
+def test_drive_holds_models_and_results(colab_folder: Path, tmp_path: Path) -> None:
     colab.ready(drive=True)
     mine = tmp_path / "drive" / "MyDrive" / "vqtools"
     assert os.environ["VQTOOLS_HOME"] == str(mine / "models") and Path.cwd() == mine
@@ -135,7 +135,7 @@ def test_in_drive_models_and_pictures_last(there: Path, tmp_path: Path) -> None:
     assert Path.cwd() == mine
 
 
-def test_the_machine_is_let_go_when_asked_and_only_when_all_is_in_drive(there: Path) -> None:
+def test_the_machine_is_released_only_if_results_are_in_drive(colab_folder: Path) -> None:
     with pytest.raises(UserError, match="keep_in_drive"):
         colab.ready(release=True)
     colab.ready(drive=True, release=True)
@@ -143,7 +143,7 @@ def test_the_machine_is_let_go_when_asked_and_only_when_all_is_in_drive(there: P
     assert asked()[-2:] == ["flush_and_unmount", "unassign"]
 
 
-def test_an_interrupt_keeps_the_machine(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_keeps_the_machine(colab_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
@@ -154,9 +154,9 @@ def test_an_interrupt_keeps_the_machine(there: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.network
-def test_colabs_packages_stay_as_they_are(tmp_path: Path) -> None:
+def test_colab_keeps_its_packages(tmp_path: Path) -> None:
     """What the first cell asks pip for, with Colab's versions as constraints, for Colab's Python."""
-    here = colabs()
+    here = colab_versions()
     # PyPI's torch of that version asks for another CUDA than Colab's own build, which is what its label says
     held = {name: version for name, version in here.items() if not name.startswith(("nvidia-", "cuda-", "triton"))}
     (tmp_path / "constraints.txt").write_text(pip_constraints(held))
@@ -175,7 +175,7 @@ def test_colabs_packages_stay_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.network
-def test_pip_brings_what_is_absent_and_would_rather_fail_than_change_what_is_there(tmp_path: Path) -> None:
+def test_pip_fails_rather_than_change_an_installed_package(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = next(path for path in (tmp_path / "venv").glob("*/python*") if path.stem == "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", "packaging==23.0"], check=True)

@@ -1,4 +1,4 @@
-"""A page whose kernel dies: what Colab's disconnects are. Opened again, Run All goes on where it was."""
+"""A notebook whose kernel dies, as when Colab disconnects: Run All continues the training."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def kernel(folder: Path) -> Iterator[tuple[KernelManager, Any]]:
 
 
 def cells() -> list[str]:
-    """The page's code down to where it trains, with small settings in place of its own."""
+    """The notebook's code up to the training, with small settings."""
     page = json.loads((ROOT / "notebooks/01_train_vqgan.ipynb").read_text("utf-8"))
     code = {cell["id"]: "".join(cell["source"]) for cell in page["cells"] if cell["cell_type"] == "code"}
     code["settings"] = SETTINGS
@@ -49,7 +49,7 @@ def cells() -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_a_training_whose_kernel_was_killed_goes_on_in_the_next(
+def test_a_training_whose_kernel_was_killed_continues_in_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))

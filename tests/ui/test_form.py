@@ -41,11 +41,11 @@ everything = st.builds(
 )
 
 
-@given(wanted=everything)
-@example(wanted=Everything(seed=0, pull=0.0))
+@given(expected=everything)
+@example(expected=Everything(seed=0, pull=0.0))
 @settings(max_examples=30, deadline=None)
-def test_a_form_made_from_settings_returns_equal_settings(wanted: Everything) -> None:
-    assert Form(wanted).settings() == wanted
+def test_a_form_made_from_settings_returns_equal_settings(expected: Everything) -> None:
+    assert Form(expected).settings() == expected
 
 
 def test_loading_other_settings_replaces_every_field() -> None:
@@ -66,19 +66,20 @@ def test_every_paint_setting_survives_the_form() -> None:
         augment="Af", learning_rate=0.05, ema=0.9, group=2, precision="fp32", init_decay=0.5, init="noise",
             cut_method="pooled", optimiser="AdamW", smoothness=1, saturation=-1, palette="#ff0000", palette_weight=2,
             style_image="b.png", symmetry="both", seamless=True, regions="1=0,0,0.5,1", protect="0,0,1,0.5",
-            drawer="pixels", checkpoint="on", compile=True, clip_precision="same", prior=0.5,
+            drawer="pixels", checkpoint="on", compile=True, clip_precision="same", prior=0.5, guidance=2.5,
+            top_p=0.5,
     )  # fmt: skip
     unchanged = [name for name, value in PaintSettings() if value == getattr(changed, name)]
     assert not unchanged
     assert Form(changed).settings() == changed
 
 
-def said(form: Form[Everything], name: str) -> str:
+def note_of(form: Form[Everything], name: str) -> str:
     note = form.row(name).children[-1]
     return note.value if note.layout.display != "none" else ""
 
 
-def wrong(form: Form[Everything], name: str) -> bool:
+def is_marked(form: Form[Everything], name: str) -> bool:
     return "vqtools-wrong" in form.row(name)._dom_classes
 
 
@@ -93,39 +94,37 @@ def wrong(form: Form[Everything], name: str) -> bool:
         ("size", 2, 32, "at least 8"),
     ],
 )
-def test_a_wrong_value_is_marked_where_it_stands_until_it_is_right(
-    name: str, bad: object, good: object, reason: str
-) -> None:
+def test_a_wrong_value_is_marked_until_it_is_corrected(name: str, bad: object, good: object, reason: str) -> None:
     form = Form(Everything())
     form.inputs(name)[0].value = bad
-    assert wrong(form, name) and reason in said(form, name)
-    assert "<b>" not in said(form, name)
+    assert is_marked(form, name) and reason in note_of(form, name)
+    assert "<b>" not in note_of(form, name)
     others = [option.name for option in Everything.options() if option.name != name]
-    assert not any(wrong(form, other) for other in others)
+    assert not any(is_marked(form, other) for other in others)
     with pytest.raises(UserError, match=name):
         form.settings()
     form.inputs(name)[0].value = good
-    assert not wrong(form, name) and said(form, name) == ""
+    assert not is_marked(form, name) and note_of(form, name) == ""
     form.settings()
 
 
-def test_notes_are_text_and_can_be_forgotten() -> None:
+def test_notes_are_escaped_and_can_be_cleared() -> None:
     form = Form(Everything())
     form.note("steps", "from the <b>next</b> run")
-    assert said(form, "steps") == "from the &lt;b&gt;next&lt;/b&gt; run" and not wrong(form, "steps")
+    assert note_of(form, "steps") == "from the &lt;b&gt;next&lt;/b&gt; run" and not is_marked(form, "steps")
     form.clear_notes()
-    assert said(form, "steps") == ""
+    assert note_of(form, "steps") == ""
 
 
-def test_a_change_by_hand_is_told_and_one_by_the_program_is_not() -> None:
-    told: list[str] = []
-    form = Form(Everything(), on_change=told.append)
+def test_on_change_reports_only_changes_by_a_person() -> None:
+    changed: list[str] = []
+    form = Form(Everything(), on_change=changed.append)
     form.set(steps=5)
     form.load(Everything(steps=6))
-    assert told == []
+    assert changed == []
     form.inputs("steps")[0].value = 7
     form.inputs("size")[1].value = 64
-    assert told == ["steps", "size"]
+    assert changed == ["steps", "size"]
 
 
 def test_the_new_button_draws_a_seed() -> None:

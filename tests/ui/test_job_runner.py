@@ -1,24 +1,18 @@
+"""The runner: buttons, status line and saving around a job in a thread; the same awaited in a cell."""
+
 from __future__ import annotations
 
 import asyncio
 import io
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from tests.ui.conftest import wait_until
 from vqtools.core.errors import UserError
 from vqtools.ui.job_runner import Runner
-from vqtools.ui.job_status import format_duration
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
 
 
 def click(runner: Runner, text: str) -> None:
@@ -32,12 +26,12 @@ def usable(runner: Runner) -> set[str]:
 
 
 def test_a_job_runs_to_its_end_in_the_background_and_is_shown(counting_job: Any) -> None:
-    runner = Runner(lambda: counting_job, verb="Paint", finish=lambda job: f"kept {job.position}")
+    runner = Runner(lambda: counting_job, verb="Paint", finish=lambda job: f"saved {job.position}")
     assert usable(runner) == {"Paint"}
     click(runner, "Paint")
     assert runner.wait(20)
     assert runner.job is not None and runner.job.position == 20
-    assert "Done: 20" in runner.status.value and "kept 20" in runner.status.value
+    assert "Done: 20" in runner.status.value and "saved 20" in runner.status.value
     assert Image.open(io.BytesIO(runner.picture.value)).size == (256, 256)
     assert runner.picture.layout.visibility == "visible"
     assert usable(runner) == {"Paint"}
@@ -48,27 +42,27 @@ def test_pause_step_resume_and_stop(counting_job: Any) -> None:
     runner = Runner(lambda: lambda: job, verb="Paint")
     click(runner, "Paint")
     job.gate.release()
-    until(lambda: job.position == 1)
+    wait_until(lambda: job.position == 1)
     assert usable(runner) == {"Pause", "Stop"}
     click(runner, "Pause")
     job.gate.release(50)
-    until(lambda: "Paused" in runner.status.value)
+    wait_until(lambda: "Paused" in runner.status.value)
     held = job.position
     assert held <= 2
     assert usable(runner) == {"Resume", "Step", "Stop"}
     click(runner, "Step")
-    until(lambda: f"Paused at {held + 1} of 100" in runner.status.value)
+    wait_until(lambda: f"Paused at {held + 1} of 100" in runner.status.value)
     time.sleep(0.05)
     assert job.position == held + 1
     click(runner, "Resume")
-    until(lambda: job.position > held + 10)
+    wait_until(lambda: job.position > held + 10)
     click(runner, "Stop")
     job.gate.release()
     assert runner.wait(20)
     assert f"Stopped at {job.position} of 100" in runner.status.value
 
 
-def test_stop_is_heard_while_paused_and_before_the_first_step(counting_job: Any) -> None:
+def test_stop_works_while_paused_and_before_the_first_step(counting_job: Any) -> None:
     runner = Runner(lambda: lambda: counting_job(10**6))
     runner.start()
     runner.pause()
@@ -77,14 +71,14 @@ def test_stop_is_heard_while_paused_and_before_the_first_step(counting_job: Any)
     assert "Stopped" in runner.status.value
 
 
-def test_a_fault_is_shown_as_text_and_what_was_made_is_kept(counting_job: Any) -> None:
-    kept: list[int] = []
-    runner = Runner(lambda: lambda: counting_job(breaks_at=3), finish=lambda job: kept.append(job.position) or "kept")
+def test_an_error_is_shown_escaped_and_the_result_so_far_is_saved(counting_job: Any) -> None:
+    saved: list[int] = []
+    runner = Runner(lambda: lambda: counting_job(breaks_at=3), finish=lambda job: saved.append(job.position) or "saved")
     runner.start()
     assert runner.wait(20)
     assert "the &lt;b&gt;job&lt;/b&gt; broke" in runner.status.value and "<b>" not in runner.status.value
     assert "RuntimeError" in runner.status.value and "Traceback" in runner.status.value
-    assert kept == [3]
+    assert saved == [3]
     assert usable(runner) == {"Start"}
     runner.start()  # and it can begin again
     assert runner.wait(20)
@@ -100,7 +94,7 @@ def test_an_impossible_plan_is_one_line_and_starts_nothing() -> None:
     assert runner.state == "idle" and runner.job is None
 
 
-def test_a_picture_that_cannot_be_saved_does_not_hide_the_end(counting_job: Any) -> None:
+def test_an_error_while_saving_does_not_hide_how_the_run_ended(counting_job: Any) -> None:
     def finish(job: Any) -> str:
         raise OSError("disk full")
 
@@ -110,20 +104,20 @@ def test_a_picture_that_cannot_be_saved_does_not_hide_the_end(counting_job: Any)
     assert "Done: 20" in runner.status.value and "not saved: disk full" in runner.status.value
 
 
-def test_one_job_at_a_time_in_a_kernel(counting_job: Any) -> None:
+def test_starting_a_run_stops_the_runs_of_other_runners(counting_job: Any) -> None:
     first, second = (Runner(lambda: lambda: counting_job(10**6)) for _ in range(2))
     first.start()
-    until(lambda: first.job is not None and first.job.position > 0)
+    wait_until(lambda: first.job is not None and first.job.position > 0)
     with pytest.raises(UserError, match="under way"):
         first.start()
     second.start()
     assert first.wait(20) and "Stopped" in first.status.value
-    until(lambda: second.job is not None and second.job.position > 0)
+    wait_until(lambda: second.job is not None and second.job.position > 0)
     second.stop()
     assert second.wait(20)
 
 
-def test_the_foreground_returns_the_job_and_lets_others_run_meanwhile(counting_job: Any) -> None:
+def test_an_awaited_run_returns_the_job_and_other_tasks_run_meanwhile(counting_job: Any) -> None:
     runner = Runner(lambda: lambda: counting_job(10**6))
 
     async def page() -> Any:
@@ -157,13 +151,13 @@ def test_an_interrupted_cell_ends_cleanly_with_its_job(counting_job: Any) -> Non
     assert job.position == 4 and "Stopped at 4 of 10 · kept" in runner.status.value
 
 
-def test_an_error_in_the_foreground_is_raised_in_the_cell(counting_job: Any) -> None:
+def test_the_error_of_an_awaited_run_is_raised_in_the_cell(counting_job: Any) -> None:
     runner = Runner(lambda: lambda: counting_job(breaks_at=1))
     with pytest.raises(RuntimeError, match="broke"):
         asyncio.run(runner.run())
 
 
-def test_running_again_in_a_cell_takes_the_place_of_the_run_under_way(counting_job: Any) -> None:
+def test_awaiting_a_new_run_replaces_the_run_under_way(counting_job: Any) -> None:
     made: list[Any] = []
 
     def make() -> Any:
@@ -172,10 +166,6 @@ def test_running_again_in_a_cell_takes_the_place_of_the_run_under_way(counting_j
 
     runner = Runner(lambda: make)
     runner.start()
-    until(lambda: bool(made) and made[0].position > 0)
+    wait_until(lambda: bool(made) and made[0].position > 0)
     assert asyncio.run(runner.run()) is made[1]
     assert made[1].position == 5
-
-
-def test_clock() -> None:
-    assert [format_duration(seconds) for seconds in (0, 51.4, 60, 3723)] == ["0:00", "0:51", "1:00", "1:02:03"]

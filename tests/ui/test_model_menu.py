@@ -1,4 +1,4 @@
-"""The menu of networks: what is on offer where, and what happens where it can't be had."""
+"""The menu of models: its default, and what happens if a download fails."""
 
 from __future__ import annotations
 
@@ -27,25 +27,23 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def arrived(home: Path) -> None:
-    for one in (find_record("vqgan", PUBLIC_VQGAN), find_record("clip", PUBLIC_CLIP)):
-        one.place.parent.mkdir(parents=True, exist_ok=True)
-        one.place.touch()
+def create_files(home: Path) -> None:
+    for record in (find_record("vqgan", PUBLIC_VQGAN), find_record("clip", PUBLIC_CLIP)):
+        record.place.parent.mkdir(parents=True, exist_ok=True)
+        record.place.touch()
 
 
-def test_without_a_gpu_the_starters_are_the_default_and_change_no_setting() -> None:
+def test_without_a_gpu_the_starter_models_are_the_default_and_change_no_setting() -> None:
     models = Models()
     assert models.choice.value == STARTER_LABEL and models.fields == {}
     models.choice.value = PUBLIC_LABEL
-    assert "1.59 GB" in models.note.value and "minutes" in models.note.value  # said before anything is fetched
+    assert "1.59 GB" in models.note.value and "minutes" in models.note.value  # shown before anything is downloaded
 
 
-def test_with_a_gpu_the_public_ones_are_the_default_where_they_are_here(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_a_gpu_public_models_that_are_here_are_the_default(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "available_devices", lambda: ["cuda", "cpu"])
-    assert Models().choice.value == STARTER_LABEL  # neither here nor to be had
-    arrived(home)
+    assert Models().choice.value == STARTER_LABEL  # neither here nor reachable
+    create_files(home)
     models = Models()
     assert models.choice.value == PUBLIC_LABEL and "downloaded already" in models.note.value
     fields = models.fields
@@ -56,14 +54,14 @@ def test_with_a_gpu_the_public_ones_are_the_default_where_they_are_here(
     assert Models().choice.value == STARTER_LABEL
 
 
-def test_where_they_cannot_be_had_it_is_said_and_the_starters_serve() -> None:
+def test_after_a_failed_download_the_starter_models_are_used() -> None:
     models = Models()
     models.choice.value = PUBLIC_LABEL
     assert models.fields == {}
     assert models.choice.value == STARTER_LABEL and "can&#x27;t be downloaded" in models.note.value
 
 
-def test_the_public_ones_are_in_the_list_that_ships_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_public_models_are_in_the_shipped_list_with_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "empty"))
     for kind, name in (("vqgan", PUBLIC_VQGAN), ("clip", PUBLIC_CLIP)):
         record = find_record(kind, name)

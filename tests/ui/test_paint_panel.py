@@ -1,10 +1,9 @@
-"""Steering a painting from its panel: edits in mid-run, history, undo, branches; the same without a button."""
+"""Edits of a painting from its panel: during the run, undo, branches; by buttons and by methods."""
 
 from __future__ import annotations
 
 import io
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,43 +12,37 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.ui.conftest import wait_until
 from vqtools.media.png_record import read_record
 from vqtools.painting.session import PaintSession
 from vqtools.painting.settings import PaintSettings
 from vqtools.ui.paint_panel import PaintPanel
 
 
-def until(true: Callable[[], bool], what: str = "") -> None:
-    end = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < end, f"waited in vain {what}"
-        time.sleep(0.005)
-
-
 class Studio:
-    """Makes easels whose steps are let through one by one."""
+    """Makes sessions whose steps wait until ``gate`` is released."""
 
     def __init__(self, make: Callable[[PaintSettings], PaintSession]) -> None:
         self.make, self.gate = make, threading.Semaphore(0)
-        self.held_at = -1  # the position before the step that waits
+        self.held_at = -1  # position at which a step waits
 
     def __call__(self, settings: PaintSettings) -> PaintSession:
-        easel = self.make(settings.model_copy(update={"seed": 5}))
-        step = easel.job.step
+        session = self.make(settings.model_copy(update={"seed": 5}))
+        step = session.job.step
 
         def held() -> dict[str, float]:
-            self.held_at = easel.position
+            self.held_at = session.position
             assert self.gate.acquire(timeout=30)
             self.held_at = -1
             return step()
 
-        easel.job.step = held  # type: ignore[method-assign]
-        return easel
+        session.job.step = held  # type: ignore[method-assign]
+        return session
 
 
 @pytest.fixture
-def studio(make_easel: Any) -> Studio:
-    return Studio(make_easel)
+def studio(make_session: Any) -> Studio:
+    return Studio(make_session)
 
 
 @pytest.fixture
@@ -63,12 +56,12 @@ def panel(studio: Studio, tmp_path: Path) -> Iterator[PaintPanel]:
 
 
 def paint(panel: PaintPanel, studio: Studio, steps: int) -> None:
-    """Make so many more steps, and hold the next."""
+    """Make so many more steps; the next one waits."""
     before = panel.session.position if panel.session else 0
     if panel.runner.state == "idle":
         panel.runner.start()
     studio.gate.release(steps)
-    until(lambda: studio.held_at == before + steps)
+    wait_until(lambda: studio.held_at == before + steps)
 
 
 def finish(panel: PaintPanel, studio: Studio) -> None:
@@ -78,18 +71,18 @@ def finish(panel: PaintPanel, studio: Studio) -> None:
         pass
 
 
-def hand(panel: PaintPanel, studio: Studio) -> None:
-    """Let the step under way end, so that what a hand wants is done; no further step is let through."""
-    wanted = panel.session.position + 1 if panel.session else 1
+def finish_step(panel: PaintPanel, studio: Studio) -> None:
+    """Let the present step end, so that queued actions run; the next step waits."""
+    position = panel.session.position + 1 if panel.session else 1
     studio.gate.release()
-    until(lambda: studio.held_at == wanted or "Paused" in panel.runner.status.value, "for what a hand wants")
+    wait_until(lambda: studio.held_at == position or "Paused" in panel.runner.status.value, "for queued actions")
 
 
 def button(panel: PaintPanel, name: str) -> Any:
     return panel.history_bar.buttons[name]
 
 
-def said(panel: PaintPanel, name: str) -> str:
+def note_of(panel: PaintPanel, name: str) -> str:
     note = panel.form.row(name).children[-1]
     return str(note.value) if note.layout.display != "none" else ""
 
@@ -104,25 +97,25 @@ def as_shown(picture: Image.Image) -> Any:
     return np.asarray(Image.open(data), dtype=np.int16)
 
 
-def test_before_the_first_run_nothing_can_be_steered(panel: PaintPanel) -> None:
-    assert all(one.disabled for one in panel.history_bar.buttons.values()) and panel.history_bar.slider.disabled
+def test_before_the_first_run_all_tools_are_disabled(panel: PaintPanel) -> None:
+    assert all(button.disabled for button in panel.history_bar.buttons.values()) and panel.history_bar.slider.disabled
     panel.undo_button = button(panel, "undo")
     panel.undo_button.click()
     assert panel.runner.job is None
 
 
-def test_a_field_changed_in_mid_run_counts_from_the_next_step_and_says_so(panel: PaintPanel, studio: Studio) -> None:
+def test_a_field_changed_during_a_run_applies_from_the_next_step(panel: PaintPanel, studio: Studio) -> None:
     paint(panel, studio, 3)
     panel.form.inputs("learning_rate")[0].value = 0.3
-    assert said(panel, "learning_rate") == "from the next step on"
-    hand(panel, studio)
+    assert note_of(panel, "learning_rate") == "from the next step on"
+    finish_step(panel, studio)
     assert panel.session is not None and panel.session.settings.learning_rate == 0.3
-    assert said(panel, "learning_rate") == "since step 4"
+    assert note_of(panel, "learning_rate") == "since step 4"
     panel.form.inputs("size")[0].value = 32
-    assert said(panel, "size") == "from the next run"
-    panel.form.inputs("learning_rate")[0].value = -1.0  # marked, and left as it was
-    hand(panel, studio)
-    assert panel.session.settings.learning_rate == 0.3 and "more than 0" in said(panel, "learning_rate")
+    assert note_of(panel, "size") == "from the next run"
+    panel.form.inputs("learning_rate")[0].value = -1.0  # marked as wrong, and not applied
+    finish_step(panel, studio)
+    assert panel.session.settings.learning_rate == 0.3 and "more than 0" in note_of(panel, "learning_rate")
     panel.form.inputs("learning_rate")[0].value = 0.2
     finish(panel, studio)
     journal = read_record(panel.saved or "")["journal"]
@@ -131,36 +124,36 @@ def test_a_field_changed_in_mid_run_counts_from_the_next_step_and_says_so(panel:
     ]  # fmt: skip
 
 
-def test_a_preset_chosen_in_mid_run_brings_its_fields(
+def test_a_preset_chosen_during_a_run_sets_its_fields(
     panel: PaintPanel, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(panel, studio, 2)
     monkeypatch.setenv("VQTOOLS_QUICK", "1")  # nothing is measured
     panel.form.inputs("preset")[0].value = "draft"
-    hand(panel, studio)
+    finish_step(panel, studio)
     assert panel.session is not None
     assert (panel.session.settings.iterations, panel.session.settings.cutouts) == (30, 6)
 
 
-def test_undo_takes_an_edit_back_in_the_form_too_and_redo_brings_it_again(panel: PaintPanel, studio: Studio) -> None:
+def test_undo_and_redo_change_the_form_too(panel: PaintPanel, studio: Studio) -> None:
     paint(panel, studio, 3)
     panel.form.inputs("prompt")[0].value = "a blue sea"
-    hand(panel, studio)
+    finish_step(panel, studio)
     assert button(panel, "redo").disabled and not button(panel, "undo").disabled
     panel.runner.pause()
-    hand(panel, studio)
+    finish_step(panel, studio)
     button(panel, "undo").click()
-    until(lambda: "undone" in panel.runner.status.value)
+    wait_until(lambda: "undone" in panel.runner.status.value)
     assert panel.session is not None and panel.session.settings.prompt.startswith("a red apple")
     assert panel.form.settings().prompt.startswith("a red apple") and panel.session.position == 4
     button(panel, "redo").click()
-    until(lambda: "redone" in panel.runner.status.value)
+    wait_until(lambda: "redone" in panel.runner.status.value)
     assert panel.form.settings().prompt == "a blue sea" == panel.session.settings.prompt
 
 
 @pytest.mark.parametrize(("share", "seen"), [(0, 4), (1e9, 0)], ids=["every step remembered", "the first alone"])
-def test_the_slider_holds_the_run_and_shows_what_was_and_a_branch_goes_on_from_there(
-    panel: PaintPanel, studio: Studio, make_easel: Any, monkeypatch: pytest.MonkeyPatch, share: float, seen: int
+def test_the_slider_pauses_the_run_and_a_branch_continues_from_its_step(
+    panel: PaintPanel, studio: Studio, make_session: Any, monkeypatch: pytest.MonkeyPatch, share: float, seen: int
 ) -> None:
     monkeypatch.setattr(
         "vqtools.painting.snapshots._SNAPSHOT_TIME_DIVISOR", share
@@ -168,9 +161,9 @@ def test_the_slider_holds_the_run_and_shows_what_was_and_a_branch_goes_on_from_t
     paint(panel, studio, 9)
     panel.history_bar.slider.value = 4
     studio.gate.release()
-    until(lambda: "this was step 4" in panel.runner.status.value)
+    wait_until(lambda: "this was step 4" in panel.runner.status.value)
     assert ("the picture of step 0" in panel.runner.status.value) == (seen == 0)
-    plain = make_easel(panel.session.initial_settings)  # type: ignore[union-attr]
+    plain = make_session(panel.session.initial_settings)  # type: ignore[union-attr]
     for _ in range(seen):
         plain.step()
     assert abs(shown(panel) - as_shown(plain.preview())).max() == 0
@@ -178,11 +171,11 @@ def test_the_slider_holds_the_run_and_shows_what_was_and_a_branch_goes_on_from_t
         plain.step()
     assert panel.runner.state == "paused" and panel.session is not None and panel.session.position == 10
     panel.form.inputs("prompt")[0].value = "a blue sea"
-    assert said(panel, "prompt") == "from the branch on" and panel.session.settings.prompt != "a blue sea"
+    assert note_of(panel, "prompt") == "from the branch on" and panel.session.settings.prompt != "a blue sea"
     for _ in range(4 - seen):  # they are made again
         studio.gate.release()
     button(panel, "branch").click()
-    until(lambda: "a new branch from step 4" in panel.runner.status.value)
+    wait_until(lambda: "a new branch from step 4" in panel.runner.status.value)
     assert panel.runner.state == "working" and button(panel, "branch").disabled
     assert panel.session.settings.prompt == "a blue sea" == panel.form.settings().prompt
     finish(panel, studio)
@@ -195,7 +188,7 @@ def test_the_slider_holds_the_run_and_shows_what_was_and_a_branch_goes_on_from_t
     }
 
 
-def test_a_run_that_has_ended_can_be_gone_back_through_and_gone_on_with(panel: PaintPanel, studio: Studio) -> None:
+def test_a_finished_run_can_be_extended_undone_and_branched(panel: PaintPanel, studio: Studio) -> None:
     paint(panel, studio, 1)
     finish(panel, studio)
     assert panel.session is not None and panel.session.position == 20
@@ -216,15 +209,15 @@ def test_a_run_that_has_ended_can_be_gone_back_through_and_gone_on_with(panel: P
     assert panel.session.position == 20 and len(list(panel.folder.glob("*.png"))) == 3
 
 
-def test_save_keeps_the_picture_in_mid_run_and_the_run_goes_on(panel: PaintPanel, studio: Studio) -> None:
+def test_save_during_a_run_does_not_end_it(panel: PaintPanel, studio: Studio) -> None:
     paint(panel, studio, 3)
     button(panel, "save").click()
-    hand(panel, studio)
+    finish_step(panel, studio)
     assert panel.saved is not None and read_record(panel.saved)["position"] == 4
     assert panel.runner.state == "working"
 
 
-def test_losses_stand_below_by_prompt_and_as_text(panel: PaintPanel, studio: Studio) -> None:
+def test_losses_are_shown_by_prompt_and_escaped(panel: PaintPanel, studio: Studio) -> None:
     paint(panel, studio, 5)
     finish(panel, studio)
     assert (
@@ -233,14 +226,14 @@ def test_losses_stand_below_by_prompt_and_as_text(panel: PaintPanel, studio: Stu
     assert panel.history_bar.losses.value.count("<svg") == 2
 
 
-def test_a_panel_made_anew_finds_the_job_and_steers_it(panel: PaintPanel, studio: Studio, tmp_path: Path) -> None:
+def test_a_new_panel_for_the_same_folder_adopts_the_run(panel: PaintPanel, studio: Studio, tmp_path: Path) -> None:
     paint(panel, studio, 3)
     panel.view.close_all()
     again = PaintPanel(PaintSettings(prompt="something else"), folder=tmp_path / "pictures", make=studio)
     assert again.session is panel.session and again.runner.state == "working"
     assert again.form.settings().prompt.startswith("a red apple")
     again.form.inputs("prompt")[0].value = "a blue sea"
-    hand(again, studio)
+    finish_step(again, studio)
     assert again.session is not None and again.session.settings.prompt == "a blue sea"
     assert again.runner.picture.comm is not None and again.history_bar.slider.value >= 3
     again.runner.stop()
@@ -248,18 +241,18 @@ def test_a_panel_made_anew_finds_the_job_and_steers_it(panel: PaintPanel, studio
     assert again.saved is not None
 
 
-def test_what_cannot_be_done_is_said_and_the_run_goes_on(panel: PaintPanel, studio: Studio) -> None:
+def test_a_failing_edit_is_shown_and_the_run_goes_on(panel: PaintPanel, studio: Studio) -> None:
     paint(panel, studio, 2)
-    panel.runner.queue_action(lambda easel: easel.set_region(7, (0, 0, 8, 8)))
-    hand(panel, studio)
+    panel.runner.queue_action(lambda session: session.set_region(7, (0, 0, 8, 8)))
+    finish_step(panel, studio)
     assert "there is no prompt 8" in panel.runner.status.value and panel.runner.state == "working"
     finish(panel, studio)
     assert "Done" in panel.runner.status.value
 
 
-def test_another_vqgan_takes_no_starter_transformer_and_says_so(panel: PaintPanel) -> None:
+def test_another_vqgan_deselects_the_starter_transformer(panel: PaintPanel) -> None:
     panel.form.inputs("vqgan")[0].value = "my-watercolours"
-    assert panel.form.settings().transformer == "none" and "starter" in said(panel, "transformer")
+    assert panel.form.settings().transformer == "none" and "starter" in note_of(panel, "transformer")
     assert "random codes" in panel.runner.status.value
     panel.form.inputs("vqgan")[0].value = "starter"
-    assert panel.form.settings().transformer == "starter" and said(panel, "transformer") == ""
+    assert panel.form.settings().transformer == "starter" and note_of(panel, "transformer") == ""

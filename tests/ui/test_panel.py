@@ -34,7 +34,7 @@ def shown(panel: PaintPanel) -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(io.BytesIO(panel.runner.picture.value)), dtype=np.int16)
 
 
-def test_run_paints_saves_beside_the_page_and_never_overwrites(make: Any, tmp_path: Path) -> None:
+def test_run_saves_the_picture_and_never_overwrites_one(make: Any, tmp_path: Path) -> None:
     panel = PaintPanel(PaintSettings(prompt="A red apple", iterations=3), folder=tmp_path / "pictures", make=make)
     assert "press Paint" in panel.runner.status.value
     assert isinstance(asyncio.run(panel.run()), Image.Image)
@@ -53,7 +53,7 @@ def test_the_button_does_what_run_does(make: Any, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*.png")] == ["a-boat-5.png"]
 
 
-def test_a_quick_run_is_small_and_says_so(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quick_run_is_small_and_noted(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQTOOLS_QUICK", "1")
     panel = PaintPanel(PaintSettings(iterations=500), folder=tmp_path, make=make)
     assert any("Quick run" in getattr(child, "value", "") for child in panel.view.children)
@@ -62,7 +62,7 @@ def test_a_quick_run_is_small_and_says_so(make: Any, tmp_path: Path, monkeypatch
     assert panel.form.settings().iterations == 500
 
 
-def test_the_empty_panel_shows_the_last_picture_made_here(make: Any, tmp_path: Path) -> None:
+def test_an_empty_panel_shows_the_last_picture_of_its_folder(make: Any, tmp_path: Path) -> None:
     picture = Image.new("RGB", (32, 32), "teal")
     boat = save_png(tmp_path / "boat-1.png", picture, {"settings": {"prompt": "a <i>boat</i>"}})
     apple = save_png(tmp_path / "apple-1.png", Image.new("RGB", (32, 32)), {"settings": {"prompt": "an apple"}})
@@ -74,7 +74,7 @@ def test_the_empty_panel_shows_the_last_picture_made_here(make: Any, tmp_path: P
     assert "a &lt;i&gt;boat&lt;/i&gt;" in panel.runner.status.value
 
 
-def test_what_cannot_be_painted_is_marked_and_starts_nothing(make: Any, tmp_path: Path) -> None:
+def test_invalid_settings_are_marked_and_start_nothing(make: Any, tmp_path: Path) -> None:
     panel = PaintPanel(folder=tmp_path, make=make)
     panel.form.inputs("prompt")[0].value = "  "
     panel.runner.buttons.children[0].click()
@@ -83,7 +83,7 @@ def test_what_cannot_be_painted_is_marked_and_starts_nothing(make: Any, tmp_path
     assert "vqtools-wrong" in panel.form.row("prompt")._dom_classes
 
 
-def test_a_size_that_only_the_networks_refuse_is_marked_too(make: Any, tmp_path: Path) -> None:
+def test_a_size_that_the_networks_refuse_is_marked(make: Any, tmp_path: Path) -> None:
     panel = PaintPanel(folder=tmp_path, make=make)
     panel.form.inputs("size")[0].value = 101
     panel.runner.buttons.children[0].click()
@@ -93,7 +93,7 @@ def test_a_size_that_only_the_networks_refuse_is_marked_too(make: Any, tmp_path:
     assert "vqtools-wrong" not in panel.form.row("size")._dom_classes
 
 
-def test_a_preset_fills_its_fields_and_each_can_still_be_changed(
+def test_a_preset_sets_fields_that_can_still_be_changed(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VQTOOLS_QUICK", "1")  # nothing is measured
@@ -104,7 +104,7 @@ def test_a_preset_fills_its_fields_and_each_can_still_be_changed(
     assert (panel.form.settings().iterations, panel.form.settings().preset) == (11, "best")
 
 
-def test_a_change_while_painting_says_when_it_counts(counting_job: Any, make: Any, tmp_path: Path) -> None:
+def test_a_field_changed_during_a_run_is_noted_for_the_next(counting_job: Any, make: Any, tmp_path: Path) -> None:
     panel = PaintPanel(PaintSettings(iterations=100_000), folder=tmp_path, make=make)
     panel.runner.start()
     panel.form.inputs("size")[0].value = 64

@@ -1,4 +1,4 @@
-"""A preset in the panel means what it means on this machine: measured once, beside the panel, and never over a hand."""
+"""Presets in the panel: measured once, in a thread, and never over a field that a person has edited."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vqtools.ui.paint_panel import PaintPanel
 from vqtools.weights.load import load_vqgan
 
 
-class Trial:
-    """A machine whose trial takes as long as its gate is shut."""
+class Benchmark:
+    """A benchmark that waits until its gate is open."""
 
     def __init__(self) -> None:
         self.gate, self.begun, self.count, self.alone = threading.Event(), threading.Event(), 0, False
@@ -34,8 +34,8 @@ class Trial:
 
 
 @pytest.fixture
-def trial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trial:
-    one = Trial()
+def trial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Benchmark:
+    one = Benchmark()
     monkeypatch.setattr(presets, "run_benchmark", one)
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("VQTOOLS_QUICK", raising=False)
@@ -43,7 +43,7 @@ def trial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trial:
 
 
 @pytest.fixture
-def panel(trial: Trial, counting_job: Any, tmp_path: Path) -> Iterator[PaintPanel]:
+def panel(trial: Benchmark, counting_job: Any, tmp_path: Path) -> Iterator[PaintPanel]:
     def make(settings: PaintSettings) -> Any:
         job = counting_job(settings.iterations, held=True)
         job.settings, job.picture, job.record = settings, job.preview, dict
@@ -69,7 +69,7 @@ def note(panel: PaintPanel) -> str:
     return str(panel.form.row("preset").children[-1].value)
 
 
-def test_a_preset_fills_in_what_it_means_here_and_says_so_in_a_line(panel: PaintPanel, trial: Trial) -> None:
+def test_a_preset_sets_its_size_and_is_described_in_one_line(panel: PaintPanel, trial: Benchmark) -> None:
     choose(panel, "best")
     panel.preset_sizes.wait(20)
     wanted = measure_presets(panel.form.settings())[1]["best"]
@@ -83,7 +83,7 @@ def test_a_preset_fills_in_what_it_means_here_and_says_so_in_a_line(panel: Paint
     assert trial.count == 1  # it is remembered
 
 
-def test_the_panel_hears_while_it_is_measured_and_what_a_hand_sets_stands(panel: PaintPanel, trial: Trial) -> None:
+def test_fields_edited_during_the_measurement_keep_their_values(panel: PaintPanel, trial: Benchmark) -> None:
     trial.gate.clear()
     started = time.monotonic()
     choose(panel, "best")
@@ -99,7 +99,7 @@ def test_the_panel_hears_while_it_is_measured_and_what_a_hand_sets_stands(panel:
     assert note(panel).startswith("best: ")
 
 
-def test_of_two_choices_the_last_counts(panel: PaintPanel, trial: Trial) -> None:
+def test_of_two_choices_the_last_applies(panel: PaintPanel, trial: Benchmark) -> None:
     trial.gate.clear()
     choose(panel, "best")
     assert trial.begun.wait(20)
@@ -112,7 +112,7 @@ def test_of_two_choices_the_last_counts(panel: PaintPanel, trial: Trial) -> None
     assert panel.form.settings().size == (288, 288) and note(panel).startswith("better: ")
 
 
-def test_no_trial_disturbs_a_run(panel: PaintPanel, trial: Trial) -> None:
+def test_no_trial_disturbs_a_run(panel: PaintPanel, trial: Benchmark) -> None:
     panel.runner.start()
     choose(panel, "better")
     assert not trial.begun.wait(0.3) and panel.form.settings().size == (64, 64)
@@ -122,7 +122,7 @@ def test_no_trial_disturbs_a_run(panel: PaintPanel, trial: Trial) -> None:
     assert trial.count == 1 and panel.form.settings().size == (288, 288)
 
 
-def test_choices_at_one_time_leave_the_networks_whole(panel: PaintPanel, trial: Trial) -> None:
+def test_choices_at_one_time_leave_the_networks_whole(panel: PaintPanel, trial: Benchmark) -> None:
     threads = []
     for name in ("draft", "best", "better", "normal") * 2:
         choose(panel, name)
@@ -135,7 +135,7 @@ def test_choices_at_one_time_leave_the_networks_whole(panel: PaintPanel, trial: 
     assert panel.form.settings().size == (192, 192)
 
 
-def test_a_quick_run_measures_nothing(panel: PaintPanel, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quick_run_measures_nothing(panel: PaintPanel, trial: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQTOOLS_QUICK", "1")
     choose(panel, "best")
     panel.preset_sizes.wait(20)
@@ -143,7 +143,7 @@ def test_a_quick_run_measures_nothing(panel: PaintPanel, trial: Trial, monkeypat
     assert not trial.count and not note(panel)
 
 
-def test_a_network_that_is_not_there_is_said_under_the_preset(panel: PaintPanel, trial: Trial) -> None:
+def test_a_missing_network_is_noted_under_the_preset(panel: PaintPanel, trial: Benchmark) -> None:
     panel.form.inputs("vqgan")[0].value = "nowhere"
     choose(panel, "draft")
     panel.preset_sizes.wait(20)

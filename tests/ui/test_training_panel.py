@@ -1,4 +1,4 @@
-"""The training panels: Train, Stop, and Train again goes on; curves and codebook; errors where they belong."""
+"""The training panels: Train, Stop and continue; curves and codebook; errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from vqtools.training.settings import TrainTransformerSettings, TrainVQGANSettings
-from vqtools.ui.plots import curve_svg
 from vqtools.ui.train_transformer_panel import TransformerPanel
 from vqtools.ui.train_vqgan_panel import TrainPanel
 from vqtools.weights.load import load_transformer, load_vqgan
@@ -26,7 +25,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainVQGANSetti
     )
 
 
-def test_run_trains_a_model_that_is_found_by_its_name(settings: TrainVQGANSettings, tmp_path: Path) -> None:
+def test_run_trains_a_model_that_loads_by_its_name(settings: TrainVQGANSettings, tmp_path: Path) -> None:
     panel = TrainPanel(settings, where=tmp_path)
     assert "held out to measure by" in panel.explanation.value
     model = asyncio.run(panel.run())
@@ -38,7 +37,7 @@ def test_run_trains_a_model_that_is_found_by_its_name(settings: TrainVQGANSettin
     assert not panel.unfinished
 
 
-def test_stopped_it_goes_on_where_it_was_in_another_panel_too(settings: TrainVQGANSettings, tmp_path: Path) -> None:
+def test_a_stopped_run_continues_in_another_panel(settings: TrainVQGANSettings, tmp_path: Path) -> None:
     panel = TrainPanel(settings.model_copy(update={"steps": 500}), where=tmp_path)
     panel.runner.start()
     while not panel.runner.job or panel.runner.job.position < 2:
@@ -56,7 +55,7 @@ def test_stopped_it_goes_on_where_it_was_in_another_panel_too(settings: TrainVQG
     assert again.form.settings().steps == 500  # a run keeps the settings it began with
 
 
-def test_a_folder_that_is_not_there_is_said_in_the_panel(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error_in_the_panel(tmp_path: Path) -> None:
     panel = TrainPanel(TrainVQGANSettings(folder=str(tmp_path / "absent")), where=tmp_path)
     assert "is not there; expected a folder or a zip" in panel.runner.status.value
     panel.runner.buttons.children[0].click()
@@ -72,14 +71,7 @@ def test_a_finished_run_is_not_overwritten(settings: TrainVQGANSettings, tmp_pat
     assert "contains a run" in panel.runner.status.value and "another" in panel.runner.status.value
 
 
-def test_a_curve_names_its_last_value_and_leaves_out_what_is_no_number() -> None:
-    text = curve_svg("<loss>", [(0, 1.0), (5, float("nan")), (10, 0.25)], width=100, height=46)
-    assert "&lt;loss&gt; <b>0.25</b>" in text
-    assert 'points="0.0,3.0 100.0,43.0"' in text
-    assert curve_svg("empty", []) == ""
-
-
-def test_a_transformer_is_trained_in_a_panel_on_the_same_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transformer_is_trained_in_its_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
     settings = TrainTransformerSettings(
         folder=str(PICTURES), name="coast", grid=4, layers=1, heads=2, width=16, views=2, batch_size=4, steps=4,
