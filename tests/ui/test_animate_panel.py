@@ -172,9 +172,7 @@ def test_the_forecast_of_the_panels_own_job_writes_nothing(tmp_path: Path) -> No
     assert [path.name for path in (tmp_path / "animations").iterdir()] == ["a-red-apple-5"]
 
 
-def test_a_run_stopped_before_its_first_frame_leaves_no_folder_and_resumes(
-    panel: AnimatePanel, films: Films
-) -> None:
+def test_a_run_stopped_before_its_first_frame_leaves_no_folder_and_resumes(panel: AnimatePanel, films: Films) -> None:
     panel.forecast()
     wait_until(lambda: panel.runner.job is not None and "Paused at 0" in panel.runner.status.value)
     panel.runner.step()

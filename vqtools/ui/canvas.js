@@ -1,11 +1,11 @@
-// A layer over a picture: a brush that gives an area, frames to click, and a place where files are dropped.
+// A canvas over a picture: a brush that draws an area, frames to click, and a target for dropped files.
 const SIDE = 512;
 
 function render({ model, el }) {
   const canvas = document.createElement("canvas");
   const ring = document.createElement("div");
   const mask = document.createElement("canvas");
-  let last = null, own = null, drawing = 0;
+  let last = null, shown = null, drawing = 0;
   el.classList.add("vqtools-canvas");
   ring.className = "vqtools-ring";
   canvas.setAttribute("aria-label", "the picture, to draw on");
@@ -14,9 +14,9 @@ function render({ model, el }) {
   const resize = () => {
     const [width, height] = model.get("size");
     const scale = SIDE / Math.max(width, height);
-    for (const one of [canvas, mask]) {
-      one.width = Math.max(1, Math.round(width * scale));
-      one.height = Math.max(1, Math.round(height * scale));
+    for (const surface of [canvas, mask]) {
+      surface.width = Math.max(1, Math.round(width * scale));
+      surface.height = Math.max(1, Math.round(height * scale));
     }
     canvas.style.aspectRatio = width + " / " + height;
     canvas.style.width = width >= height ? "100%" : "auto";
@@ -24,7 +24,7 @@ function render({ model, el }) {
     load();
   };
 
-  const paint = () => {
+  const redraw = () => {
     const pen = canvas.getContext("2d");
     pen.globalCompositeOperation = "source-over";
     pen.clearRect(0, 0, canvas.width, canvas.height);
@@ -47,15 +47,15 @@ function render({ model, el }) {
 
   const load = () => {
     const source = model.get("mask");
-    if (own !== null && source === own) return paint();
+    if (shown !== null && source === shown) return redraw();
     const pen = mask.getContext("2d");
-    own = source;
+    shown = source;
     pen.globalCompositeOperation = "source-over";
     pen.clearRect(0, 0, mask.width, mask.height);
-    if (!source) return paint();
+    if (!source) return redraw();
     const picture = new Image();
     picture.onload = () => {
-      if (own === source) { pen.drawImage(picture, 0, 0, mask.width, mask.height); paint(); }
+      if (shown === source) { pen.drawImage(picture, 0, 0, mask.width, mask.height); redraw(); }
     };
     picture.src = source;
   };
@@ -77,10 +77,10 @@ function render({ model, el }) {
     pen.lineTo(x * mask.width + 0.01, y * mask.height);
     pen.stroke();
     last = [x, y];
-    if (!drawing) drawing = requestAnimationFrame(() => { drawing = 0; paint(); });
+    if (!drawing) drawing = requestAnimationFrame(() => { drawing = 0; redraw(); });
   };
 
-  const follow = (event) => {
+  const moveRing = (event) => {
     const area = canvas.getBoundingClientRect(), around = el.getBoundingClientRect();
     const side = 2 * model.get("radius") * Math.max(area.width, area.height);
     Object.assign(ring.style, { display: model.get("brush") ? "block" : "none", width: side + "px",
@@ -95,67 +95,67 @@ function render({ model, el }) {
     last = null;
     draw(event);
   });
-  canvas.addEventListener("pointermove", (event) => { follow(event); if (last) draw(event); });
+  canvas.addEventListener("pointermove", (event) => { moveRing(event); if (last) draw(event); });
   canvas.addEventListener("pointerleave", () => { ring.style.display = "none"; });
-  const lift = () => {
+  const endStroke = () => {
     if (!last) return;
     last = null;
-    paint();
-    own = mask.toDataURL("image/png");
-    model.set("mask", own);
+    redraw();
+    shown = mask.toDataURL("image/png");
+    model.set("mask", shown);
     model.save_changes();
   };
-  canvas.addEventListener("pointerup", lift);
-  canvas.addEventListener("pointercancel", lift);
+  canvas.addEventListener("pointerup", endStroke);
+  canvas.addEventListener("pointercancel", endStroke);
   canvas.addEventListener("click", (event) => {
     if (!model.get("pick") || model.get("brush")) return;
     const [x, y] = at(event);
     model.send({ kind: "pick", x, y, extend: event.shiftKey || event.ctrlKey || event.metaKey });
   });
 
-  const wake = () => {
+  const updatePointer = () => {
     canvas.style.pointerEvents = model.get("brush") || model.get("pick") ? "auto" : "none";
     canvas.style.cursor = model.get("brush") ? "none" : "pointer";
-    paint();
+    redraw();
   };
 
   // a file may be dropped anywhere on the panel that this picture stands in
   const panel = (event) => event.target instanceof Element && event.target.closest(".vqtools-panel");
-  const mine = (event) => {
-    const found = panel(event);
-    return found && found.contains(el) && [...event.dataTransfer.types].includes("Files") ? found : null;
+  const targetPanel = (event) => {
+    const target = panel(event);
+    return target && target.contains(el) && [...event.dataTransfer.types].includes("Files") ? target : null;
   };
   const over = (event) => {
-    const found = mine(event);
-    document.querySelectorAll(".vqtools-over").forEach((one) => one.classList.remove("vqtools-over"));
-    if (!found) return;
+    const target = targetPanel(event);
+    document.querySelectorAll(".vqtools-over").forEach((element) => element.classList.remove("vqtools-over"));
+    if (!target) return;
     event.preventDefault();
     event.stopPropagation();
-    found.classList.add("vqtools-over");
+    target.classList.add("vqtools-over");
   };
   const leave = (event) => { if (!event.relatedTarget) over(event); };
   const drop = async (event) => {
-    const found = mine(event);
-    if (!found) return;
+    const target = targetPanel(event);
+    if (!target) return;
     event.preventDefault();
     event.stopPropagation();
-    found.classList.remove("vqtools-over");
+    target.classList.remove("vqtools-over");
     const file = event.dataTransfer.files[0];
     if (!file) return;
     if (file.size > model.get("max_bytes")) model.send({ kind: "large", name: file.name });
     else model.send({ kind: "drop", name: file.name }, undefined, [await file.arrayBuffer()]);
   };
-  const heard = { dragover: over, dragleave: leave, drop };
-  for (const [name, act] of Object.entries(heard)) document.addEventListener(name, act, true);
+  const listeners = { dragover: over, dragleave: leave, drop };
+  for (const [name, act] of Object.entries(listeners)) document.addEventListener(name, act, true);
 
   model.on("change:size", resize);
   model.on("change:mask", load);
-  model.on("change:brush change:pick", wake);
-  model.on("change:tint change:frames", paint);
+  model.on("change:brush change:pick", updatePointer);
+  model.on("change:tint change:frames", redraw);
   resize();
-  wake();
+  updatePointer();
   return () => {
-    for (const [name, act] of Object.entries(heard)) document.removeEventListener(name, act, true);
+    for (const [name, act] of Object.entries(listeners)) document.removeEventListener(name, act, true);
   };
 }
 
