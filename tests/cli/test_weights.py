@@ -62,6 +62,6 @@ def test_an_unverified_network_needs_consent(
     monkeypatch.setattr("vqtools.weights.fetch.RETRY_PAUSE", 0.0)
     assert run_command("weights", "fetch", "odd") == 2 and "was not downloaded" in capsys.readouterr().err
     assert run_command("weights", "fetch", "odd") == 2 and "could not be downloaded" in capsys.readouterr().err
-    assert run_command("weights", "fetch", "starter") == 0 and "is here already" in capsys.readouterr().err
+    assert run_command("weights", "fetch", "starter") == 0 and "is already downloaded" in capsys.readouterr().err
     assert run_command("weights", "fetch", "vqgan-imagenet") == 2
     assert "or 'vqgan-imagenet-f16-16384'?" in capsys.readouterr().err

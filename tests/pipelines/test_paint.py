@@ -95,7 +95,7 @@ def test_a_picture_that_is_not_square_holds_the_whole_draft() -> None:
 def test_bad_wishes_name_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"width 100 is not a multiple of 8; the nearest is (96|104)"):
         create_paint_job(PaintSettings(size=(100, 64)))
-    with pytest.raises(UserError, match="no vqgan is called 'startr'; did you mean 'starter'"):
+    with pytest.raises(UserError, match="there is no vqgan named 'startr'; did you mean 'starter'"):
         create_paint_job(PaintSettings(vqgan="startr"))
     with pytest.raises(UserError, match="is not there"):
         load_vqgan(str(tmp_path / "none.safetensors"))

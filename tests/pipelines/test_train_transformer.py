@@ -249,7 +249,7 @@ def test_what_does_not_go_together_is_said(tmp_path: Path, classes: str) -> None
         ({"condition": "codes", "holes": False}, "needs --others"),
         ({"others": "depth"}, "used with --condition codes only"),
         ({"width": 30, "heads": 4}, "width 30 is not a multiple of 4 heads; the nearest below is 28"),
-        ({"vqgan": "nothing"}, "no vqgan is called 'nothing'"),
+        ({"vqgan": "nothing"}, "there is no vqgan named 'nothing'"),
         ({"ground": "nocolour"}, "is not a colour"),
         ({"name": "../up"}, "is not a file name"),
     ):

@@ -174,7 +174,7 @@ def test_a_public_checkpoint_tuned_on_forty_pictures_and_killed_ends_better_than
     [
         ({"size": 36}, "size 36 is not a multiple of 8; the nearest is 32"),
         ({"ground": "octarine"}, "ground 'octarine' is not a colour"),
-        ({"from_": "strater"}, "no vqgan is called 'strater'; did you mean 'starter'"),
+        ({"from_": "strater"}, "there is no vqgan named 'strater'; did you mean 'starter'"),
         ({"batch_size": 4000}, "fewer than a batch of 4000"),
     ],
 )

@@ -29,8 +29,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def create_files(home: Path) -> None:
     for record in (find_record("vqgan", PUBLIC_VQGAN), find_record("clip", PUBLIC_CLIP)):
-        record.place.parent.mkdir(parents=True, exist_ok=True)
-        record.place.touch()
+        record.path.parent.mkdir(parents=True, exist_ok=True)
+        record.path.touch()
 
 
 def test_without_a_gpu_the_starter_models_are_the_default_and_change_no_setting() -> None:

@@ -46,7 +46,9 @@ def converted(source: Path, folder: Path, kind: str = "") -> convert.Conversion:
 
 
 @pytest.mark.parametrize(("source", "io", "tolerance"), VQGANS)
-def test_a_converted_vqgan_gives_the_reference_numbers(tmp_path: Path, source: str, io: str, tolerance: float) -> None:
+def test_a_converted_vqgan_reproduces_the_reference_values(
+    tmp_path: Path, source: str, io: str, tolerance: float
+) -> None:
     done = converted(GOLDEN / source, tmp_path)
     assert done.files == {"vqgan": tmp_path / "it.safetensors"}
     model, stored = read_vqgan(done.files["vqgan"]), load_file(GOLDEN / f"{io}_io.safetensors")
@@ -72,7 +74,7 @@ def assert_same(model: VQGAN, stored: dict[str, torch.Tensor], tolerance: float)
         torch.testing.assert_close(quantized.loss, stored["quantizer_loss"], **close)
 
 
-def test_painting_snaps_to_the_nearest_code_of_a_gumbel_model_too(tmp_path: Path) -> None:
+def test_painting_quantises_to_the_nearest_code_of_a_gumbel_model_too(tmp_path: Path) -> None:
     model = read_vqgan(converted(GOLDEN / "taming_gumbelvq.ckpt", tmp_path).files["vqgan"])
     codes = torch.arange(64).view(1, 8, 8)
     latents = model.codes_to_latents(codes).requires_grad_(True)
@@ -83,7 +85,7 @@ def test_painting_snaps_to_the_nearest_code_of_a_gumbel_model_too(tmp_path: Path
 
 
 @pytest.mark.parametrize("condition", ["class", "seg"])
-def test_a_whole_stage_2_checkpoint_gives_the_reference_numbers(tmp_path: Path, condition: str) -> None:
+def test_a_stage_2_checkpoint_reproduces_the_reference_values(tmp_path: Path, condition: str) -> None:
     done = converted(GOLDEN / f"taming_net2net_{condition}.ckpt", tmp_path)
     stored = load_file(GOLDEN / f"taming_net2net_{condition}_io.safetensors")
     gpt = read_transformer(tmp_path / "it.safetensors")
@@ -108,11 +110,11 @@ def test_a_whole_stage_2_checkpoint_gives_the_reference_numbers(tmp_path: Path, 
     with torch.no_grad():
         again = reader(one_hot)[0]
     torch.testing.assert_close(again, stored["segmentation_logits"], rtol=0, atol=1e-5)
-    with pytest.raises(UserError, match="holds a condition; expected a vqgan"):
+    with pytest.raises(UserError, match="contains a condition; expected a vqgan"):
         read_vqgan(tmp_path / "it-condition.safetensors")
 
 
-def test_an_unconditional_stage_2_checkpoint_splits(tmp_path: Path) -> None:
+def test_an_unconditional_stage_2_checkpoint_is_split(tmp_path: Path) -> None:
     done = converted(GOLDEN / "taming_net2net_uncond.ckpt", tmp_path)
     assert sorted(done.files) == ["transformer", "vqgan"]
     assert read_header(done.files["transformer"])["about"]["condition"] == {"kind": "sos", "token": 0}
@@ -147,7 +149,7 @@ def listed(name: str) -> dict[str, torch.Tensor]:
         ("diffusers_amused_512_vqvae", "", 16, 8192), ("diffusers_vq_f4", "", 4, 8192),
     ],
 )  # fmt: skip
-def test_full_size_key_lists_are_taken_exactly(name: str, loss: str, f: int, codes: int) -> None:
+def test_the_key_lists_of_public_models_match_exactly(name: str, loss: str, f: int, codes: int) -> None:
     state = listed(name) | {f"loss.{key}": value for key, value in (listed(loss) if loss else {}).items()}
     (part,) = map_checkpoint(state, {})
     config = VQGANConfig.from_dict(part.config)
@@ -166,7 +168,7 @@ def test_full_size_key_lists_are_taken_exactly(name: str, loss: str, f: int, cod
 
 
 @pytest.mark.parametrize("condition", ["uncond", "class", "coord", "seg"])
-def test_net2net_key_lists_are_taken_exactly(condition: str) -> None:
+def test_the_key_lists_of_net2net_models_match_exactly(condition: str) -> None:
     stages: dict[str, Any] = {
         "uncond": {"target": "taming.modules.util.SOSProvider", "params": {"sos_token": 0}},
         "class": {"target": "taming.modules.util.Labelator", "params": {"n_classes": 1000}},
@@ -190,7 +192,7 @@ def test_net2net_key_lists_are_taken_exactly(condition: str) -> None:
         map_checkpoint(state, {})
     params = config["model"]["params"]
     for change, says in (
-        ({"cond_stage_config": {"target": "my.Own"}}, "condition 'Own' is none"),
+        ({"cond_stage_config": {"target": "my.Own"}}, "condition 'Own' is not supported"),
         ({"transformer_config": {"params": {"n_head": 3}}}, "n_head 3 does not divide the width 64"),
         ({"transformer_config": {"params": {"n_head": 1, "n_layer": 24}}}, "n_layer 24, but the tensors have 2"),
     ):
@@ -216,7 +218,7 @@ def test_a_llamagen_gpt_needs_its_heads_and_grid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["llamagen_gpt_b_256", "net2net_class"])
-def test_shapes_that_no_transformer_has_are_an_error_of_one_line(name: str) -> None:
+def test_impossible_shapes_are_an_error_of_one_line(name: str) -> None:
     config: dict[str, Any] = {"n_head": 1, "block_size": 256, "model": {"params": {
         "transformer_config": {"params": {"n_head": 1}}, "cond_stage_config": "__is_unconditional__",
     }}}  # fmt: skip
@@ -234,7 +236,7 @@ def small_state(source: str) -> dict[str, torch.Tensor]:
 
 @settings(max_examples=25)
 @given(st.data())
-def test_a_missing_key_and_a_left_over_one_are_named(data: st.DataObject) -> None:
+def test_missing_and_left_over_keys_are_named(data: st.DataObject) -> None:
     source = data.draw(st.sampled_from([source for source, _, _ in VQGANS]))
     state, config = dict(small_state(source)), {"norm_num_groups": 8}
     gone = data.draw(st.sampled_from(sorted(key for key in state if not key.startswith(("loss.", "quantize.code")))))
@@ -267,14 +269,16 @@ def beside(folder: Path, change: dict[str, Any], name: str = "last.yaml") -> Pat
     return folder / "last.ckpt"
 
 
-def test_with_and_without_a_yaml_it_is_the_same_network(tmp_path: Path) -> None:
+def test_the_network_is_the_same_with_and_without_a_yaml(tmp_path: Path) -> None:
     stored = load_file(GOLDEN / "taming_vqmodel_io.safetensors")
     for i, name in enumerate(["last.yaml", "model.yaml", "../configs/2020-11-09T13-31-51-project.yaml", "other.txt"]):
         source = beside(tmp_path / str(i) / "checkpoints", {}, name)
         done = converted(source, tmp_path / f"out{i}")
         model = read_vqgan(done.files["vqgan"])
         assert model.config.resolution == (256 if name == "other.txt" else 32)
-        assert ("no config beside it: its shape is read from the tensors" in done.notes) == (name == "other.txt")
+        assert ("there is no config beside it: its architecture is inferred from the tensors" in done.notes) == (
+            name == "other.txt"
+        )
         assert torch.equal(model.encode(stored["image"]), stored["codes"])
 
 
@@ -296,9 +300,9 @@ def test_a_yaml_of_another_checkpoint_is_refused(tmp_path: Path, change: dict[st
     assert not (tmp_path / "out").exists()
 
 
-def test_diffusers_groups_come_from_its_config_or_are_asked_for(tmp_path: Path) -> None:
+def test_the_norm_groups_of_diffusers_come_from_its_config(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "diffusers_vq" / "diffusion_pytorch_model.safetensors", tmp_path / "alone.safetensors")
-    with pytest.raises(UserError, match="16 channels can't be normed in 32 groups; put its own"):
+    with pytest.raises(UserError, match="16 channels cannot be normalised in 32 groups; put its own"):
         converted(tmp_path / "alone.safetensors", tmp_path)
     config = json.loads((GOLDEN / "diffusers_vq" / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"norm_type": "spatial"}))
@@ -310,7 +314,7 @@ def test_diffusers_groups_come_from_its_config_or_are_asked_for(tmp_path: Path) 
 # -- what else is around the tensors -----------------------------------------------------------------------------------
 
 
-def test_a_zip_that_holds_one_checkpoint_is_unpacked_and_tidied(tmp_path: Path) -> None:
+def test_a_zip_with_one_checkpoint_is_unpacked_and_leaves_no_files(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "vq-f4.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(GOLDEN / "ldm_vq.ckpt", "model.ckpt")
     done = converted(tmp_path / "vq-f4.zip", tmp_path)
@@ -318,7 +322,7 @@ def test_a_zip_that_holds_one_checkpoint_is_unpacked_and_tidied(tmp_path: Path) 
     assert sorted(one.name for one in tmp_path.iterdir()) == ["it.safetensors", "vq-f4.zip"]
 
 
-def test_averaged_weights_go_first_and_trainers_extras_stay_behind(tmp_path: Path) -> None:
+def test_ema_weights_are_preferred_and_training_state_is_ignored(tmp_path: Path) -> None:
     from argparse import Namespace
 
     weights = torch.load(GOLDEN / "llamagen_vq.pt", weights_only=True)["model"]
@@ -332,7 +336,7 @@ def test_averaged_weights_go_first_and_trainers_extras_stay_behind(tmp_path: Pat
     assert_same(model, load_file(GOLDEN / "llamagen_vq_io.safetensors"), 1e-5)
 
 
-def test_nothing_is_left_where_the_second_file_can_not_be_written(tmp_path: Path) -> None:
+def test_a_failed_second_file_removes_the_first(tmp_path: Path) -> None:
     (tmp_path / "it.safetensors").mkdir()  # the transformer's name is taken by a folder
     with pytest.raises(UserError, match="could not be written"):
         converted(GOLDEN / "taming_net2net_class.ckpt", tmp_path)
@@ -342,7 +346,9 @@ def test_nothing_is_left_where_the_second_file_can_not_be_written(tmp_path: Path
 # -- a checkpoint's path where a name is expected ----------------------------------------------------------------------
 
 
-def test_a_path_is_converted_once_and_anew_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_is_converted_once_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
     source = beside(tmp_path, {})
     stored = load_file(GOLDEN / "taming_vqmodel_io.safetensors")
@@ -355,11 +361,11 @@ def test_a_path_is_converted_once_and_anew_when_it_changes(tmp_path: Path, monke
     os.utime(source, ns=(1, 1))
     resolve_path("vqgan", str(source))
     assert first.stat().st_mtime_ns != written
-    with pytest.raises(UserError, match="holds a vqgan; expected a transformer"):
+    with pytest.raises(UserError, match="contains a vqgan; expected a transformer"):
         resolve_path("transformer", str(source))
 
 
-def test_where_nothing_can_be_written_it_goes_to_the_models_folder(
+def test_the_home_folder_is_used_if_the_checkpoints_folder_is_read_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
@@ -384,16 +390,16 @@ def test_a_folder_of_diffusers_and_a_stage_2_checkpoint_work_as_paths(
     assert load_transformer(str(tmp_path / "cin.ckpt")).config.layers == 2
 
 
-def test_our_file_says_where_it_comes_from(tmp_path: Path) -> None:
+def test_the_header_states_the_origin(tmp_path: Path) -> None:
     done = converted(GOLDEN / "ldm_vq.ckpt", tmp_path)
     about = read_header(done.files["vqgan"])["about"]
     assert about["sha256"] == file_sha256(GOLDEN / "ldm_vq.ckpt") and "latent-diffusion" in about["family"]
     with safe_open(done.files["vqgan"], framework="pt") as file:
         assert not [key for key in file.keys() if key.startswith("loss")]  # noqa: SIM118
-    assert any("serve training only" in note for note in done.notes)
+    assert any("only training needs" in note for note in done.notes)
 
 
-def test_the_same_checkpoint_becomes_the_same_bytes_everywhere(tmp_path: Path) -> None:
+def test_the_same_checkpoint_is_converted_to_the_same_bytes(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "ldm_vq.ckpt", tmp_path / "renamed.ckpt")
     shutil.copy(GOLDEN / "ldm_vq.yaml", tmp_path / "renamed.yaml")
     first = converted(GOLDEN / "ldm_vq.ckpt", tmp_path / "a").files["vqgan"]

@@ -136,7 +136,7 @@ def get(urls: list[str], target: Path, sha256: str = SHA, size: int | None = len
 
 
 @pytest.mark.parametrize("manner", ["good", "drops", "no_ranges", "moved"])
-def test_the_file_comes_whole(at: Callable[[str], str], tmp_path: Path, manner: str) -> None:
+def test_a_file_is_downloaded_completely(at: Callable[[str], str], tmp_path: Path, manner: str) -> None:
     seen: list[tuple[int, int | None]] = []
     fetch.download([at(manner)], tmp_path / "x", sha256=SHA, size=len(BODY), progress=lambda *now: seen.append(now))
     assert (tmp_path / "x").read_bytes() == BODY
@@ -147,7 +147,7 @@ def test_the_file_comes_whole(at: Callable[[str], str], tmp_path: Path, manner: 
 
 
 @pytest.mark.parametrize("manner", ["good", "no_ranges", "beyond", "moved"])
-def test_a_download_goes_on_where_an_earlier_one_stopped(at: Callable[[str], str], tmp_path: Path, manner: str) -> None:
+def test_a_download_resumes_after_an_interruption(at: Callable[[str], str], tmp_path: Path, manner: str) -> None:
     (tmp_path / "x.part").write_bytes(BODY[:123_456])
     get([at(manner)], tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == BODY
@@ -155,9 +155,7 @@ def test_a_download_goes_on_where_an_earlier_one_stopped(at: Callable[[str], str
 
 
 @pytest.mark.parametrize("left", [BODY, BODY + b"too much", b"rubbish" * 1000, b""])
-def test_whatever_an_earlier_one_left_the_file_is_right_in_the_end(
-    at: Callable[[str], str], tmp_path: Path, left: bytes
-) -> None:
+def test_any_earlier_part_leads_to_the_correct_file(at: Callable[[str], str], tmp_path: Path, left: bytes) -> None:
     (tmp_path / "x.part").write_bytes(left)
     get([at("good")], tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == BODY
@@ -171,7 +169,7 @@ def test_whatever_an_earlier_one_left_the_file_is_right_in_the_end(
         ("moved_to_a_file", "HTTP 302"), ("other", "sha256 is"),
     ],
 )  # fmt: skip
-def test_a_mirror_that_fails_is_named_and_the_next_one_asked(
+def test_a_failing_mirror_is_named_and_the_next_one_used(
     at: Callable[[str], str], tmp_path: Path, manner: str, says: str
 ) -> None:
     with pytest.raises(UserError) as caught:
@@ -184,14 +182,14 @@ def test_a_mirror_that_fails_is_named_and_the_next_one_asked(
     assert bad == (["x.bad"] if manner == "other" else [])  # the wrong file is put aside, never opened
 
 
-def test_another_part_than_asked_for_is_not_appended(at: Callable[[str], str], tmp_path: Path) -> None:
+def test_another_range_than_requested_is_not_appended(at: Callable[[str], str], tmp_path: Path) -> None:
     (tmp_path / "x.part").write_bytes(BODY[:1000])
     with pytest.raises(UserError, match="another part of the file"):
         get([at("wrong_part")], tmp_path / "x")
     assert (tmp_path / "x.part").read_bytes() == BODY[:1000]
 
 
-def test_without_size_and_hash_a_page_is_still_refused_and_nothing_is_resumed(
+def test_without_size_and_hash_a_web_page_is_refused_and_nothing_is_resumed(
     at: Callable[[str], str], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="web page"):
@@ -201,14 +199,14 @@ def test_without_size_and_hash_a_page_is_still_refused_and_nothing_is_resumed(
     assert (tmp_path / "x").read_bytes() == BODY
 
 
-def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_does_not_answer_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "RETRY_PAUSE", 0.0)
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9: .*refused"):
         get(["http://127.0.0.1:9/x"], tmp_path / "x")
 
 
-def test_what_is_there_already_is_not_asked_for(at: Callable[[str], str], tmp_path: Path) -> None:
+def test_an_existing_file_is_not_downloaded_again(at: Callable[[str], str], tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(BODY)
     get([at("good")], tmp_path / "x")
     assert not Mirror.asked
@@ -244,8 +242,8 @@ def write(at: Callable[[str], str], folder: Path, *more: str, sha256: str = "") 
     (folder / "home" / "weights.txt").write_text("\n".join(lines))
 
 
-def test_fetching_converts_once_and_says_what_it_did(record: WeightsRecord, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"'tiny-f2' is known but not here; .*vqtools weights fetch tiny-f2"):
+def test_fetch_converts_once_and_reports_it(record: WeightsRecord, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'tiny-f2' is not downloaded yet; .*vqtools weights fetch tiny-f2"):
         load_vqgan("tiny-f2")
     told: list[str] = []
     path = fetch.fetch(record, say=told.append)
@@ -269,12 +267,12 @@ def test_a_wrong_hash_is_never_opened(at: Callable[[str], str], record: WeightsR
     assert not list((tmp_path / "home").glob("*.safetensors"))
 
 
-def test_a_checked_download_stays_where_it_can_not_be_converted(
+def test_a_download_that_cannot_be_converted_is_kept(
     at: Callable[[str], str], record: WeightsRecord, tmp_path: Path
 ) -> None:
     Mirror.files["taming_vqmodel.yaml"] += b"\n---\nanother document"
     write(at, tmp_path)
-    with pytest.raises(UserError, match="can't be read as a config"):
+    with pytest.raises(UserError, match="cannot be read as a config"):
         fetch.fetch(find_downloadable("tiny-f2"))
     Mirror.files["taming_vqmodel.yaml"] = (GOLDEN / "taming_vqmodel.yaml").read_bytes()
     write(at, tmp_path)
@@ -283,8 +281,11 @@ def test_a_checked_download_stays_where_it_can_not_be_converted(
     assert sum(manner == "file" for manner, _ in Mirror.asked) == before + 1  # the config alone
 
 
-def test_the_unverified_ask_first(at: Callable[[str], str], record: WeightsRecord, tmp_path: Path) -> None:
-    for more, sha256, says in (("unverified: nobody knows who made it", "", "nobody knows"), ("", "none", "no hash")):
+def test_an_unverified_network_needs_agreement(at: Callable[[str], str], record: WeightsRecord, tmp_path: Path) -> None:
+    for more, sha256, says in (
+        ("unverified: nobody knows who made it", "", "nobody knows"),
+        ("", "none", "there is no hash"),
+    ):
         write(at, tmp_path, *([more] if more else []), sha256=sha256)
         with pytest.raises(UserError, match=f"is unverified: {says}.*--yes"):
             fetch.fetch(find_downloadable("tiny-f2"))
@@ -292,16 +293,16 @@ def test_the_unverified_ask_first(at: Callable[[str], str], record: WeightsRecor
     assert fetch.fetch(find_downloadable("tiny-f2"), yes=True).is_file()
 
 
-def test_no_room_is_said_before_anything_is_asked(
+def test_missing_disk_space_is_an_error_before_any_request(
     record: WeightsRecord, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
-    with pytest.raises(UserError, match=r"takes 6\.13 MB while it is converted, but .* has 10 B left"):
+    with pytest.raises(UserError, match=r"needs 6\.13 MB until it is converted, but .* has 10 B left"):
         fetch.fetch(record)
     assert not Mirror.asked
 
 
-def test_a_clip_and_a_perceptual_network_are_kept_as_they_are(
+def test_a_clip_and_a_perceptual_network_are_not_converted(
     at: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
@@ -310,18 +311,18 @@ def test_a_clip_and_a_perceptual_network_are_kept_as_they_are(
         ("lpips", "perceptual", tmp_path / "lpips.ckpt"),
     ):
         record = WeightsRecord(name, kind, urls=(at("good"),), sha256=SHA, bytes=len(BODY))
-        assert fetch.fetch(record) == place == record.place
+        assert fetch.fetch(record) == place == record.path
         assert place.read_bytes() == BODY
 
 
-def test_the_starters_have_nothing_to_fetch() -> None:
+def test_the_starter_models_are_never_downloaded() -> None:
     told: list[str] = []
-    assert fetch.fetch(find_downloadable("starter"), say=told.append).exists() and "is here already" in told[0]
+    assert fetch.fetch(find_downloadable("starter"), say=told.append).exists() and "is already downloaded" in told[0]
     with pytest.raises(UserError, match=r"weights\.txt has no 'vqgan-imagenet-f16-1634'; did you mean"):
         find_downloadable("vqgan-imagenet-f16-1634")
 
 
-def test_a_fetched_clip_is_what_open_clip_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_clip_loads_the_downloaded_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import open_clip
 
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
@@ -335,7 +336,7 @@ def test_a_fetched_clip_is_what_open_clip_loads(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "Tiny", {"noise": published})
     torch.manual_seed(0)
     saved = open_clip.create_model("Tiny")
-    place = WeightsRecord("Tiny/noise", "clip").place
+    place = WeightsRecord("Tiny/noise", "clip").path
     place.parent.mkdir()
     save_file(saved.state_dict(), place)
     clip = load_open_clip("Tiny/noise")

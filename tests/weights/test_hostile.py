@@ -57,13 +57,13 @@ def test_a_malicious_pickle_never_runs(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "evil.ckpt")
     refused(tmp_path / "evil.ckpt", "'posix.system'")
     (tmp_path / "old.ckpt").write_bytes(pickle.dumps(state["callbacks"]))
-    refused(tmp_path / "old.ckpt", "old format")
+    refused(tmp_path / "old.ckpt", "before version 1.6")
     torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    refused(tmp_path / "old.pt", "old format that torch wrote before version 1.6")
+    refused(tmp_path / "old.pt", "format of torch before version 1.6")
     assert not (tmp_path / "ran").exists()
 
 
-def test_names_that_only_look_like_a_trainers_are_refused(tmp_path: Path) -> None:
+def test_names_similar_to_those_of_trainers_are_refused(tmp_path: Path) -> None:
     # a pickle by hand, because the class is not there to be pickled
     body = b"\x80\x02cpytorch_lightning.callbacks.model_checkpoint\nos.system\n."
     with zipfile.ZipFile(tmp_path / "fake.ckpt", "w") as archive:
@@ -72,20 +72,20 @@ def test_names_that_only_look_like_a_trainers_are_refused(tmp_path: Path) -> Non
     refused(tmp_path / "fake.ckpt", "pytorch_lightning.callbacks.model_checkpoint.os.system")
 
 
-def test_other_code_never_sees_the_stand_ins() -> None:
+def test_stand_ins_are_removed_after_loading() -> None:
     before = set(torch.serialization.get_safe_globals())
     read_tensors(GOLDEN / "taming_vqmodel.ckpt")
     assert set(torch.serialization.get_safe_globals()) == before
 
 
-def test_broken_and_foreign_files_say_what_they_are(tmp_path: Path) -> None:
+def test_broken_and_foreign_files_are_named_for_what_they_are(tmp_path: Path) -> None:
     whole = (GOLDEN / "taming_vqmodel.ckpt").read_bytes()
     cases = {
         "cut.ckpt": (whole[: len(whole) // 2], "incomplete or damaged"),
         "page.ckpt": (b"\n<!DOCTYPE html><html>Sign in</html>", "is a web page"),
         "empty.ckpt": (b"", "is empty"),
         "lfs.ckpt": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS"),
-        "noise.ckpt": (b"\x00\x01" * 300, "is no checkpoint"),
+        "noise.ckpt": (b"\x00\x01" * 300, "is not a checkpoint"),
         "cut.safetensors": ((GOLDEN / "diffusers_vq_io.safetensors").read_bytes()[:5000], "incomplete or damaged"),
     }
     for name, (content, says) in cases.items():
@@ -97,7 +97,7 @@ def test_broken_and_foreign_files_say_what_they_are(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), str(tmp_path / "script.pt"))
     refused(tmp_path / "script.pt", "TorchScript")
     torch.save([1, 2], tmp_path / "list.pt")
-    refused(tmp_path / "list.pt", "holds no network's tensors")
+    refused(tmp_path / "list.pt", "contains no tensors of a network")
     torch.save({"encoder.conv_in.weight": torch.zeros(1).expand(1 << 40)}, tmp_path / "bomb.pt")
     refused(tmp_path / "bomb.pt", "not stored in full")
     torch.save({"decoder.weight": torch.zeros(1)}, tmp_path / "kl.pt")
@@ -132,7 +132,7 @@ SMALL = Path()
         "!!python/object/apply:os.system ['touch {}']", "a: [", "just a sentence", "\t", "[" * 1500, "a: \x00",
     ],
 )  # fmt: skip
-def test_a_yaml_that_is_none_is_refused_and_runs_nothing(tmp_path: Path, text: str) -> None:
+def test_an_invalid_yaml_is_refused_and_runs_nothing(tmp_path: Path, text: str) -> None:
     flag = tmp_path / "ran"
     source = with_yaml(tmp_path, text.replace("{}", str(flag)))
     with pytest.raises(UserError, match=r"last\.yaml"):

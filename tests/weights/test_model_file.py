@@ -37,7 +37,7 @@ def written(tmp_path: Path) -> tuple[VQGAN, Path]:
     return model, path
 
 
-def test_a_model_survives_the_round_trip(written: tuple[VQGAN, Path]) -> None:
+def test_a_saved_model_is_read_back_unchanged(written: tuple[VQGAN, Path]) -> None:
     model, path = written
     again = read_vqgan(path)
     assert again.config == TINY
@@ -46,8 +46,8 @@ def test_a_model_survives_the_round_trip(written: tuple[VQGAN, Path]) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["mine.safetensors"]  # no temporary file stays
 
 
-def test_another_kind_of_model_is_named(written: tuple[VQGAN, Path]) -> None:
-    with pytest.raises(UserError, match="holds a vqgan; expected a transformer"):
+def test_another_kind_of_model_is_a_user_error(written: tuple[VQGAN, Path]) -> None:
+    with pytest.raises(UserError, match="contains a vqgan; expected a transformer"):
         read_transformer(written[1])
 
 
@@ -61,14 +61,14 @@ def test_missing_and_left_over_tensors_are_named(tmp_path: Path, written: tuple[
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"\xff" * 64, (1 << 62).to_bytes(8, "little") + b"{}"])
-def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_another_file_is_a_user_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="no model of vqtools"):
+    with pytest.raises(UserError, match="not a model of vqtools"):
         read_vqgan(path)
 
 
-def test_a_foreign_header_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+def test_a_foreign_header_and_a_missing_file_are_user_errors(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors", metadata={"vqtools": json.dumps([1])})
     with pytest.raises(UserError, match="header"):
         read_vqgan(tmp_path / "other.safetensors")
@@ -76,19 +76,19 @@ def test_a_foreign_header_and_a_missing_file_are_refused(tmp_path: Path) -> None
         read_vqgan(tmp_path / "none.safetensors")
 
 
-def test_a_folder_that_is_no_clip_names_what_is_missing(tmp_path: Path) -> None:
+def test_an_incomplete_clip_folder_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"open_clip_config\.json is missing"):
         read_clip_folder(tmp_path)
 
 
-def test_unknown_public_clips_say_the_tags_that_there_are() -> None:
+def test_an_unknown_public_clip_lists_the_tags() -> None:
     with pytest.raises(UserError, match=r"has the tags .*openai"):
         load_open_clip("ViT-B-32-quickgelu/nonsense")
     with pytest.raises(UserError, match="expected starter"):
         load_open_clip("Nothing/at-all")
 
 
-def test_folded_batch_norms_compute_the_same() -> None:
+def test_folded_batch_norms_do_not_change_the_output() -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()).eval()
     net[1].running_mean.normal_()
@@ -100,7 +100,7 @@ def test_folded_batch_norms_compute_the_same() -> None:
     torch.testing.assert_close(net(image), before)
 
 
-def test_matrices_come_back_from_int8_to_within_a_step_of_their_row(tmp_path: Path) -> None:
+def test_int8_matrices_are_exact_to_one_step_of_their_row(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = GPT(GPTConfig(vocab_size=32, block_size=8, layers=1, heads=2, width=16, grid=2))
     rows = torch.logspace(-6, 1, 32)[:, None]
@@ -113,7 +113,7 @@ def test_matrices_come_back_from_int8_to_within_a_step_of_their_row(tmp_path: Pa
         assert ((again[name] - tensor).abs() <= step * 1.001).all(), name
 
 
-def test_a_scale_that_fits_no_matrix_is_an_error(tmp_path: Path) -> None:
+def test_a_scale_without_its_matrix_is_an_error(tmp_path: Path) -> None:
     config = GPTConfig(vocab_size=32, block_size=8, layers=1, heads=2, width=16, grid=2)
     tensors = quantize_int8(GPT(config).state_dict())
     tensors["head.weight" + SCALE_SUFFIX] = torch.tensor(1.0)

@@ -31,7 +31,7 @@ path: clips/mine
 """.format(hash="0123456789abcdef" * 4)
 
 
-def test_records_are_read() -> None:
+def test_records_are_parsed() -> None:
     first, second = parse_list(GOOD, HERE)
     assert first.urls == ("https://a.example/x.ckpt", "https://b.example/x.ckpt")
     assert (first.bytes, first.licence, first.trained_on, first.file) == (12, "MIT: really", "flowers", None)
@@ -45,40 +45,40 @@ def test_records_are_read() -> None:
         ("name: a\nkind: vqgan\nlicense: MIT\npath: x", "line 3: there is no key 'license'; did you mean 'licence'?"),
         ("name: a\nkind vqgan", "line 2: 'kind vqgan' is not `key: value`"),
         ("name: a\nkind:", "line 2"),
-        ("name: a\nkind: gan\npath: x", "line 2: kind 'gan' is none of vqgan, clip, transformer, perceptual"),
+        ("name: a\nkind: gan\npath: x", "line 2: kind 'gan': must be one of vqgan, clip, transformer, perceptual"),
         ("\n\nname: a\npath: x", "line 3: this record has no kind"),
         ("kind: clip\npath: x", "line 1: this record has no name"),
         ("name: a\nkind: clip", "line 1: a has neither a path nor a url"),
-        ("name: a\nname: b", "line 2: name stands twice"),
+        ("name: a\nname: b", "line 2: name occurs twice"),
         ("name: a/b\nkind: vqgan\npath: x", "line 1: name 'a/b'"),
         ("name: a/b/c", "line 1: name 'a/b/c'"),
         ("name: a\nkind: clip\nurl: https://u\nsha256: 12", "line 4: sha256 '12' is not 64"),
         ("name: a\nkind: clip\nurl: https://u\nbytes: -1", "line 4: bytes '-1' is not a whole number"),
-        ("name: a\nkind: clip\nurl: file:///etc/passwd", "line 3: url 'file:///etc/passwd' is no address"),
+        ("name: a\nkind: clip\nurl: file:///etc/passwd", "line 3: url 'file:///etc/passwd' is invalid"),
         ("name: a\nkind: clip\npath: x\n\nname: a\nkind: clip\npath: y", "line 5: a second record of the clip a"),
     ],
 )
-def test_errors_name_the_line(text: str, says: str) -> None:
+def test_an_invalid_record_is_an_error_that_names_the_line(text: str, says: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_list(text, HERE)
     assert says in str(caught.value)
 
 
-def test_the_shipped_list_has_the_starters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_shipped_list_contains_the_starter_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
     assert {(one.kind, one.name) for one in all_records()} >= {
         *((kind, "starter") for kind in ("vqgan", "clip", "transformer")), ("transformer", "starter-large"),
     }  # fmt: skip
 
 
-def test_every_public_network_is_verified_or_asks_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_public_network_is_verified_or_needs_agreement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
     public = [one for one in all_records() if one.urls]
     for one in public:
         assert one.trained_on and one.source, one.name
         assert (one.licence and one.sha256) or one.unverified, one.name
         assert all(url.startswith("https://") for url in (*one.urls, *one.config_urls)), one.name
-        assert not one.place.exists() and one.place.is_relative_to(tmp_path)
+        assert not one.path.exists() and one.path.is_relative_to(tmp_path)
         if one.kind == "transformer":
             assert one.config_urls, one.name  # its heads stand nowhere else
     assert {one.name for one in public if not one.unverified_reason} >= {
@@ -91,10 +91,10 @@ def test_every_public_network_is_verified_or_asks_first(monkeypatch: pytest.Monk
         "ldm-vq-f4",
         "coco-transformer",
     }
-    assert len({one.place for one in public}) == len(public)
+    assert len({one.path for one in public}) == len(public)
 
 
-def test_the_clips_are_open_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_listed_clips_exist_in_open_clip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import open_clip
 
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
@@ -107,13 +107,13 @@ def test_the_clips_are_open_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         assert open_clip.get_model_config(architecture).get("quick_gelu", False) == (tag == "openai"), one.name
 
 
-def test_what_asks_before_use(tmp_path: Path) -> None:
+def test_an_unverified_network_states_the_reason(tmp_path: Path) -> None:
     def doubt(*lines: str) -> str:
         (one,) = parse_list("\n".join(("name: a", "kind: vqgan", *lines)), tmp_path)
         return one.unverified_reason
 
     assert doubt("path: a.safetensors") == "" == doubt("url: https://a.example", f"sha256: {'0' * 64}")
-    assert doubt("url: https://a.example") == "no hash tells whether the file is the right one"
+    assert doubt("url: https://a.example") == "there is no hash to check the file"
     assert doubt("url: https://a.example", "unverified: odd") == "odd"
 
 
@@ -126,17 +126,17 @@ def test_what_asks_before_use(tmp_path: Path) -> None:
         ("https://a.example/model.safetensors?download=true", ".safetensors"),
     ],
 )  # fmt: skip
-def test_the_suffix_of_an_address(url: str, expected: str) -> None:
+def test_the_suffix_of_a_url(url: str, expected: str) -> None:
     assert url_suffix(url) == expected
 
 
-def test_amounts_are_said_as_people_say_them() -> None:
+def test_numbers_of_bytes_have_units_and_three_digits() -> None:
     assert [format_bytes(n) for n in (None, 0, 7289, 957_954_257, 980_092_370, 4_263_525_412)] == [
         "?", "0 B", "7.29 kB", "958 MB", "980 MB", "4.26 GB",
     ]  # fmt: skip
 
 
-def test_own_models_are_listed_without_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unlisted_models_are_found_without_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import subprocess
     import sys
 
@@ -156,7 +156,7 @@ def test_own_models_are_listed_without_torch(monkeypatch: pytest.MonkeyPatch, tm
     assert ran.stdout == "[('my-roses', 'vqgan')] False\n"
 
 
-def test_people_add_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_users_list_extends_the_shipped_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
     (tmp_path / "weights.txt").write_text(GOOD, encoding="utf-8")
     assert find_record("clip", "my-clip").file == tmp_path / "clips" / "mine"

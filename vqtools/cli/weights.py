@@ -28,7 +28,7 @@ def weights(context: click.Context) -> None:
 
     rows = [("NAME", "KIND", "SIZE", "HERE", "LICENCE", "TRAINED ON")]
     for record in [*all_records(), *unlisted_models()]:
-        here = "yes" if record.place.exists() else "no" if record.urls else "missing"
+        here = "yes" if record.path.exists() else "no" if record.urls else "missing"
         words = ("unverified" if record.unverified_reason else "", record.licence)
         licence = ", ".join(word for word in words if word)
         rows.append(
@@ -57,7 +57,7 @@ def fetch_weights(name: str, yes: bool) -> int:
     from vqtools.weights.registry import format_bytes
 
     record = find_downloadable(name)
-    if not record.place.exists():
+    if not record.path.exists():
         facts = (format_bytes(record.size), f"licence: {record.licence or '?'}", f"trained on: {record.trained_on}")
         echo_status(f"{name}: {'; '.join(facts)}")
         if record.unverified_reason and not yes and sys.stdin.isatty():

@@ -63,12 +63,12 @@ def load_perceptual_distance(choice: str) -> tuple[PerceptualDistance, str]:
             raise UserError(
                 f"VGG16 could not be downloaded ({shorten(str(error))}); choose --perceptual lite0"
             ) from None
-    return read_perceptual(find_record("perceptual", "lite0").place), "EfficientNet-Lite0, included in vqtools"
+    return read_perceptual(find_record("perceptual", "lite0").path), "EfficientNet-Lite0, included in vqtools"
 
 
 def _link_vgg() -> None:
     """Link the VGG16 downloaded by `weights fetch vgg16-imagenet` to where torch looks for it."""
-    fetched, link = find_record("perceptual", "vgg16-imagenet").place, lpips_weights_path()
+    fetched, link = find_record("perceptual", "vgg16-imagenet").path, lpips_weights_path()
     if fetched.is_file() and not link.exists():
         with contextlib.suppress(OSError):
             link.parent.mkdir(parents=True, exist_ok=True)

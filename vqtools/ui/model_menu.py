@@ -50,7 +50,7 @@ class Models(Displayed):
     @property
     def missing(self) -> int:
         """Bytes of the public models that are still to be downloaded."""
-        return sum(model.bytes or 0 for model in self.public_models if not model.place.exists())
+        return sum(model.bytes or 0 for model in self.public_models if not model.path.exists())
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -1,1 +1,4 @@
-"""Files of weights: our own format, and where the models that ship lie."""
+"""Files of weights: the list of known networks, downloads, conversion, our own format, loading by name.
+
+Knows files and networks; nothing about what networks are used for.
+"""

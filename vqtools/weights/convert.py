@@ -1,7 +1,7 @@
-"""Other people's checkpoints become our own files, once: read, compared with a key table, written as safetensors.
+"""Conversion of other programs' checkpoints to our own files: read, match with a key map, write as safetensors.
 
-Knows files, and what stands beside them (a yaml, a diffusers config.json); the tables are in keys.py, the safe
-reading in pickles.py. Nothing is written before everything fits, and then atomically.
+Knows files and the configs beside them (a YAML file, or config.json of diffusers); nothing about keys, which `key_maps`
+knows, or pickles, which `pickles` reads safely. Nothing is written until everything fits, and then atomically.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from vqtools.weights.model_file import file_sha256, read_kind, save_model
 from vqtools.weights.pickles import DIFFUSERS_STEM, checkpoint_file, read_tensors
 from vqtools.weights.registry import NetworkKind
 
-OutputPath = Callable[[str, bool], Path]  # kind, and whether it is the checkpoint's main network -> file
-_MTIME_TOLERANCE = 2.0  # seconds; some file systems store no finer
-_MAX_CONFIG_BYTES = 1 << 20  # bytes; published ones have about a thousand
+OutputPath = Callable[[str, bool], Path]
+"""Returns the file for a kind of network; the flag is True for the main network of the checkpoint."""
+
+_MTIME_TOLERANCE = 2.0  # seconds: the resolution of some file systems
+_MAX_CONFIG_BYTES = 1 << 20  # published ones have about a thousand
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written: kinds and their files, the family that the checkpoint is of, and what to know about it."""
+    """The result of a conversion: the family of the checkpoint, the files by kind, and notes for the user."""
 
     family: str
     files: dict[str, Path]
@@ -40,89 +42,96 @@ class Conversion:
 
 def convert(
     source: Path,
-    place: OutputPath,
+    output_path: OutputPath,
     *,
     kind: str = "",
     config: Path | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Conversion:
-    """Convert a checkpoint to our files, each network in it ("vqgan", "condition", "transformer") at its `place`.
+    """Convert each network of a checkpoint ("vqgan", "condition", "transformer") to a file of our own.
 
-    kind: what must be there; "vqgan" takes nothing else. config: instead of what stands beside the checkpoint.
-    about: goes into the headers. UserError where the file can't be read or doesn't fit; then nothing is written.
+    kind: the kind that the checkpoint must contain; "vqgan" converts nothing else.
+    config: a config file, instead of the one beside the checkpoint.
+    about: further entries of the headers.
+
+    Raises UserError if the file cannot be read or does not fit; then no file is left.
     """
-    beside = read_config(config or find_config(source))
+    config_values = read_config(config or find_config(source))
     try:
-        found = map_checkpoint(read_tensors(source), beside, kind)
+        networks = map_checkpoint(read_tensors(source), config_values, kind)
     except UserError as error:
         text = str(error)
         raise UserError(text if str(source) in text else f"{source}: {text}") from None
-    # nothing of this machine: the same checkpoint becomes the same bytes everywhere, and pictures name their hash
-    told = {"sha256": file_sha256(checkpoint_file(source)), **(about or {})}
+    # nothing specific to this machine: records of pictures contain the hash, so the same checkpoint must give the same
+    # bytes everywhere
+    origin = {"sha256": file_sha256(checkpoint_file(source)), **(about or {})}
     written: dict[str, Path] = {}
     try:
-        for part in found:  # a transformer comes last and names the VQGAN that it belongs to
-            path = place(part.kind, part is found[-1])
+        for network in networks:  # a transformer comes last, and its header has the hash of its VQGAN
+            path = output_path(network.kind, network is networks[-1])
             path.parent.mkdir(parents=True, exist_ok=True)
-            own = {"vqgan": file_sha256(written["vqgan"])} if part.kind == "transformer" and "vqgan" in written else {}
-            header = {**told, **part.about, **own, "family": part.family}
-            save_model(path, part.kind, part.config, part.tensors, **header)
-            written[part.kind] = path
+            has_vqgan = network.kind == "transformer" and "vqgan" in written
+            vqgan = {"vqgan": file_sha256(written["vqgan"])} if has_vqgan else {}
+            header = {**origin, **network.about, **vqgan, "family": network.family}
+            save_model(path, network.kind, network.config, network.tensors, **header)
+            written[network.kind] = path
     except BaseException as error:
         for path in written.values():
             path.unlink(missing_ok=True)
         if isinstance(error, OSError | SafetensorError | RuntimeError):
             raise UserError(f"{source} could not be written as {path}: {' '.join(str(error).split())[:200]}") from None
         raise
-    return Conversion(found[-1].family, written, tuple(dict.fromkeys(note for part in found for note in part.notes)))
+    notes = dict.fromkeys(note for network in networks for note in network.notes)
+    return Conversion(networks[-1].family, written, tuple(notes))
 
 
 def convert_cached(source: Path, kind: NetworkKind) -> Path:
-    """Our file of what a path means: itself where it is ours, else what it is converted to, once.
+    """Return a file of our own for a path: the file itself if it is one, else the checkpoint converted once.
 
-    The converted file lies beside the checkpoint as NAME.KIND.safetensors, or, where nothing can be written there,
-    in the models' folder. It is made anew when the checkpoint has changed.
+    The converted file is NAME.KIND.safetensors beside the checkpoint, or in the home folder if the checkpoint's folder
+    is read-only. A checkpoint that has changed is converted again.
     """
     file = checkpoint_file(source)
     if read_kind(file):
         return file
-    mark = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
-    beside, ours = file.with_suffix(""), home_folder() / "converted" / f"{file.stem}-{mark}"
-    for stem in (beside, ours):
+    path_hash = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
+    beside, at_home = file.with_suffix(""), home_folder() / "converted" / f"{file.stem}-{path_hash}"
+    for stem in (beside, at_home):
         target = _paths_by_kind(stem)(kind, True)
         if read_kind(target) == kind and abs(target.stat().st_mtime - file.stat().st_mtime) < _MTIME_TOLERANCE:
             return target
-    place = _paths_by_kind(beside if os.access(file.parent, os.W_OK) else ours)
-    written = convert(source, place, kind=kind).files
+    output_path = _paths_by_kind(beside if os.access(file.parent, os.W_OK) else at_home)
+    written = convert(source, output_path, kind=kind).files
     stat = file.stat()
-    for path in written.values():  # by its time a changed checkpoint is told from the one that was converted
+    for path in written.values():  # by this time a changed checkpoint is recognised
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     return written[kind]
 
 
-def _paths_by_kind(stem: Path) -> OutputPath:
-    return lambda kind, main: stem.with_name(f"{stem.name}.{kind}.safetensors")
-
-
 def paths_by_name(folder: Path, name: str) -> OutputPath:
-    """Where what people call by a name lies: its main network as NAME, what else is in it as NAME-vqgan …"""
+    """Return paths by name: NAME.safetensors for the main network, NAME-vqgan.safetensors and so on for the others."""
     return lambda kind, main: folder / (f"{name}.safetensors" if main else f"{name}-{kind}.safetensors")
 
 
 def find_config(source: Path) -> Path | None:
-    """The config that stands beside a checkpoint, where the tools of its family put it."""
+    """Return the config file of a checkpoint, at the place where the tools of its family write it, or None."""
     if source.is_dir() or source.name.startswith(DIFFUSERS_STEM):
         path = (source if source.is_dir() else source.parent) / "config.json"
         return path if path.is_file() else None
     folder = source.parent
-    known = [source.with_suffix(".yaml"), source.with_suffix(".yml"), folder / "model.yaml", folder / "config.yaml"]
-    logs = folder.parent / "configs"  # a taming run keeps checkpoints/ and configs/ side by side
-    known += [*sorted(logs.glob("*-project.yaml"), reverse=True), logs / "model.yaml"]
-    return next((path for path in known if path.is_file()), None)
+    candidates = [
+        source.with_suffix(".yaml"),
+        source.with_suffix(".yml"),
+        folder / "model.yaml",
+        folder / "config.yaml",
+    ]
+    configs = folder.parent / "configs"  # a run of taming-transformers has checkpoints/ and configs/
+    candidates += [*sorted(configs.glob("*-project.yaml"), reverse=True), configs / "model.yaml"]
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def read_config(path: Path | None) -> dict[str, Any]:
-    """A yaml or json as plain data; tags that would make objects are refused."""
+    """Read a YAML or JSON file as plain data, {} for None. Raises UserError for another file, and for YAML tags."""
     if path is None:
         return {}
     try:
@@ -133,7 +142,11 @@ def read_config(path: Path | None) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} can't be read as a config: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"{path} cannot be read as a config: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(loaded, dict):
-        raise UserError(f"{path} is no config; expected keys and values")
+        raise UserError(f"{path} is not a config; expected keys and values")
     return loaded
+
+
+def _paths_by_kind(stem: Path) -> OutputPath:
+    return lambda kind, _main: stem.with_name(f"{stem.name}.{kind}.safetensors")

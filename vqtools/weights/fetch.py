@@ -1,7 +1,7 @@
-"""Downloads that are checked before they are opened: resumed where they stopped, from the next mirror where one fails.
+"""Downloads of networks: resumed after an interruption, from several mirrors, checked before they are opened.
 
-Knows addresses, sizes and hashes; the records are the registry's, the conversion is convert's. Nothing is opened
-before its size and sha256 are those of the record; a file that is another one is renamed to *.bad and never opened.
+Knows URLs, sizes and hashes; nothing about the formats of networks, which `convert` knows. No file is opened before its
+size and SHA-256 match the record; a file that does not match is renamed to ``*.bad`` and never opened.
 """
 
 from __future__ import annotations
@@ -26,111 +26,58 @@ from vqtools.core.errors import UserError, did_you_mean, shorten
 from vqtools.core.paths import home_folder
 from vqtools.weights.registry import WeightsRecord, all_records, format_bytes, url_suffix
 
-Progress = Callable[[int, int | None], None]  # bytes that are here, bytes in all
+Progress = Callable[[int, int | None], None]  # bytes received, total bytes or None if unknown
 
-TIMEOUT = 30.0  # seconds without a byte
-MAX_TRIES = 3  # in a row that bring nothing new, before the next mirror
-RETRY_PAUSE = 1.0  # seconds before the second try, doubled for each further one
+TIMEOUT = 30.0  # seconds without data
+MAX_TRIES = 3  # consecutive requests without new data before the next mirror
+RETRY_PAUSE = 1.0  # seconds before the second request, doubled for each further one
 _CHUNK_BYTES = 1 << 20
 
 
 class _MirrorError(Exception):
-    """Why a mirror can't be used."""
+    """The reason why a mirror cannot be used."""
 
 
 def find_downloadable(name: str) -> WeightsRecord:
-    """The record of a name, of any kind, that has something to download."""
-    found = [one for one in all_records() if one.name == name]
-    if not found:
-        raise UserError(f"weights.txt has no {shorten(name)}{did_you_mean(name, {one.name for one in all_records()})}")
-    return next((one for one in found if one.urls), found[0])
+    """Return the record of a name, of any kind, preferably one with a URL. Raises UserError if there is none."""
+    records = all_records()
+    matches = [record for record in records if record.name == name]
+    if not matches:
+        raise UserError(f"weights.txt has no {shorten(name)}{did_you_mean(name, {record.name for record in records})}")
+    return next((record for record in matches if record.urls), matches[0])
 
 
-def fetch(record: WeightsRecord, *, yes: bool = False, say: Callable[[str], None] = lambda text: None) -> Path:
-    """Download, check and convert a network, once; the file that it lies in from then on.
+def fetch(record: WeightsRecord, *, yes: bool = False, say: Callable[[str], None] | None = None) -> Path:
+    """Download, check and convert a network, unless its file exists. Returns the path of the file.
 
-    yes: agree to a record that is unverified; without it that is a UserError which says why. say: is told what was
-    done, a line at a time. UserError also where no mirror has the file, or the disk is full.
+    yes: agree to an unverified record, which is a UserError otherwise.
+    say: called with each line of a report.
+
+    Raises UserError also if no mirror has the file, or if the disk is full.
     """
-    if record.place.exists():
-        say(f"{record.name} is here already: {record.place}")
-        return record.place
+    say = say or _ignore
+    if record.path.exists():
+        say(f"{record.name} is already downloaded: {record.path}")
+        return record.path
     if not record.urls:
-        raise UserError(f"{record.name} comes with the program, but {record.place} is missing; install vqtools again")
+        raise UserError(f"{record.name} is part of vqtools, but {record.path} is missing; install vqtools again")
     if record.unverified_reason and not yes:
         raise UserError(
-            f"{record.name} is unverified: {record.unverified_reason}; to use it all the same, say --yes (yes=True)"
+            f"{record.name} is unverified: {record.unverified_reason}; to download it anyway, pass --yes (yes=True)"
         )
     folder = _downloads_folder(record)
     stem = record.name.replace("/", "--")
     target, config = folder / (stem + url_suffix(record.urls[0])), _fetch_config(record, folder, stem, say)
     with tqdm(total=record.bytes, unit="B", unit_scale=True, desc=record.name, disable=None) as bar:
 
-        def progress(here: int, total: int | None) -> None:
+        def progress(received: int, total: int | None) -> None:
             bar.total = total
-            bar.update(here - bar.n)
+            bar.update(received - bar.n)
 
-        used = download(record.urls, target, sha256=record.sha256, size=record.bytes, progress=progress)
-    checked = "its sha256 is right" if record.sha256 else "there was no hash to check it by"
-    say(f"downloaded {format_bytes(target.stat().st_size)} from {used}; {checked}")
+        origin = download(record.urls, target, sha256=record.sha256, size=record.bytes, progress=progress)
+    checked = "its SHA-256 is correct" if record.sha256 else "there is no hash to check it"
+    say(f"downloaded {format_bytes(target.stat().st_size)} from {origin}; {checked}")
     return _convert_download(record, target, config, say)
-
-
-def _fetch_config(record: WeightsRecord, folder: Path, stem: str, say: Callable[[str], None]) -> Path | None:
-    """The config that belongs to the file; a VQGAN can do without one."""
-    if not record.config_urls:
-        return None
-    config = folder / (stem + url_suffix(record.config_urls[0]))
-    try:
-        download(record.config_urls, config, sha256=record.config_sha256)
-    except UserError as error:
-        if record.kind != "vqgan":
-            raise
-        say(f"going on without its config: {error}")
-        return None
-    return config
-
-
-def _downloads_folder(record: WeightsRecord) -> Path:
-    """The folder of downloads, with room for the file and for what it is converted to."""
-    folder = home_folder() / "downloads"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise UserError(f"{folder} can't be used ({error.strerror}); set VQTOOLS_HOME to another folder") from None
-    need = 2 * (record.bytes or 0)
-    if need > free:
-        raise UserError(
-            f"{record.name} takes {format_bytes(need)} while it is converted, but {folder} has {format_bytes(free)} left; "
-            "make room, or set VQTOOLS_HOME to another folder"
-        )
-    return folder
-
-
-def _convert_download(record: WeightsRecord, target: Path, config: Path | None, say: Callable[[str], None]) -> Path:
-    """Convert a checked download to our format; a CLIP or a perceptual network stays as it is."""
-    place = record.place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if record.kind in ("clip", "perceptual"):
-        os.replace(target, place)
-        say(f"kept as {place}")
-        return place
-    from vqtools.weights import convert
-    from vqtools.weights.convert import paths_by_name
-
-    about = {"name": record.name, "licence": record.licence, "trained on": record.trained_on}
-    place_of = paths_by_name(place.parent, place.stem)
-    done = convert.convert(target, place_of, kind=record.kind, config=config, about=about)
-    for note in done.notes:
-        say(note)
-    for kind, path in done.files.items():
-        say(f"converted from {done.family}: {kind} in {path}")
-    for used in (target, config):
-        if used is not None:
-            used.unlink(missing_ok=True)
-    say("the download was taken away: the converted file is all that is opened from now on")
-    return place
 
 
 def download(
@@ -139,13 +86,15 @@ def download(
     *,
     sha256: str = "",
     size: int | None = None,
-    progress: Progress = lambda here, total: None,
+    progress: Progress | None = None,
 ) -> str:
-    """Bring the file to `target` from the first mirror that has it, and say which that was.
+    """Download a file to ``target`` from the first mirror that has it. Returns the host, or "an earlier download".
 
-    It grows as TARGET.part, goes on where it stopped, and gets its name when size and sha256 are right. Without a
-    sha256 it starts anew every time, because nothing could tell whether two halves belong together.
+    The data is appended to TARGET.part, also by a later call, and the file is renamed when its size and SHA-256 are
+    correct. Without a sha256 every call starts from the beginning, because nothing proves that two parts belong to the
+    same file. Raises UserError if no mirror has the file.
     """
+    progress = progress or _ignore
     part = target.with_name(target.name + ".part")
     if sha256 and target.is_file() and not _file_problem(target, sha256, size):
         return "an earlier download"
@@ -158,99 +107,166 @@ def download(
             resumed = part.exists()
             try:
                 _download_with_retries(url, part, size, progress)
-                wrong = _file_problem(part, sha256, size)
-            except _MirrorError as refusal:
-                reasons.append(f"{host}: {refusal}")
+                problem = _file_problem(part, sha256, size)
+            except _MirrorError as error:
+                reasons.append(f"{host}: {error}")
                 break
-            if not wrong:
+            if not problem:
                 os.replace(part, target)
                 return host
             bad = target.with_name(target.name + ".bad")
             os.replace(part, bad)
-            reasons.append(f"{host}: {wrong}, put aside as {bad}")
-            if not resumed:  # else what was wrong may be the part that an earlier try left
+            reasons.append(f"{host}: {problem}, kept as {bad}")
+            if not resumed:  # if it was, the earlier part may be wrong: try the same mirror once more
                 break
     raise UserError(f"{target.name} could not be downloaded: {'; '.join(reasons)}")
 
 
+def _fetch_config(record: WeightsRecord, folder: Path, stem: str, say: Callable[[str], None]) -> Path | None:
+    """Download the config of the file. For a VQGAN it is optional."""
+    if not record.config_urls:
+        return None
+    config = folder / (stem + url_suffix(record.config_urls[0]))
+    try:
+        download(record.config_urls, config, sha256=record.config_sha256)
+    except UserError as error:
+        if record.kind != "vqgan":
+            raise
+        say(f"continuing without its config: {error}")
+        return None
+    return config
+
+
+def _downloads_folder(record: WeightsRecord) -> Path:
+    """Return the folder of downloads. Raises UserError unless it has space for the file and its conversion."""
+    folder = home_folder() / "downloads"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UserError(f"{folder} cannot be used ({error.strerror}); set VQTOOLS_HOME to another folder") from None
+    required = 2 * (record.bytes or 0)
+    if required > free:
+        raise UserError(
+            f"{record.name} needs {format_bytes(required)} until it is converted, but {folder} has "
+            f"{format_bytes(free)} left; free some space, or set VQTOOLS_HOME to another folder"
+        )
+    return folder
+
+
+def _convert_download(record: WeightsRecord, target: Path, config: Path | None, say: Callable[[str], None]) -> Path:
+    """Convert a checked download to our format; a CLIP or a perceptual network keeps its own."""
+    path = record.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if record.kind in ("clip", "perceptual"):
+        os.replace(target, path)
+        say(f"kept as {path}")
+        return path
+    from vqtools.weights.convert import convert, paths_by_name
+
+    about = {"name": record.name, "licence": record.licence, "trained on": record.trained_on}
+    output_path = paths_by_name(path.parent, path.stem)
+    conversion = convert(target, output_path, kind=record.kind, config=config, about=about)
+    for note in conversion.notes:
+        say(note)
+    for kind, file in conversion.files.items():
+        say(f"converted from {conversion.family}: {kind} in {file}")
+    for downloaded in (target, config):
+        if downloaded is not None:
+            downloaded.unlink(missing_ok=True)
+    say("the download was deleted; from now on the converted file is used")
+    return path
+
+
 def _file_problem(path: Path, sha256: str, size: int | None) -> str:
-    """What is wrong with a file, or ""."""
-    there = path.stat().st_size
-    if size is not None and there != size:
-        return f"the file has {there:,} bytes instead of {size:,}"
+    """Return how a file differs from its expected size or hash, or ""."""
+    actual_size = path.stat().st_size
+    if size is not None and actual_size != size:
+        return f"the file has {actual_size:,} bytes instead of {size:,}"
     if sha256:
         with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            return f"the file's sha256 is {found[:12]}… instead of {sha256[:12]}…"
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != sha256:
+            return f"the file's sha256 is {digest[:12]}… instead of {sha256[:12]}…"
     return ""
 
 
 def _download_with_retries(url: str, part: Path, size: int | None, progress: Progress) -> None:
-    """Bring the whole of a url to `part`, with as many requests as it takes while each brings something new."""
-    furthest, failures, reason = part.stat().st_size if part.exists() else 0, 0, ""
+    """Download a URL to ``part``, with further requests as long as each brings new data. Raises _MirrorError."""
+    most_received, failures, reason = _current_size(part), 0, ""
     while failures < MAX_TRIES:
         if failures:
             time.sleep(RETRY_PAUSE * 2 ** (failures - 1))
-        here = part.stat().st_size if part.exists() else 0
-        if size is not None and here == size:
+        received = _current_size(part)
+        if size is not None and received == size:
             return
-        if size is not None and here > size:
+        if size is not None and received > size:
             part.unlink()
-            here = 0
+            received = 0
         try:
-            if _request_file(url, part, here, size, progress):
+            if _request_file(url, part, received, size, progress):
                 return
             reason = "the connection was dropped"
         except HTTPError as error:
-            if error.code != 416:  # there is nothing at that place of the file: it is another one
+            if error.code != 416:  # 416: the range lies outside the file, so the part belongs to another one
                 raise _MirrorError(f"HTTP {error.code} {error.reason}") from None
             part.unlink(missing_ok=True)
             reason = "HTTP 416"
         except (URLError, HTTPException, OSError) as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise UserError(f"the disk is full at {part}; make room and fetch again: it goes on there") from None
+                raise UserError(
+                    f"the disk is full at {part}; free some space and fetch again: the download continues"
+                ) from None
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
-        now = part.stat().st_size if part.exists() else 0
-        failures = 0 if now > furthest else failures + 1
-        furthest = max(furthest, now)
+        received = _current_size(part)
+        failures = 0 if received > most_received else failures + 1
+        most_received = max(most_received, received)
     raise _MirrorError(reason)
 
 
-def _request_file(url: str, part: Path, here: int, size: int | None, progress: Progress) -> bool:
-    """One request, appended to `part` from `here` on. True when the file is whole."""
+def _current_size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _request_file(url: str, part: Path, received: int, size: int | None, progress: Progress) -> bool:
+    """Request a file from the byte ``received`` on, and append it to ``part``. Returns whether it is complete."""
     headers = {"User-Agent": "vqtools", "Accept-Encoding": "identity"}
-    if here:
-        headers["Range"] = f"bytes={here}-"
+    if received:
+        headers["Range"] = f"bytes={received}-"
     with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as answer:
-        here = _resume_offset(answer, here)
+        received = _resume_offset(answer, received)
         length = answer.headers.get("Content-Length", "")
-        total = here + int(length) if length.isdigit() else None
+        total = received + int(length) if length.isdigit() else None
         if size is not None and total is not None and total != size:
-            raise _MirrorError(f"it offers {total:,} bytes instead of {size:,}")
+            raise _MirrorError(f"its file has {total:,} bytes instead of {size:,}")
         if answer.headers.get_content_type() == "text/html":
-            raise _MirrorError("it answers with a web page instead of the file")
-        with open(part, "ab" if here else "wb") as out:
-            here = _copy_body(answer, out, here, total if size is None else size, progress)
-    return total is None or here == total
+            raise _MirrorError("it sends a web page instead of the file")
+        with open(part, "ab" if received else "wb") as out:
+            received = _copy_body(answer, out, received, total if size is None else size, progress)
+    return total is None or received == total
 
 
-def _resume_offset(answer: HTTPResponse, asked: int) -> int:
-    """Where the answer's bytes belong: 0 when the server sends the whole file, whatever it was asked for."""
+def _resume_offset(answer: HTTPResponse, requested: int) -> int:
+    """Return the offset of the answer's bytes in the file: 0 if the server ignores ranges and sends the whole file."""
     if answer.status != 206:
         return 0
     match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    if not match or int(match[1]) != asked:
-        raise _MirrorError("it answers with another part of the file than it was asked for")
-    return asked
+    if not match or int(match[1]) != requested:
+        raise _MirrorError("it sends another part of the file than requested")
+    return requested
 
 
-def _copy_body(answer: HTTPResponse, out: IO[bytes], here: int, total: int | None, progress: Progress) -> int:
-    progress(here, total)
+def _copy_body(answer: HTTPResponse, out: IO[bytes], received: int, total: int | None, progress: Progress) -> int:
+    """Append the answer's bytes to a file of ``received`` bytes. Returns its new size."""
+    progress(received, total)
     while chunk := answer.read(_CHUNK_BYTES):
-        here += len(chunk)
-        if total is not None and here > total:
+        received += len(chunk)
+        if total is not None and received > total:
             raise _MirrorError(f"it sends more than {total:,} bytes")
         out.write(chunk)
-        progress(here, total)
-    return here
+        progress(received, total)
+    return received
+
+
+def _ignore(*_: object) -> None:
+    """Accept any report and do nothing."""

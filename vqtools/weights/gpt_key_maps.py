@@ -1,6 +1,6 @@
-"""Foreign transformers' weights under our names.
+"""Key maps of transformers: minGPT of taming-transformers, and LlamaGen.
 
-Knows the parameter names of minGPT in taming-transformers and of LlamaGen; opens no file.
+Knows the parameter names of both; opens no file.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ _LLAMAGEN_NAMES = {
 
 
 def from_minigpt(state: Mapping[str, Tensor], heads: int, **condition: Any) -> tuple[GPTConfig, dict[str, Tensor]]:
-    """The reference's transformer (its keys without ``transformer.``) -> config and tensors.
+    """Convert the tensors of a transformer of taming-transformers (keys without ``transformer.``).
 
-    heads: of its yaml, for no shape tells them. condition: fields of the config that no shape tells either, such as
-    ``prefix_codes`` (1 for a start code or a class, the grid's cells for another picture's codes) and ``classes``.
+    heads: from its YAML file, because the shapes do not determine them.
+    condition: further fields of the config that the shapes do not determine, such as ``classes`` and ``prefix_codes``
+        (1 for a start code or a class, the number of the grid's cells for another image's codes).
+
+    Returns config and tensors. Raises UserError if a tensor is missing.
     """
     tensors = {name: value for name, value in state.items() if not name.endswith("attn.mask")}
     try:
@@ -47,25 +50,26 @@ def from_minigpt(state: Mapping[str, Tensor], heads: int, **condition: Any) -> t
 
 
 def from_llamagen(state: Mapping[str, Tensor], heads: int, grid: int) -> tuple[GPTConfig, dict[str, Tensor]]:
-    """LlamaGen's class-conditional transformer -> config and tensors.
+    """Convert the tensors of a class-conditional transformer of LlamaGen. Its class embedding ends with "no class".
 
-    heads and grid: of its configuration, for no shape tells them. The table of classes ends with "no class".
+    heads, grid: from its configuration, because the shapes do not determine them.
+
+    Returns config and tensors. Raises UserError if a tensor is missing or unknown.
     """
     tensors: dict[str, Tensor] = {}
     for name, value in state.items():
-        place, _, kind = name.rpartition(".")
-        if place.startswith("layers."):
-            _, layer, place = place.split(".", 2)
-            if place == "attention.wqkv":
-                for part, piece in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                    tensors[f"blocks.{layer}.attn.{part}.{kind}"] = piece.clone()
+        module, _, parameter = name.rpartition(".")
+        prefix = ""
+        if module.startswith("layers."):
+            _, layer, module = module.split(".", 2)
+            if module == "attention.wqkv":
+                for part, rows in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                    tensors[f"blocks.{layer}.attn.{part}.{parameter}"] = rows.clone()
                 continue
             prefix = f"blocks.{layer}."
-        else:
-            prefix = ""
-        if place not in _LLAMAGEN_NAMES:
+        if module not in _LLAMAGEN_NAMES:
             raise UserError(f"the checkpoint has a tensor {name!r}; expected a class-conditional GPT of LlamaGen")
-        tensors[f"{prefix}{_LLAMAGEN_NAMES[place]}.{kind}"] = value
+        tensors[f"{prefix}{_LLAMAGEN_NAMES[module]}.{parameter}"] = value
     try:
         vocab_size, width = tensors["tok_emb.weight"].shape
         classes = len(tensors["class_emb.weight"]) - 1
@@ -73,11 +77,21 @@ def from_llamagen(state: Mapping[str, Tensor], heads: int, grid: int) -> tuple[G
     except KeyError as error:
         raise UserError(f"the checkpoint has no {error}; expected a class-conditional GPT of LlamaGen") from None
     config = GPTConfig(
-        vocab_size=vocab_size, block_size=grid * grid + 1, layers=_count_layers(tensors, "blocks"), heads=heads, width=width,
-        grid=grid, classes=classes, learned_positions=False, rotary=True, llama=True, hidden=hidden,
-    )  # fmt: skip
+        vocab_size=vocab_size,
+        block_size=grid * grid + 1,
+        layers=_count_layers(tensors, "blocks"),
+        heads=heads,
+        width=width,
+        grid=grid,
+        classes=classes,
+        learned_positions=False,
+        rotary=True,
+        llama=True,
+        hidden=hidden,
+    )
     return config, tensors
 
 
 def _count_layers(tensors: Mapping[str, Tensor], name: str) -> int:
+    """Return the number of modules in the list ``name``."""
     return 1 + max((int(key.split(".")[1]) for key in tensors if key.startswith(name + ".")), default=-1)

@@ -1,4 +1,4 @@
-"""Networks by name: of those that ship, that were fetched or trained, or that lie somewhere as a file.
+"""Loading networks by name: shipped, downloaded or trained models, files anywhere, and open_clip's CLIPs.
 
 Knows names, paths and files; nothing about what networks are used for.
 """
@@ -33,32 +33,33 @@ NetworkT = TypeVar("NetworkT", VQGAN, GPT, CLIP)
 
 
 def resolve_path(kind: NetworkKind, name: str) -> Path:
-    """The file (a CLIP's folder) of a network: a path, a name of weights.txt, or a model in the models' folder.
+    """Return the file of a network (the folder of a CLIP) from a path, a name in weights.txt, or a model's file name.
 
-    A path may lead to another program's checkpoint: it is converted once, and found converted from then on.
+    A path can lead to another program's checkpoint, which is converted once. Raises UserError if there is no such
+    network, or if it is not downloaded yet.
     """
     suffix = "" if kind == "clip" else ".safetensors"
     if Path(name).suffix or os.sep in name:
         if not Path(name).exists():
-            raise UserError(f"{kind} {name!r} is not there; expected a file of a network, or a name")
+            raise UserError(f"{kind} {name!r} is not there; expected a file or a name of a network")
         return convert_cached(Path(name), kind) if suffix else Path(name)
     listed = {record.name: record for record in all_records() if record.kind == kind}
-    known = {one.name: one.place for one in listed.values() if one.place.exists()}
+    known = {record.name: record.path for record in listed.values() if record.path.exists()}
     for path in sorted(home_folder().glob("*.safetensors" if suffix else "*/open_clip_config.json")):
         if not suffix or read_kind(path) == kind:
             known[path.stem if suffix else path.parent.name] = path if suffix else path.parent
     if name in known:
         return known[name]
     if name in listed:
-        raise UserError(f"the {kind} {name!r} is known but not here; download it with: vqtools weights fetch {name}")
-    raise UserError(f"no {kind} is called {name!r}{did_you_mean(name, known)}")
+        raise UserError(f"the {kind} {name!r} is not downloaded yet; download it with: vqtools weights fetch {name}")
+    raise UserError(f"there is no {kind} named {name!r}{did_you_mean(name, known)}")
 
 
 @dataclass(frozen=True)
 class LoadedNetwork(Generic[NetworkT]):
-    """A network with the name it was asked by and the file it came from.
+    """A network with the name by which it was loaded and the path of its file.
 
-    path: None for a CLIP that open_clip keeps itself, which is known by its name alone.
+    path: None for a CLIP that open_clip downloads and stores itself.
     """
 
     network: NetworkT
@@ -67,12 +68,12 @@ class LoadedNetwork(Generic[NetworkT]):
 
     @property
     def sha256(self) -> str:
-        """Of the file, read once per file and change; "" where there is no file of ours."""
+        """The SHA-256 of the file, computed once per version of the file; "" if there is no path."""
         return file_sha256(self.path) if self.path else ""
 
     @property
     def trained_with(self) -> Mapping[str, Any]:
-        """What the file's header says about the training: hashes of the VQGAN and CLIP among it. Not for CLIPs."""
+        """The "about" entry of the file's header, with the hashes of a transformer's VQGAN and CLIP. Not for CLIPs."""
         about: Mapping[str, Any] = read_header(self.path)["about"] if self.path else {}
         return about
 
@@ -89,10 +90,11 @@ def load_network(kind: Literal["transformer"], name: str) -> LoadedNetwork[GPT]:
 @overload
 def load_network(kind: Literal["clip"], name: str) -> LoadedNetwork[CLIP]: ...
 def load_network(kind: str, name: str) -> LoadedNetwork[Any]:
-    """Resolve a name once and load the network: in fp32, on the CPU, frozen. The last two of a kind stay in memory.
+    """Load a network in fp32, on the CPU, frozen. The last two networks of a kind are cached.
 
-    kind: "vqgan", "transformer" or "clip". name: of a network that ships, was fetched or was trained; a path, also to
-    another program's checkpoint; for a CLIP also open_clip's NAME/TAG. UserError if there is none of that name.
+    kind: "vqgan", "transformer" or "clip".
+    name: the name of a shipped, downloaded or trained network; a path, also to another program's checkpoint; or
+        open_clip's NAME/TAG for a CLIP. Raises UserError if there is no such network.
     """
     if kind == "clip" and "/" in name and not Path(name).exists():
         return LoadedNetwork(_cached_open_clip(name), name, None)
@@ -111,28 +113,37 @@ def load_transformer(name: str = "starter") -> GPT:
 
 
 def load_clip(name: str = "starter") -> CLIP:
-    """Load a CLIP: "starter", a folder in open_clip's form, or open_clip's NAME/TAG as "ViT-B-32-quickgelu/openai"."""
+    """Load a CLIP: "starter", a folder of open_clip, or open_clip's NAME/TAG, as "ViT-B-32-quickgelu/openai"."""
     return load_network("clip", name).network
 
 
+def mismatch_reason(transformer: Path, others: Mapping[str, Path]) -> str:
+    """Return why a transformer does not match a VQGAN and a CLIP, or "". Its file states the hashes of its own."""
+    trained_with = read_header(transformer)["about"]
+    for kind in ("vqgan", "clip"):
+        if kind not in others or file_sha256(others[kind]) != trained_with.get(kind):
+            return f"the transformer {transformer.stem!r} was trained with another {kind}; choose its own, or none"
+    return ""
+
+
 def _path_and_mtime(path: Path) -> tuple[Path, int]:
-    """A path and when its file was written: a model that is trained again under its name is loaded again."""
+    """Return a path and the modification time of its file, so that a model that was trained again is loaded again."""
     file = path / "open_clip_model.safetensors" if path.is_dir() else path
     return path, file.stat().st_mtime_ns if file.exists() else 0
 
 
 @lru_cache(maxsize=2)
-def _cached_vqgan(path: Path, version: int) -> VQGAN:
+def _cached_vqgan(path: Path, _mtime: int) -> VQGAN:
     return read_vqgan(path)
 
 
 @lru_cache(maxsize=2)
-def _cached_transformer(path: Path, version: int) -> GPT:
+def _cached_transformer(path: Path, _mtime: int) -> GPT:
     return read_transformer(path)
 
 
 @lru_cache(maxsize=2)
-def _cached_clip(path: Path, version: int) -> CLIP:
+def _cached_clip(path: Path, _mtime: int) -> CLIP:
     return read_clip_folder(path)
 
 
@@ -142,12 +153,3 @@ _cached_open_clip = lru_cache(maxsize=2)(load_open_clip)
 _READERS: dict[str, Callable[[Path, int], Any]] = {
     "vqgan": _cached_vqgan, "transformer": _cached_transformer, "clip": _cached_clip,
 }  # fmt: skip
-
-
-def mismatch_reason(transformer: Path, others: Mapping[str, Path]) -> str:
-    """Why a transformer can't draw for this VQGAN and CLIP, or "": it knows the files it was trained with."""
-    trained = read_header(transformer)["about"]
-    for kind in ("vqgan", "clip"):
-        if kind not in others or file_sha256(others[kind]) != trained.get(kind):
-            return f"the transformer {transformer.stem!r} was trained with another {kind}; choose its own, or none"
-    return ""

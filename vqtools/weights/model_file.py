@@ -1,7 +1,7 @@
-"""Our own files of weights: one safetensors a model, its config in the header; a CLIP is open_clip's folder.
+"""Our own files of weights: one safetensors file per model, with its config in the header.
 
-Knows files and networks; nothing about prompts or training. Files from elsewhere are hostile until proved
-otherwise: no pickle is opened here, and a header that does not fit its tensors is an error that names them.
+A CLIP is a folder in open_clip's format instead. Knows files and networks; nothing about prompts or training. Files are
+untrusted: no pickle is opened here, and a header that does not fit the tensors is an error that names them.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from vqtools.weights.registry import WeightsRecord
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 STARTER = Path(__file__).parent / "starter"
-SCALE_SUFFIX = ".int8_scale"  # what a row of an int8 matrix is multiplied by
+SCALE_SUFFIX = ".int8_scale"  # of the tensor with the scale of each row of an int8 matrix
 
 
 def save_model(path: Path, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], **about: Any) -> None:
-    """Write a model atomically. kind: "vqgan", "transformer" …; about: what a reader should know of it."""
+    """Write a model atomically. kind: "vqgan", "transformer" …; about: further entries of the header."""
     header = json.dumps({"kind": kind, "config": config, "about": about}, sort_keys=True)
     with atomic_write(path) as temporary:
         save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"vqtools": header})
-        temporary.chmod(0o644)  # safetensors leaves a file that only its owner can read
+        temporary.chmod(0o644)  # safetensors creates files that only their owner can read
 
 
 def quantize_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices as int8 with a scale for each row beside them, all else in fp16; half the size of fp16 alone.
+    """Quantise matrices to int8 with a scale per row, and convert other tensors to fp16: half the size of fp16 alone.
 
-    A number comes back to within 1/254 of the largest of its row. The loaders undo it.
+    The error is at most 1/254 of the largest absolute value of a row. :func:`dequantize` undoes this.
     """
     out: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -57,7 +57,7 @@ def quantize_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantize(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What :func:`quantize_int8` or plain fp16 holds, in fp32."""
+    """Convert tensors of :func:`quantize_int8`, or plain fp16, to fp32."""
     out: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name + SCALE_SUFFIX in tensors:
@@ -68,21 +68,21 @@ def dequantize(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Kind, config and about of one of our files; UserError where it is none."""
+    """Read kind, config and about of one of our files. Raises UserError for another file."""
     if not path.is_file():
         raise UserError(f"{path} is not there")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["vqtools"])
     except (SafetensorError, OSError, KeyError, ValueError):
-        raise UserError(f"{path} is no model of vqtools; expected a .safetensors file that vqtools wrote") from None
+        raise UserError(f"{path} is not a model of vqtools; expected a .safetensors file that vqtools wrote") from None
     if not isinstance(header, dict) or not {"kind", "config"} <= set(header):
-        raise UserError(f"{path} has a header that vqtools does not know")
+        raise UserError(f"{path} has a header that vqtools does not support")
     return header
 
 
 def read_kind(path: Path) -> str:
-    """What a file holds, "" where it is none of ours."""
+    """Return the kind of network in a file, "" for a file that is not ours."""
     try:
         return str(read_header(path)["kind"])
     except UserError:
@@ -90,46 +90,33 @@ def read_kind(path: Path) -> str:
 
 
 def read_vqgan(path: Path) -> VQGAN:
-    """A VQGAN in fp32, frozen and ready to draw."""
-    return _read_module(path, "vqgan", lambda config: VQGAN(VQGANConfig.from_dict(config)))
+    """Read a VQGAN: in fp32, on the CPU, frozen."""
+    return _read_module(path, "vqgan", _build_vqgan)
 
 
 def read_condition_vqgan(path: Path) -> VQGAN:
-    """The VQGAN of label maps that a transformer with a segmentation as its condition reads."""
-    return _read_module(path, "condition", lambda config: VQGAN(VQGANConfig.from_dict(config)))
+    """Read the VQGAN of label maps that encodes the condition of a transformer over segmentations."""
+    return _read_module(path, "condition", _build_vqgan)
 
 
 def read_transformer(path: Path) -> GPT:
-    """A transformer in fp32, frozen and ready to draw."""
+    """Read a transformer: in fp32, on the CPU, frozen."""
     return _read_module(path, "transformer", lambda config: GPT(GPTConfig.from_dict(config)))
 
 
 def read_perceptual(path: Path) -> PerceptualDistance:
-    """The perceptual distance that ships with the starter."""
-    return _read_module(path, "perceptual", lambda config: PerceptualDistance())
-
-
-def _read_module(path: Path, kind: str, build: Callable[[Any], ModuleT]) -> ModuleT:
-    header = read_header(path)
-    if header["kind"] != kind:
-        raise UserError(f"{path} holds a {header['kind']}; expected a {kind}")
-    try:
-        with torch.device("meta"):  # no time for initial values that the file replaces
-            model = build(header["config"])
-        model.load_state_dict(dequantize(load_file(path)), assign=True)
-    except (SafetensorError, RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise UserError(f"{path} does not fit its own description: {' '.join(str(error).split())[:300]}") from None
-    return model.eval().requires_grad_(False)
+    """Read the perceptual distance that ships with the starter models."""
+    return _read_module(path, "perceptual", lambda _: PerceptualDistance())
 
 
 def read_clip_folder(folder: Path) -> CLIP:
-    """A CLIP of our own: open_clip's folder of config, weights and the word pieces' tokenizer.json."""
+    """Read a CLIP of our own: a folder of open_clip with a tokenizer.json of the tokenizers package."""
     import open_clip
     from tokenizers import Tokenizer
 
     for name in ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
-            raise UserError(f"{folder} is no CLIP of vqtools: {name} is missing")
+            raise UserError(f"{folder} is not a CLIP of vqtools: {name} is missing")
     model = open_clip.create_model(f"local-dir:{folder}")
     pieces = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
@@ -142,9 +129,9 @@ def read_clip_folder(folder: Path) -> CLIP:
 
 
 def load_open_clip(name: str) -> CLIP:
-    """A public CLIP by open_clip's NAME/TAG, such as "ViT-B-32-quickgelu/openai".
+    """Load a public CLIP by open_clip's NAME/TAG, such as "ViT-B-32-quickgelu/openai".
 
-    From the file that `vqtools weights fetch` brought and checked; without it open_clip downloads it once.
+    Uses the file that `vqtools weights fetch` downloaded and checked, if it exists; else open_clip downloads its own.
     """
     import open_clip
 
@@ -155,32 +142,51 @@ def load_open_clip(name: str) -> CLIP:
             f"no CLIP {name!r}: "
             + (f"{architecture} has the tags {', '.join(tags)}" if tags else "expected starter or open_clip's NAME/TAG")
         )
-    fetched = WeightsRecord(name, "clip").place
+    downloaded = WeightsRecord(name, "clip").path
     try:
-        if fetched.is_file():
-            prepare = open_clip.get_pretrained_cfg(architecture, tag)
-            model = open_clip.create_model(architecture, pretrained=str(fetched), force_preprocess_cfg=prepare)
+        if downloaded.is_file():
+            preprocess = open_clip.get_pretrained_cfg(architecture, tag)
+            model = open_clip.create_model(architecture, pretrained=str(downloaded), force_preprocess_cfg=preprocess)
         else:
             model = open_clip.create_model(architecture, pretrained=tag)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{name} could not be fetched: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"{name} could not be downloaded: {' '.join(str(error).split())[:200]}") from None
     return _wrap_open_clip(model, open_clip.get_tokenizer(architecture), name)
 
 
-def _wrap_open_clip(model: Any, tokenizer: Any, name: str) -> CLIP:
-    prepare = model.visual.preprocess_cfg
-    size = prepare["size"] if isinstance(prepare["size"], int) else prepare["size"][0]
-    return CLIP(model, tokenizer, name=name, size=size, mean=tuple(prepare["mean"]), std=tuple(prepare["std"]))
-
-
-@lru_cache(maxsize=64)
-def _cached_sha256(path: Path, size: int, modified: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def file_sha256(path: Path) -> str:
-    """Hex digest of a file; of a folder, that of its weights."""
+    """Return the SHA-256 of a file in hexadecimal; for the folder of a CLIP, that of its weights."""
     path = path / "open_clip_model.safetensors" if path.is_dir() else path
     stat = path.stat()
     return _cached_sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+def _build_vqgan(config: Mapping[str, Any]) -> VQGAN:
+    return VQGAN(VQGANConfig.from_dict(config))
+
+
+def _read_module(path: Path, kind: str, build: Callable[[Any], ModuleT]) -> ModuleT:
+    """Build a network from the config in a file's header and load its tensors. Raises UserError if they differ."""
+    header = read_header(path)
+    if header["kind"] != kind:
+        raise UserError(f"{path} contains a {header['kind']}; expected a {kind}")
+    try:
+        with torch.device("meta"):  # without initial values, which the file replaces
+            model = build(header["config"])
+        model.load_state_dict(dequantize(load_file(path)), assign=True)
+    except (SafetensorError, RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise UserError(f"{path} does not fit its own description: {' '.join(str(error).split())[:300]}") from None
+    return model.eval().requires_grad_(False)
+
+
+def _wrap_open_clip(model: Any, tokenizer: Any, name: str) -> CLIP:
+    preprocess = model.visual.preprocess_cfg
+    size = preprocess["size"] if isinstance(preprocess["size"], int) else preprocess["size"][0]
+    return CLIP(model, tokenizer, name=name, size=size, mean=tuple(preprocess["mean"]), std=tuple(preprocess["std"]))
+
+
+@lru_cache(maxsize=64)
+def _cached_sha256(path: Path, _size: int, _modified: int) -> str:
+    """Hash a file; its size and modification time are in the key of the cache, so that changes are noticed."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

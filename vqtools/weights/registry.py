@@ -1,6 +1,6 @@
-"""The list of known networks: weights.txt, read into records.
+"""The list of known networks: weights.txt, parsed to records.
 
-Knows names, places and licences; downloads nothing, and opens no network: it is quick, without torch.
+Knows names, paths, URLs and licences; downloads nothing and loads no network, so that it is fast and needs no torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RECORD_KEYS = (
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """One network. `file` is where it lies when it comes with the program, or None when it must be fetched."""
+    """A network of the list. ``file`` is its path if it is part of the installation, None if it is downloaded."""
 
     name: str
     kind: NetworkKind
@@ -44,31 +44,31 @@ class WeightsRecord:
 
     @property
     def unverified_reason(self) -> str:
-        """Why a person should agree before this is fetched and used, or ""."""
-        unknown = self.urls and not self.sha256
-        return self.unverified or ("no hash tells whether the file is the right one" if unknown else "")
+        """Why the user must agree before this network is downloaded and used, or ""."""
+        has_no_hash = self.urls and not self.sha256
+        return self.unverified or ("there is no hash to check the file" if has_no_hash else "")
 
     @property
-    def place(self) -> Path:
-        """Where it lies, or will lie when it is fetched."""
+    def path(self) -> Path:
+        """The path of the file, also before it is downloaded."""
         if self.file is not None:
             return self.file
         if self.kind == "clip":
             return home_folder() / "clip" / f"{self.name.replace('/', '--')}.safetensors"
-        # a perceptual network stays as it was published; the others become files of our own
+        # a perceptual network is kept as published; the others are converted to our format
         return home_folder() / (self.name + (url_suffix(self.urls[0]) if self.kind == "perceptual" else ".safetensors"))
 
     @property
     def size(self) -> int | None:
-        """Bytes of the download, or of what lies here; None where neither is known."""
-        if self.bytes is not None or not self.place.exists():
+        """Bytes of the download, or of the local file; None if neither is known."""
+        if self.bytes is not None or not self.path.exists():
             return self.bytes
-        parts = self.place.rglob("*") if self.place.is_dir() else [self.place]
+        parts = self.path.rglob("*") if self.path.is_dir() else [self.path]
         return sum(part.stat().st_size for part in parts if part.is_file())
 
 
 def format_bytes(number: int | None) -> str:
-    """Bytes as people say them: 958 MB."""
+    """Format a number of bytes with a unit and three digits: ``958 MB``; "?" for None."""
     if number is None:
         return "?"
     value, units = float(number), ["B", "kB", "MB", "GB", "TB"]
@@ -78,67 +78,55 @@ def format_bytes(number: int | None) -> str:
 
 
 def shipped_list() -> Path:
-    """The weights.txt that came with the program: beside this file in a wheel, at the top of a checkout."""
-    inside = _HERE / "weights.txt"
-    return inside if inside.is_file() else _HERE.parent.parent / "weights.txt"
+    """Return the weights.txt of this installation: beside this file in a wheel, at the root of a checkout."""
+    packaged = _HERE / "weights.txt"
+    return packaged if packaged.is_file() else _HERE.parent.parent / "weights.txt"
 
 
 def all_records() -> list[WeightsRecord]:
-    """All known networks: the shipped list, then the person's own in `home()`, whose entries replace equal names."""
-    known = {(one.kind, one.name): one for one in read_list(shipped_list(), _HERE)}
-    own = home_folder() / "weights.txt"
-    if own.is_file():
-        known.update({(one.kind, one.name): one for one in read_list(own, home_folder())})
-    return list(known.values())
+    """Return all known networks: the shipped list, updated by the user's own weights.txt in the home folder."""
+    records = {(record.kind, record.name): record for record in read_list(shipped_list(), _HERE)}
+    user_list = home_folder() / "weights.txt"
+    if user_list.is_file():
+        records.update({(record.kind, record.name): record for record in read_list(user_list, home_folder())})
+    return list(records.values())
 
 
 def find_record(kind: NetworkKind, name: str) -> WeightsRecord:
-    """The record of a name; UserError names the near ones."""
-    names = {one.name: one for one in all_records() if one.kind == kind}
-    if name not in names:
-        raise UserError(f"there is no {kind} named {shorten(name)}{did_you_mean(name, names)}")
-    return names[name]
+    """Return the record of a name. Raises UserError, which suggests similar names, if there is none."""
+    records = {record.name: record for record in all_records() if record.kind == kind}
+    if name not in records:
+        raise UserError(f"there is no {kind} named {shorten(name)}{did_you_mean(name, records)}")
+    return records[name]
 
 
 def validate_name(name: str) -> str:
-    """A name that a person gives to a network, if it can be one."""
+    """Return a name that a user gives to a network. Raises UserError if it cannot be a file name."""
     if not _NAME_PATTERN.fullmatch(name) or "/" in name:
         raise UserError(f"name {shorten(name)} may hold letters, digits, dots and dashes only")
     return name
 
 
 def unlisted_models() -> list[WeightsRecord]:
-    """The models in `home()` that a person made or converted: those that no list names."""
-    listed = {one.place for one in all_records()}
-    found = []
+    """Return the models in the home folder that no list names: those that the user trained or converted."""
+    listed = {record.path for record in all_records()}
+    models = []
     for path in sorted(home_folder().glob("*.safetensors")):
         header = _read_header(path)
         if path not in listed and header.get("kind") in get_args(NetworkKind):
-            found.append(WeightsRecord(name=path.stem, kind=header["kind"], file=path, bytes=path.stat().st_size))
-    return found
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    """The header of one of our files, {} where it is none."""
-    try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            text = file.read(length) if length < 1 << 26 else b""
-        header = json.loads(json.loads(text)["__metadata__"]["vqtools"])
-        return header if isinstance(header, dict) else {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
+            models.append(WeightsRecord(name=path.stem, kind=header["kind"], file=path, bytes=path.stat().st_size))
+    return models
 
 
 def url_suffix(url: str) -> str:
-    """The suffix of the file that a url leads to; .ckpt where it does not say."""
+    """Return the suffix of the file that a URL leads to; ``.ckpt`` if the URL does not contain it."""
     known = (".ckpt", ".pth", ".pt", ".bin", ".safetensors", ".zip", ".yaml", ".yml", ".json")
-    ends = re.findall(r"\.[a-z]+(?=$|[?&#])", unquote(url).lower())
-    return next((end for end in reversed(ends) if end in known), ".ckpt")
+    candidates = re.findall(r"\.[a-z]+(?=$|[?&#])", unquote(url).lower())
+    return next((suffix for suffix in reversed(candidates) if suffix in known), ".ckpt")
 
 
 def read_list(path: Path, folder: Path) -> list[WeightsRecord]:
-    """The records of a file; their paths are taken from `folder`."""
+    """Read the records of a list; their paths are relative to ``folder``. Raises UserError for an invalid file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -149,11 +137,13 @@ def read_list(path: Path, folder: Path) -> list[WeightsRecord]:
 
 
 def parse_list(text: str, folder: Path, origin: str = "weights.txt") -> list[WeightsRecord]:
-    """Blocks of `key: value` lines, empty lines between them, # before remarks -> records."""
-    found: list[WeightsRecord] = []
-    block: list[tuple[int, str, str]] = []
-    for number, line in enumerate([*text.splitlines(), ""], start=1):
-        line = line.strip()
+    """Parse records: blocks of ``key: value`` lines between empty lines; lines that begin with # are comments.
+
+    Raises UserError, which names ``origin`` and the line, for an invalid or duplicate record.
+    """
+    records: list[WeightsRecord] = []
+    block: list[tuple[int, str, str]] = []  # line number, key, value
+    for number, line in enumerate(map(str.strip, [*text.splitlines(), ""]), start=1):
         if line.startswith("#"):
             continue
         if line:
@@ -163,14 +153,27 @@ def parse_list(text: str, folder: Path, origin: str = "weights.txt") -> list[Wei
             block.append((number, key.strip().lower(), value.strip()))
         elif block:
             record = _parse_record(block, folder, origin)
-            if any((one.kind, one.name) == (record.kind, record.name) for one in found):
+            if any((other.kind, other.name) == (record.kind, record.name) for other in records):
                 raise UserError(f"{origin} line {block[0][0]}: a second record of the {record.kind} {record.name}")
-            found.append(record)
+            records.append(record)
             block = []
-    return found
+    return records
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """Return the header of one of our files, {} for another file. Unlike `model_file`, this needs no torch."""
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            text = file.read(length) if length < 1 << 26 else b""
+        header = json.loads(json.loads(text)["__metadata__"]["vqtools"])
+        return header if isinstance(header, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
 
 
 def _parse_record(block: list[tuple[int, str, str]], folder: Path, origin: str) -> WeightsRecord:
+    """Parse a record from its lines (number, key, value)."""
     values: dict[str, str] = {}
     urls: dict[str, list[str]] = {"url": [], "config url": []}
     for number, key, value in block:
@@ -181,7 +184,7 @@ def _parse_record(block: list[tuple[int, str, str]], folder: Path, origin: str) 
             urls[key].append(_check_url(value, where))
             continue
         if key in values:
-            raise UserError(f"{where}: {key} stands twice in one record")
+            raise UserError(f"{where}: {key} occurs twice in one record")
         _check_value(key, value, where)
         values[key] = value
     first = f"{origin} line {block[0][0]}"
@@ -210,13 +213,13 @@ def _parse_record(block: list[tuple[int, str, str]], folder: Path, origin: str) 
 
 def _check_url(value: str, where: str) -> str:
     if not value.startswith(("https://", "http://")):
-        raise UserError(f"{where}: url {shorten(value)} is no address; expected one that begins with https://")
+        raise UserError(f"{where}: url {shorten(value)} is invalid; expected one that begins with https://")
     return value
 
 
 def _check_value(key: str, value: str, where: str) -> None:
     if key == "kind" and value not in get_args(NetworkKind):
-        raise UserError(f"{where}: kind {shorten(value)} is none of {', '.join(get_args(NetworkKind))}")
+        raise UserError(f"{where}: kind {shorten(value)}: must be one of {', '.join(get_args(NetworkKind))}")
     if key == "name" and not _NAME_PATTERN.fullmatch(value):
         raise UserError(f"{where}: name {shorten(value)} may hold letters, digits, dots and dashes only")
     if key in ("sha256", "config sha256") and not _SHA256_PATTERN.fullmatch(value.lower()):
