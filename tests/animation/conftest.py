@@ -125,10 +125,10 @@ def octaves() -> Make:
         project = Project(folder, {**(record or {}), "settings": settings.model_dump(mode="json")})
         project.save()
 
-        def begin(prompt: str, seed: int, compose: Any) -> First:
-            wish = settings.model_copy(update={"prompt": prompt, "seed": seed})
-            return First(wish, compose(None))
+        def create_job(prompt: str, seed: int, transform: Any) -> First:
+            picture_settings = settings.model_copy(update={"prompt": prompt, "seed": seed})
+            return First(picture_settings, transform(None))
 
-        return OctaveZoom(settings, begin, project, seed=5)
+        return OctaveZoom(settings, create_job, project, seed=5)
 
     return make

@@ -62,7 +62,7 @@ def test_a_run_resumed_after_any_step_makes_the_same_frames(animator: Make, tmp_
         broken.step()
         steps += 1
         if broken.frames_made:
-            broken = animator(tmp_path / "broken", **RUNS[name])  # as if the process had been killed
+            broken = animator(tmp_path / "broken", **RUNS[name])  # as if the process was killed
     assert steps > 3 and same(frames(tmp_path / "broken"), expected)
     rows = (tmp_path / "broken" / "log.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == [
@@ -85,7 +85,7 @@ def work(folder):
         job.step()
 
 def child(folder):
-    pid = os.fork()  # networks' libraries are loaded once
+    pid = os.fork()  # the libraries are imported once
     if not pid:
         work(folder)
         os._exit(0)
@@ -93,10 +93,10 @@ def child(folder):
 
 started = time.monotonic()
 os.waitpid(child({whole!r}), 0)
-alone, moments, killed = time.monotonic() - started, random.Random(1), 0
+duration, delays, killed = time.monotonic() - started, random.Random(1), 0
 for _ in range(20):
     pid = child({folder!r})
-    time.sleep(moments.uniform(0, alone / 4))
+    time.sleep(delays.uniform(0, duration / 4))
     os.kill(pid, signal.SIGKILL)
     killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 work({folder!r})
@@ -109,7 +109,7 @@ def test_a_run_killed_twenty_times_makes_the_same_frames(tmp_path: Path) -> None
     program = KILLS.format(tests=str(Path(__file__).parent), folder=str(folder), whole=str(whole))
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) >= 5  # the others had nothing left to do
+    assert int(ran.stdout) >= 5  # later ones had nothing left to do
     assert same(frames(folder), frames(whole))
 
 
@@ -202,7 +202,7 @@ def test_the_last_frame_of_a_loop_is_blended_with_the_first(
 
 
 def test_a_seamless_animation_stays_seamless(animator: Make, tmp_path: Path) -> None:
-    """What leaves on one side comes in on the other, and the seam is no more of an edge than any other column."""
+    """What leaves on one side enters on the other, and the seam is no stronger an edge than other columns."""
     run(animator(tmp_path, seamless=True, motion="drift", frames=6, frame_learning_rate=1.0))
     for picture in frames(tmp_path):
         columns = np.abs(np.diff(picture.astype(float), axis=1, append=picture[:, :1].astype(float))).mean((0, 2))
@@ -232,8 +232,8 @@ def test_sharpening_does_not_accumulate_over_frames(animator: Make, tmp_path: Pa
     run(animator(tmp_path / "b", clarity=1, frames=2))
     run(animator(tmp_path / "c", clarity=0, frames=2))
     assert frames(tmp_path / "b")[1].std() > frames(tmp_path / "c")[1].std()
-    shown = [run(animator(tmp_path / name, clarity=c, frames=2)).last for name, c in (("b", 1), ("c", 0))]
-    assert torch.equal(*shown)  # what moves on is the same
+    last = [run(animator(tmp_path / name, clarity=c, frames=2)).last for name, c in (("b", 1), ("c", 0))]
+    assert torch.equal(*last)  # the state is not sharpened
 
 
 def test_noise_moves_with_the_scene(animator: Make, tmp_path: Path) -> None:
@@ -256,8 +256,8 @@ def test_changed_settings_count_from_the_next_frame(animator: Make, tmp_path: Pa
     job = run(animator(tmp_path, frames=6), until=3)
     job.settings = job.settings.model_copy(update={"prompt": "the sea", "iterations_per_frame": "4", "frames": 99})
     run(job)
-    shown = [read_record(tmp_path / "frames" / f"frame-{i:05d}.png")["shown"] for i in range(6)]
-    assert shown == ["a red apple"] * 3 + ["the sea"] * 3
+    prompts = [read_record(tmp_path / "frames" / f"frame-{i:05d}.png")["shown"] for i in range(6)]
+    assert prompts == ["a red apple"] * 3 + ["the sea"] * 3
     assert len(frames(tmp_path)) == 6
 
 
@@ -271,7 +271,7 @@ def test_memory_does_not_grow_with_the_frames(animator: Make, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
         ({"zoom": "0:(1), 3:(0)"}, "frame 3: zoom 0: must be more than 0"),
         ({"translation_z": "300"}, "through the picture"),
@@ -280,10 +280,12 @@ def test_memory_does_not_grow_with_the_frames(animator: Make, tmp_path: Path) ->
         ({"audio": "none.wav"}, "is not there"),
     ],
 )
-def test_invalid_frames_are_reported_before_the_start(animator: Make, tmp_path: Path, fields: Any, says: str) -> None:
+def test_invalid_frames_are_reported_before_the_start(
+    animator: Make, tmp_path: Path, fields: Any, message: str
+) -> None:
     with pytest.raises(UserError) as caught:
         animator(tmp_path, **fields)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_warper_follows_the_settings(animator: Make, tmp_path: Path) -> None:

@@ -40,21 +40,21 @@ def clicks(seconds: float, every: float) -> np.ndarray:
 
 def test_each_band_responds_to_its_own_tone(tmp_path: Path) -> None:
     samples = tone(80, 3, 0, 1) + tone(800, 3, 1, 2) + tone(5000, 3, 2, 3)
-    heard = analyse_audio(write(tmp_path / "a.wav", samples), fps=10)
-    assert len(heard) == 30
+    audio = analyse_audio(write(tmp_path / "a.wav", samples), fps=10)
+    assert len(audio) == 30
     for i, name in enumerate(("low", "mid", "high")):
-        curve = np.array(heard.curves[name])
+        curve = np.array(audio.curves[name])
         inside = curve[i * 10 + 2 : i * 10 + 8]
         outside = np.delete(curve, range(max(0, i * 10 - 2), min(30, i * 10 + 12)))
         assert inside.min() > 0.8 and outside.max() < 0.1, name
-    assert set(heard.curves) == set(AUDIO_VARIABLES)
-    assert all(0 <= v <= 1 for n, values in heard.curves.items() if n != "tempo" for v in values)
+    assert set(audio.curves) == set(AUDIO_VARIABLES)
+    assert all(0 <= v <= 1 for n, values in audio.curves.items() if n != "tempo" for v in values)
 
 
 def test_beats_at_120_per_minute_are_found(tmp_path: Path) -> None:
-    heard = analyse_audio(write(tmp_path / "a.wav", clicks(12, 0.5)), fps=20)
-    assert heard(0)["tempo"] == pytest.approx(120, abs=3)
-    beat, onset = np.array(heard.curves["beat"]), np.array(heard.curves["onset"])
+    audio = analyse_audio(write(tmp_path / "a.wav", clicks(12, 0.5)), fps=20)
+    assert audio(0)["tempo"] == pytest.approx(120, abs=3)
+    beat, onset = np.array(audio.curves["beat"]), np.array(audio.curves["onset"])
     falls = np.flatnonzero(np.diff(beat) < -0.5) + 1  # the frames on which a beat falls
     assert np.median(np.diff(falls)) == 10
     near = [min(abs(fall - 10 * (k + 1)) for k in range(23)) for fall in falls[2:-2]]
@@ -64,17 +64,17 @@ def test_beats_at_120_per_minute_are_found(tmp_path: Path) -> None:
 
 
 def test_loudness_is_zero_in_silence_and_after_the_end(tmp_path: Path) -> None:
-    heard = analyse_audio(write(tmp_path / "a.wav", tone(100, 1, 0, 1)), fps=12)
-    assert heard(11)["low"] > 0 and heard(12)["low"] == 0 and heard(500)["volume"] == 0
+    audio = analyse_audio(write(tmp_path / "a.wav", tone(100, 1, 0, 1)), fps=12)
+    assert audio(11)["low"] > 0 and audio(12)["low"] == 0 and audio(500)["volume"] == 0
     silent = analyse_audio(write(tmp_path / "b.wav", np.zeros(RATE)), fps=12)
     assert all(value == 0 for name, value in silent(5).items() if name != "tempo")
 
 
 def test_a_formula_follows_the_audio(tmp_path: Path) -> None:
-    heard = analyse_audio(write(tmp_path / "a.wav", tone(80, 2, 1, 2)), fps=10)
-    zoom = Curve.parse("0:(1 + 0.1*low)", variables=heard.curves)
-    assert zoom(3, 20, **heard(3)) == pytest.approx(1, abs=0.005)
-    assert zoom(15, 20, **heard(15)) == pytest.approx(1.1, abs=0.01)
+    audio = analyse_audio(write(tmp_path / "a.wav", tone(80, 2, 1, 2)), fps=10)
+    zoom = Curve.parse("0:(1 + 0.1*low)", variables=audio.curves)
+    assert zoom(3, 20, **audio(3)) == pytest.approx(1, abs=0.005)
+    assert zoom(15, 20, **audio(15)) == pytest.approx(1.1, abs=0.01)
 
 
 def test_the_plot_shows_waveform_and_curves(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_the_plot_shows_waveform_and_curves(tmp_path: Path) -> None:
 
 def test_unreadable_audio_raises_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "noise.mp3").write_bytes(b"no sound")
-    for name, says in (("none.wav", "is not there"), ("noise.mp3", "cannot be read")):
-        with pytest.raises(UserError, match=says):
+    for name, message in (("none.wav", "is not there"), ("noise.mp3", "cannot be read")):
+        with pytest.raises(UserError, match=message):
             analyse_audio(tmp_path / name, 12)
     with pytest.raises(UserError, match="holds no sound"):
         analyse_audio(write(tmp_path / "short.wav", np.zeros(100)), 12)

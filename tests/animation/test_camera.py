@@ -20,7 +20,7 @@ BORDERS = ["reflect", "replicate", "wrap", "zeros"]
 
 
 def smooth(height: int = 48, width: int = 64, seed: int = 0) -> Tensor:
-    """A picture without fine detail, so that an interpolation loses next to nothing."""
+    """An image without fine detail, so that interpolation loses almost nothing."""
     noise = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return F.interpolate(noise, size=(height, width), mode="bicubic").clamp(-1, 1)
 
@@ -30,7 +30,7 @@ def inner(image: Tensor, margin: int = 12) -> Tensor:
 
 
 def where(image: Tensor) -> tuple[float, float]:
-    """The bright spot's centre in pixels, x and y."""
+    """The centre (x, y) of the bright spot in pixels."""
     weight = image[0, 0].clamp(min=0).double()
     y, x = torch.meshgrid(*(torch.arange(n) + 0.5 for n in weight.shape), indexing="ij")
     return float((weight * x).sum() / weight.sum()), float((weight * y).sum() / weight.sum())
@@ -65,16 +65,16 @@ def test_zero_motion_is_the_identity(border: camera.Border, fov: float, x: float
     still = homography(Motion(fov=fov, centre_x=x, centre_y=y), 13, 9)
     assert torch.equal(warp(image, still, border=border), image)
     nearly = still.clone()
-    nearly[0, 2] = 1e-9  # not taken for the identity: the sampling itself leaves the picture as it is
+    nearly[0, 2] = 1e-9  # not recognised as the identity: the image is resampled, and stays the same
     assert torch.allclose(warp(image, nearly, border=border), image, atol=2e-5)
 
 
 @pytest.mark.parametrize("zoom", [1.02, 1.1, 1.5])
 def test_zooming_in_and_out_restores_the_image(zoom: float) -> None:
     image = smooth()
-    there = warp(image, homography(Motion(zoom=zoom), 64, 48))
-    back = warp(there, homography(Motion(zoom=1 / zoom), 64, 48))
-    assert (there - image).abs().max() > 0.05
+    zoomed = warp(image, homography(Motion(zoom=zoom), 64, 48))
+    back = warp(zoomed, homography(Motion(zoom=1 / zoom), 64, 48))
+    assert (zoomed - image).abs().max() > 0.05
     assert (inner(back) - inner(image)).abs().max() < 0.02
 
 
@@ -106,7 +106,7 @@ def test_one_combined_warp_equals_single_steps(first: Motion, second: Motion) ->
         (Motion(zoom=2), (48, 24)),
         (Motion(zoom=2, translation_x=2), (52, 24)),  # shifted first, then enlarged
         (Motion(zoom=2, centre_x=0.75), (32, 24)),
-        (Motion(translation_z=100), (48, 24)),  # half the way
+        (Motion(translation_z=100), (48, 24)),  # half the distance
         (Motion(translation_z=-200), (36, 24)),  # twice as far
     ],
 )
@@ -142,18 +142,18 @@ def test_shrinking_is_antialiased() -> None:
 
 
 def test_the_outpainter_is_called_only_for_uncovered_pixels() -> None:
-    seen: list[Tensor] = []
+    masks: list[Tensor] = []
 
     def outpaint(image: Tensor, mask: Tensor) -> Tensor:
-        seen.append(mask)
+        masks.append(mask)
         return torch.where(mask, torch.ones_like(image), image)
 
     image = smooth() * 0.5
     out = warp_and_outpaint(image, homography(Motion(translation_x=6), 64, 48), outpaint=outpaint)
     assert bool((out[..., :6] == 1).all()) and not bool((out[..., 6:] == 1).any())
-    assert seen[0][0, 0].sum() == 6 * 48
+    assert masks[0][0, 0].sum() == 6 * 48
     warp_and_outpaint(image, homography(Motion(zoom=1.2), 64, 48), outpaint=outpaint)
-    assert len(seen) == 1
+    assert len(masks) == 1
 
 
 def test_the_painters_state_is_warped_with_its_image() -> None:

@@ -23,8 +23,8 @@ def spots() -> Tensor:
 def test_equal_distances_give_the_homography(motion: Motion) -> None:
     image = spots()
     expected = camera.warp(image, camera.homography(motion, 96, 64))
-    found = warp_by_depth(image, motion, torch.ones(1, 1, 64, 96))
-    assert (found - expected)[..., 4:-4, 4:-4].abs().max() < 0.02
+    warped = warp_by_depth(image, motion, torch.ones(1, 1, 64, 96))
+    assert (warped - expected)[..., 4:-4, 4:-4].abs().max() < 0.02
 
 
 def test_near_pixels_move_more() -> None:
@@ -34,7 +34,7 @@ def test_near_pixels_move_more() -> None:
     x = torch.arange(96) + 0.5
     assert torch.allclose(points[0, 8, :, 0], x.double() - 3, atol=0.1)
     assert torch.allclose(points[0, 60, 20:76, 0], x[20:76].double() - 12, atol=0.1)
-    closer = source_points_by_depth(Motion(translation_z=20), far)  # into the picture: the near part grows more
+    closer = source_points_by_depth(Motion(translation_z=20), far)  # towards the picture: the near part grows more
     assert closer[0, 60, 90, 0] < closer[0, 3, 90, 0] < 90.5
 
 
@@ -44,6 +44,6 @@ def test_no_motion_returns_the_image_itself() -> None:
 
 
 def test_distances_have_median_one_and_are_bounded() -> None:
-    found = disparity_to_distance(torch.rand(1, 1, 20, 20, generator=torch.Generator().manual_seed(1)) * 900)
-    assert found.median() == pytest.approx(1, abs=0.02) and found.min() >= 0.5 and found.max() <= 4
+    distance = disparity_to_distance(torch.rand(1, 1, 20, 20, generator=torch.Generator().manual_seed(1)) * 900)
+    assert distance.median() == pytest.approx(1, abs=0.02) and distance.min() >= 0.5 and distance.max() <= 4
     assert torch.equal(disparity_to_distance(torch.full((1, 1, 4, 4), 7.0)), torch.ones(1, 1, 4, 4))

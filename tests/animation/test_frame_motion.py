@@ -86,8 +86,8 @@ def test_a_run_resumed_after_any_step_makes_the_same_frames(restyle: Make, tmp_p
 def test_the_audio_of_the_video_is_kept(restyle: Make, clip: Make, tmp_path: Path) -> None:
     job = restyle(tmp_path / "a", frames=4, video=str(clip()), fps=8)
     run(job)
-    made = export_animation_video(job.project, job.settings)
-    with av.open(str(made.path)) as file:
+    video = export_animation_video(job.project, job.settings)
+    with av.open(str(video.path)) as file:
         assert (file.streams.video[0].codec_context.name, file.streams.video[0].codec_context.pix_fmt) == (
             "h264", "yuv420p",
         )  # fmt: skip

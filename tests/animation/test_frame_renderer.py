@@ -12,14 +12,14 @@ from vqtools.animation.settings import FlySettings
 
 
 def test_an_interrupted_run_renders_no_frame_twice(tmp_path: Path) -> None:
-    made: list[int] = []
+    rendered: list[int] = []
 
-    def frame(number: int) -> Image.Image:
-        made.append(number)
+    def render(number: int) -> Image.Image:
+        rendered.append(number)
         return Image.new("RGB", (8, 8), (number, 0, 0))
 
     for stop in (2, 5):
-        job = FrameRenderer(FlySettings(frames=5), Project(tmp_path, {}), frame)
+        job = FrameRenderer(FlySettings(frames=5), Project(tmp_path, {}), render)
         while job.position < stop:
             job.step()
-    assert made == [0, 1, 2, 3, 4]
+    assert rendered == [0, 1, 2, 3, 4]

@@ -31,9 +31,9 @@ def test_only_the_changed_key_is_rewritten() -> None:
 
 
 def test_a_plain_number_becomes_keys_and_a_number_again() -> None:
-    more = add_keyframe(Curve.parse("1.02"), 30, 1.5, 60)
-    assert more == "0:(1.02), 30:(1.5)"
-    assert remove_keyframe(Curve.parse(more), 1) == "(1.02)"
+    text = add_keyframe(Curve.parse("1.02"), 30, 1.5, 60)
+    assert text == "0:(1.02), 30:(1.5)"
+    assert remove_keyframe(Curve.parse(text), 1) == "(1.02)"
     assert add_keyframe(Curve.parse("1.02"), 0, 1.5, 60) == "0:(1.5)"
     assert remove_keyframe(Curve.parse("sin(t)"), 0) == "sin(t)"
 
@@ -42,11 +42,11 @@ keys = st.dictionaries(st.integers(0, 90), st.integers(-900, 900).map(lambda n: 
 
 
 @given(keys, st.integers(0, 90), st.integers(-900, 900).map(lambda n: n / 100))
-def test_adding_a_key_keeps_the_others(there: dict[int, float], frame: int, value: float) -> None:
-    curve = Curve.parse(", ".join(f"{f}:({v})" for f, v in there.items()))
-    again = Curve.parse(add_keyframe(curve, frame, value, 90))
-    found = {one.frame: one.value for one in list_keyframes(again, 90)}
-    assert found == pytest.approx({**there, frame: value})
+def test_adding_a_key_keeps_the_others(values: dict[int, float], frame: int, value: float) -> None:
+    curve = Curve.parse(", ".join(f"{f}:({v})" for f, v in values.items()))
+    edited = Curve.parse(add_keyframe(curve, frame, value, 90))
+    keyframes = {key.frame: key.value for key in list_keyframes(edited, 90)}
+    assert keyframes == pytest.approx({**values, frame: value})
 
 
 def test_samples_span_all_frames_and_omit_undefined_values() -> None:

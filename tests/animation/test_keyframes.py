@@ -82,7 +82,7 @@ def test_smooth_interpolation_has_a_continuous_slope() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "column", "says"),
+    ("text", "column", "message"),
     [
         ("0:(1.0+)", 8, "expected a number, a variable or a function, found ')'"),
         ("0:(1", 5, "a closing bracket is expected"),
@@ -102,14 +102,14 @@ def test_smooth_interpolation_has_a_continuous_slope() -> None:
         ("__import__('os').system('x')", 11, "no function is called"),
     ],
 )
-def test_errors_name_the_column(text: str, column: int, says: str) -> None:
+def test_errors_name_the_column(text: str, column: int, message: str) -> None:
     with pytest.raises(CurveError, match=None) as caught:
         at(text, 30)
-    if says != "no function is called":  # (quotes are no value: whichever is found first)
+    if message != "no function is called":  # (quotes are no value: whichever is found first)
         assert caught.value.column == column
         line, caret = caught.value.pointer.splitlines()
         assert caret.strip() == "^" and len(caret) <= len(line) + 1
-        assert says in str(caught.value)
+        assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

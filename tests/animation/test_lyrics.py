@@ -42,7 +42,7 @@ def test_lrc_and_srt_lines_become_prompts_by_time(tmp_path: Path) -> None:
         (12.0, "the train at 12:30 | gone"),
     ]
     assert read_lyrics(srt) == [(1.0, "A forest at night"), (60.25, "Ashes")]
-    shown = parse_prompt_schedule("a sea", str(lrc), frames=100, fps=10)
-    assert shown(19) == "a sea" and shown(20) == "A red apple"
-    assert weights(shown(45)) == {"the train at 12:30 | gone": 1}  # signs of the grammar are text here
+    schedule = parse_prompt_schedule("a sea", str(lrc), frames=100, fps=10)
+    assert schedule(19) == "a sea" and schedule(20) == "A red apple"
+    assert weights(schedule(45)) == {"the train at 12:30 | gone": 1}  # signs of the grammar are text here
     assert parse_prompt_schedule("a sketch of {}", str(srt), frames=100, fps=1)(60) == "a sketch of Ashes"

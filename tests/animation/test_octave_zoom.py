@@ -50,7 +50,7 @@ def test_the_centre_stays_fixed_while_the_surroundings_are_painted(octaves: Make
 def test_a_looped_octave_zoom_ends_close_to_its_start(octaves: Make, tmp_path: Path, zoom: str) -> None:
     job = run(octaves(tmp_path, zoom=zoom, frames=12, loop=True))
     assert job.count == round(12 * abs(math.log2(float(zoom)))) + 1
-    pictures = [torch.tensor(bytearray(one)).float() for one in shots(tmp_path)]
+    pictures = [torch.tensor(bytearray(picture)).float() for picture in shots(tmp_path)]
     steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise(pictures)])
     assert len(pictures) == 12 and (pictures[-1] - pictures[0]).abs().mean() <= steps.median()
 
@@ -86,7 +86,7 @@ def test_a_run_resumed_at_any_step_makes_the_same_frames(octaves: Make, tmp_path
 def test_rewind_keeps_earlier_frames_and_follows_the_new_prompt(octaves: Make, tmp_path: Path, zoom: str) -> None:
     fields = {"frames": 16, "zoom": zoom, "iterations": 8, "learning_rate": 1.0, "crossfade": 2}
     job = run(octaves(tmp_path / "film", **fields))
-    before, painted = shots(tmp_path / "film"), [one.clone() for one in job.pictures]
+    before, painted = shots(tmp_path / "film"), [picture.clone() for picture in job.pictures]
     files = {path.name: path.read_bytes() for path in (tmp_path / "film" / "octaves").iterdir()}
     assert job.rewind(9) == 7 and shots(tmp_path / "film") == before[:7]
     kept = range(math.floor(min(job.levels[:7])), math.ceil(max(job.levels[:7])) + 1)
@@ -108,7 +108,7 @@ def test_rewind_keeps_earlier_frames_and_follows_the_new_prompt(octaves: Make, t
 
 
 def octaves_like(octaves: Make, job: Any, folder: Path) -> Any:
-    """The job as a new process makes it of the folder."""
+    """The job as a new process creates it from the folder."""
     return octaves(folder, record=job.project.record, **job.settings.model_dump())
 
 
@@ -117,8 +117,8 @@ def test_frames_change_smoothly_at_a_rewind_point(octaves: Make, tmp_path: Path)
     job.rewind(16)
     job.steer({"prompt": "the blue sea"})
     run(job)
-    seen = [torch.tensor(bytearray(one)).float() for one in shots(tmp_path)]
-    steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise(seen)])
+    frames = [torch.tensor(bytearray(picture)).float() for picture in shots(tmp_path)]
+    steps = torch.tensor([(a - b).abs().mean() for a, b in pairwise(frames)])
     assert steps[7] < 1.5 * steps.median()  # from the last that stayed to the first of the new path
     assert steps.max() < 2 * steps.median()
 
@@ -129,15 +129,15 @@ def test_the_fade_at_a_rewind_point_shows_no_outlines_of_later_pictures(octaves:
     run(job)
     middle = (..., slice(28, 36), slice(28, 36))
 
-    def contrast(inner: Tensor, turn: RewindPoint) -> float:
-        job.painted[0], job.rewind_point, job._matched = inner.expand(1, 3, 64, 64), turn, []
+    def contrast(inner: Tensor, point: RewindPoint) -> float:
+        job.painted[0], job.rewind_point, job._matched = inner.expand(1, 3, 64, 64), point, []
         return float(job.render_frame(14)[middle].std())
 
     plain, stripes = torch.zeros(64, 64), torch.arange(64) // 4 % 2 * 2.0 - 1
-    turn, none = job.rewind_point, RewindPoint(0, 1)
-    assert turn == RewindPoint(14, 1) and contrast(plain, none) < 0.01
+    point, no_point = job.rewind_point, RewindPoint(0, 1)
+    assert point == RewindPoint(14, 1) and contrast(plain, no_point) < 0.01
     to_picture(job.render_frame(13)).save(tmp_path / "frames" / "frame-00013.png")
-    assert contrast(stripes, turn) < 0.05 * contrast(stripes, none)
+    assert contrast(stripes, point) < 0.05 * contrast(stripes, no_point)
 
 
 def test_the_preview_after_a_rewind_is_the_last_kept_frame(octaves: Make, tmp_path: Path) -> None:
@@ -151,20 +151,20 @@ def test_the_preview_after_a_rewind_is_the_last_kept_frame(octaves: Make, tmp_pa
 def test_a_run_killed_after_a_rewind_makes_the_same_frames(octaves: Make, tmp_path: Path) -> None:
     fields = {"frames": 10, "zoom": "1.4", "crossfade": 2}
 
-    def film(name: str) -> Any:
+    def rewound_job(name: str) -> Any:
         job = run(octaves(tmp_path / name, **fields))
         job.rewind(6)
         job.steer({"prompt": "the blue sea"})
         return job
 
-    whole = run(film("whole"))
+    whole = run(rewound_job("whole"))
     expected = shots(tmp_path / "whole")
-    job, made = film("killed"), 0
+    job, count = rewound_job("killed"), 0
     while job.position < job.total:
         job.step()
-        if (there := len(job.painted) + job.frames) != made:  # something was written: as if killed right after
-            made, job = there, octaves_like(octaves, job, tmp_path / "killed")
-            assert len(job.painted) + job.frames == there
+        if (now := len(job.painted) + job.frames) != count:  # a file was written: as if killed right after
+            count, job = now, octaves_like(octaves, job, tmp_path / "killed")
+            assert len(job.painted) + job.frames == now
     assert shots(tmp_path / "killed") == expected and job.rewind_point == whole.rewind_point
 
 

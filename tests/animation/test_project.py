@@ -38,22 +38,22 @@ def test_the_lock_admits_one_run_and_is_released_by_a_kill(tmp_path: Path) -> No
         project.locked(),
         pytest.raises(ProjectLockedError),
         other_run.locked(),
-    ):  # what holds it may do so again
+    ):  # the lock is reentrant
         pass
     with Project.open(project.folder).locked():
         pass
 
 
 def test_a_planned_folder_is_created_when_it_is_locked(tmp_path: Path) -> None:
-    one, two = (Project.create_lazily(tmp_path / "film", {"settings": {"frames": n}}) for n in (1, 2))
-    one.save()
-    one.check_free_space(1)
+    first, second = (Project.create_lazily(tmp_path / "film", {"settings": {"frames": n}}) for n in (1, 2))
+    first.save()
+    first.check_free_space(1)
     assert not list(tmp_path.iterdir())
-    with two.locked():
-        assert two.folder == tmp_path / "film"
-    with one.locked():
-        assert one.folder == tmp_path / "film-2"  # the name was taken in the meantime
-    assert [Project.open(p.folder).record["settings"]["frames"] for p in (one, two)] == [1, 2]
+    with second.locked():
+        assert second.folder == tmp_path / "film"
+    with first.locked():
+        assert first.folder == tmp_path / "film-2"  # the name was used in the meantime
+    assert [Project.open(p.folder).record["settings"]["frames"] for p in (first, second)] == [1, 2]
 
 
 def test_only_empty_folders_of_ours_are_discarded(tmp_path: Path) -> None:

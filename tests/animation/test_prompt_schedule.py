@@ -26,8 +26,8 @@ def weights(text: str) -> dict[str, float]:
     ],
 )
 def test_texts_hold_from_their_frame_on(text: str) -> None:
-    shown = parse_prompt_schedule("", text, frames=200)
-    assert [shown(frame) for frame in (0, 119, 120, 199)] == ["a forest"] * 2 + ["a burning forest:2"] * 2
+    schedule = parse_prompt_schedule("", text, frames=200)
+    assert [schedule(frame) for frame in (0, 119, 120, 199)] == ["a forest"] * 2 + ["a burning forest:2"] * 2
 
 
 def test_a_prompt_holds_until_the_first_text_or_is_its_template() -> None:
@@ -38,26 +38,26 @@ def test_a_prompt_holds_until_the_first_text_or_is_its_template() -> None:
 
 
 def test_scenes_share_the_frames_or_repeat() -> None:
-    shown = parse_prompt_schedule("a forest ^ a fire | smoke:0.5 ^ ashes", frames=30)
-    assert [shown(frame) for frame in (0, 9, 10, 29)] == ["a forest", "a forest", "a fire | smoke:0.5", "ashes"]
-    assert shown.scene_prompts == ("a forest", "a fire | smoke:0.5", "ashes")
+    schedule = parse_prompt_schedule("a forest ^ a fire | smoke:0.5 ^ ashes", frames=30)
+    assert [schedule(frame) for frame in (0, 9, 10, 29)] == ["a forest", "a forest", "a fire | smoke:0.5", "ashes"]
+    assert schedule.scene_prompts == ("a forest", "a fire | smoke:0.5", "ashes")
     round_and_round = parse_prompt_schedule("a ^ b", frames=30, scene_frames=5)
     assert [round_and_round(frame) for frame in (0, 5, 10, 29)] == ["a", "b", "a", "b"]
     assert parse_prompt_schedule(r"2\^3", frames=5)(0) == "2^3"
 
 
-@pytest.mark.parametrize("fade", [0, 1, 4, 9])
-def test_a_crossfade_takes_its_frames_and_keeps_the_sum_of_weights(fade: int) -> None:
-    shown = parse_prompt_schedule("a:2 | c ^ b:2 | c", frames=40, crossfade=fade)
+@pytest.mark.parametrize("crossfade", [0, 1, 4, 9])
+def test_a_crossfade_takes_its_frames_and_keeps_the_sum_of_weights(crossfade: int) -> None:
+    schedule = parse_prompt_schedule("a:2 | c ^ b:2 | c", frames=40, crossfade=crossfade)
     mixed = []
     for frame in range(40):
-        found = weights(shown(frame))
-        assert found["c"] == 1
-        assert found.get("a", 0) + found.get("b", 0) == pytest.approx(2)
-        mixed.append("a" in found and "b" in found)
-    assert sum(mixed) == fade and weights(shown(19)) == {"a": 2, "c": 1}
-    rising = [weights(shown(frame)).get("b", 0) for frame in range(19, 40)]
-    assert rising == sorted(rising) and rising[fade + 1] == 2
+        current = weights(schedule(frame))
+        assert current["c"] == 1
+        assert current.get("a", 0) + current.get("b", 0) == pytest.approx(2)
+        mixed.append("a" in current and "b" in current)
+    assert sum(mixed) == crossfade and weights(schedule(19)) == {"a": 2, "c": 1}
+    rising = [weights(schedule(frame)).get("b", 0) for frame in range(19, 40)]
+    assert rising == sorted(rising) and rising[crossfade + 1] == 2
 
 
 @pytest.mark.parametrize(
@@ -71,20 +71,24 @@ def test_a_crossfade_takes_its_frames_and_keeps_the_sum_of_weights(fade: int) ->
     ],
 )
 def test_weights_can_be_curves(text: str) -> None:
-    shown = parse_prompt_schedule("ignored", text, frames=30)
-    assert [weights(shown(frame)) for frame in (0, 15, 25)] == [{"apple": 1}, {"apple": 0.5, "pear": 0.5}, {"pear": 1}]
+    schedule = parse_prompt_schedule("ignored", text, frames=30)
+    assert [weights(schedule(frame)) for frame in (0, 15, 25)] == [
+        {"apple": 1},
+        {"apple": 0.5, "pear": 0.5},
+        {"pear": 1},
+    ]
 
 
 def test_weights_follow_the_audio_and_zero_weights_are_dropped() -> None:
-    shown = parse_prompt_schedule(
+    schedule = parse_prompt_schedule(
         "", "'fire:2': '0:(low)', 'smoke': {0: 0}", frames=9, audio=lambda frame: {"low": frame / 8}
     )
-    assert weights(shown(4)) == {"fire": 1}
-    assert weights(shown(0)) == {"fire": 0}
+    assert weights(schedule(4)) == {"fire": 1}
+    assert weights(schedule(0)) == {"fire": 0}
 
 
 @pytest.mark.parametrize(
-    ("prompt", "at", "says"),
+    ("prompt", "at", "message"),
     [
         ("a ^ ^ b", "", "an empty scene"),
         ("a ^ b", "0: c", "one of them"),
@@ -99,17 +103,17 @@ def test_weights_follow_the_audio_and_zero_weights_are_dropped() -> None:
         ("a", "0: 'x:nan'", "must be a finite number"),
     ],
 )
-def test_invalid_schedules_raise_a_one_line_error(prompt: str, at: str, says: str) -> None:
+def test_invalid_schedules_raise_a_one_line_error(prompt: str, at: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_prompt_schedule(prompt, at, frames=10)(0)
-    assert says in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @given(st.text("{}()\"'\\:,|^0123 ax.", max_size=40))
 def test_any_text_gives_prompts_or_a_one_line_error(text: str) -> None:
     try:
-        shown = parse_prompt_schedule("a", text, frames=10, crossfade=3)
+        schedule = parse_prompt_schedule("a", text, frames=10, crossfade=3)
         for frame in range(10):
-            parse_prompts(shown(frame))
+            parse_prompts(schedule(frame))
     except UserError as error:
         assert "\n" not in str(error)

@@ -14,7 +14,7 @@ from vqtools.core.settings import settings_table
 
 
 def test_the_documented_flags_exist() -> None:
-    flags = {one.flag for one in AnimateSettings.options()}
+    flags = {option.flag for option in AnimateSettings.options()}
     agreed = (
         "octave-zoom cadence frames fps zoom angle translation-x translation-y translation-z rotation-3d-x"
         " rotation-3d-y rotation-3d-z prompts-at iterations-per-frame loop audio size seed cutouts vqgan clip preset"
@@ -51,7 +51,7 @@ def test_an_invalid_curve_points_at_the_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
         ({"zoom": "1+low"}, "no variable is called 'low'"),
         ({"out_fps": 30}, "belong together"),
@@ -62,10 +62,10 @@ def test_an_invalid_curve_points_at_the_error() -> None:
         ({"zoom": True}, "zoom True"),
     ],
 )
-def test_invalid_combinations_raise_user_error(fields: dict[str, object], says: str) -> None:
+def test_invalid_combinations_raise_user_error(fields: dict[str, object], message: str) -> None:
     with pytest.raises(UserError) as caught:
         AnimateSettings.parse(fields)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_audio_variables_are_allowed_with_an_audio_file() -> None:

@@ -49,9 +49,9 @@ def count(path: str) -> int:
 
 def test_animate_writes_frames_settings_and_a_video(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("animate", "a forest ^ a sea", "--frames", "4", *TINY) == 0
-    shown = capsys.readouterr()
-    assert re.search(r"4 frames, about \d+:\d\d min, \d+ MB", shown.err)
-    assert "a-forest-a-sea-4.mp4 (4 frames, 64x64" in shown.out
+    output = capsys.readouterr()
+    assert re.search(r"4 frames, about \d+:\d\d min, \d+ MB", output.err)
+    assert "a-forest-a-sea-4.mp4 (4 frames, 64x64" in output.out
     folder = Path("a-forest-a-sea-4")
     assert count(str(folder / "a-forest-a-sea-4.mp4")) == 4
     record = read_record(folder / "frames" / "frame-00003.png")
@@ -94,8 +94,8 @@ def test_an_octave_zoom_resumes_and_rewinds(capsys: pytest.CaptureFixture[str]) 
     octaves = sorted(path.name for path in Path("zoom/octaves").iterdir())
     assert octaves == [f"octave-00{k}.png" for k in range(3)]  # 1.5^3 is 1.8 doublings
     assert len(shots("zoom")) == count("zoom/zoom.mp4") == 4
-    shown = [read_record(Path("zoom/octaves") / name)["shown"] for name in octaves]
-    assert shown == ["a castle", "a forest", "a castle"]
+    prompts = [read_record(Path("zoom/octaves") / name)["shown"] for name in octaves]
+    assert prompts == ["a castle", "a forest", "a castle"]
     before = shots("zoom")
     Path("zoom/frames/frame-00003.png").unlink()
     assert call("animate", "--resume", "zoom") == 0
@@ -103,7 +103,7 @@ def test_an_octave_zoom_resumes_and_rewinds(capsys: pytest.CaptureFixture[str]) 
     assert call("animate", "--resume", "zoom", "--zoom", "1.1") == 2
     capsys.readouterr()
     assert call("animate", "the blue sea", "--resume", "zoom", "--rewind", "2", "--zoom", "1.1") == 2
-    assert call("animate", "the blue sea", "--resume", "zoom") == 2  # what is painted was asked for otherwise
+    assert call("animate", "the blue sea", "--resume", "zoom") == 2  # pictures were painted with another prompt
     assert shots("zoom") == before and "omit it, or start a new folder" in capsys.readouterr().err
     kept = [(Path("zoom/octaves") / name).read_bytes() for name in octaves[1:]]
     assert call("animate", "the blue sea", "--resume", "zoom", "--rewind", "2") == 0
@@ -117,19 +117,19 @@ def test_a_folder_in_use_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"prompt": "a forest", "size": [64, 64], "seed": 4}
     with Project.create("film", {"settings": settings}).locked():
         assert call("animate", "--resume", "film") == 2
-        (said,) = capsys.readouterr().err.splitlines()
-        assert "folder 'film' is in use by another run; stop that run" in said
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "folder 'film' is in use by another run; stop that run" in line
     with Project.create("journey/scene-00", {"settings": settings}).locked():
         assert call("animate", "a sea ^ a city", "--apart", "--seed", "4", "--out", "journey") == 2
-        (said,) = capsys.readouterr().err.splitlines()
-        assert "folder 'journey/scene-00' is in use by another run" in said
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "folder 'journey/scene-00' is in use by another run" in line
 
 
 def loudness(path: str, frames: int) -> list[float]:
-    """Of a video's sound, in as many equal parts."""
+    """Mean loudness of a video's audio in so many equal parts."""
     with av.open(path) as file:
-        heard = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
-    return [float(np.abs(part).mean()) for part in np.array_split(heard, frames)]
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
+    return [float(np.abs(part).mean()) for part in np.array_split(samples, frames)]
 
 
 def test_separate_scenes_use_their_part_of_the_audio(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,11 +143,11 @@ def test_separate_scenes_use_their_part_of_the_audio(capsys: pytest.CaptureFixtu
     flags = [*TINY, "--apart", "--frames", "16", "--fps", str(fps), "--audio", "late.wav", "--zoom", "1+0.1*low"]
     assert call("animate", "a forest ^ a sea", *flags, "--out", "journey") == 0
     assert "journey/journey.mp4 (16 frames, 64x64)" in capsys.readouterr().out
-    with av.open("journey/journey.mp4") as film:
-        video, sound = film.streams.video[0], film.streams.audio[0]
+    with av.open("journey/journey.mp4") as file:
+        video, sound = file.streams.video[0], file.streams.audio[0]
         assert video.duration is not None and float(video.duration * video.time_base) == pytest.approx(2, abs=0.01)
         assert sound.duration is not None and float(sound.duration * sound.time_base) == pytest.approx(2, abs=0.06)
-        assert sum(1 for _ in film.decode(video=0)) == 16
+        assert sum(1 for _ in file.decode(video=0)) == 16
     loud = loudness("journey/journey.mp4", 8)
     assert max(loud[:3]) < 0.05 * min(loud[5:]), loud
     zooms = [
@@ -163,22 +163,22 @@ def test_separate_scenes_use_their_part_of_the_audio(capsys: pytest.CaptureFixtu
 
 
 def test_an_interrupted_estimate_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     def interrupted(job: Animator) -> Any:
-        said.append(str(estimate(job)))
+        messages.append(str(estimate(job)))
         raise KeyboardInterrupt
 
     estimate = estimate_animation
     monkeypatch.setattr(animate, "estimate_animation", interrupted)
     assert call("animate", "a forest", "--frames", "5", *TINY) == 130
-    assert said and not list(Path().iterdir())
+    assert messages and not list(Path().iterdir())
 
 
 @pytest.mark.parametrize("kind", ["tunnel", "octave"])
 def test_a_dry_run_needs_no_network(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **keywords: Any) -> None:
-        raise AssertionError("a network was asked for")
+        raise AssertionError("a network was loaded")
 
     monkeypatch.setattr(paint, "create_paint_job", refuse)
     flags = ["--octave-zoom", "--zoom", "1.3"] if kind == "octave" else ["--motion", "tunnel"]
@@ -188,7 +188,7 @@ def test_a_dry_run_needs_no_network(kind: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ([], "there is no prompt"),
         (["a", "b"], "is one argument"),
@@ -202,8 +202,8 @@ def test_a_dry_run_needs_no_network(kind: str, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_invalid_arguments_print_one_line_and_leave_nothing(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("animate", *arguments) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(Path().iterdir())

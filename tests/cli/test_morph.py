@@ -30,10 +30,10 @@ def test_fly_writes_a_video_and_resumes(
     assert done.value.code == 0
     path = tmp_path / "wide-fly" / f"wide-fly.{kind}"
     assert "6 frames, 48x32" in capsys.readouterr().out
-    with av.open(str(path)) as film:
-        stream = film.streams.video[0]
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
         assert (stream.codec_context.name, stream.width, stream.height) == (codec, 48, 32)
-        assert sum(1 for _ in film.decode(video=0)) == 6
+        assert sum(1 for _ in file.decode(video=0)) == 6
     (tmp_path / "wide-fly" / "frames" / "frame-00005.png").unlink()
     with pytest.raises(SystemExit) as done:
         main(["fly", "--resume", "wide-fly"])
@@ -41,7 +41,7 @@ def test_fly_writes_a_video_and_resumes(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["fly"], "there is no picture"),
         (["morph", "one.png"], "'one.png' is not there"),
@@ -50,10 +50,10 @@ def test_fly_writes_a_video_and_resumes(
     ],
 )
 def test_invalid_arguments_print_one_line_and_leave_nothing(
-    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as done:
         main(arguments)
-    assert done.value.code == 2 and says in capsys.readouterr().err
+    assert done.value.code == 2 and message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -32,10 +32,10 @@ def networks(activity: str) -> Any:
 
 def main(folder: Path) -> None:
     distributed = init_distributed(choose_machine("cpu"))
-    made, save = [], save_png
+    written, save = [], save_png
 
     def counted(path: Any, *arguments: Any, **options: Any) -> Path:
-        made.append(str(Path(path).relative_to(folder)))
+        written.append(str(Path(path).relative_to(folder)))
         return save(path, *arguments, **options)
 
     for module in (distribute, project):  # where the two look the function up
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
     finally:
         for module in (distribute, project):
             module.save_png = save
-    lines = [f"{distributed.size}", f"{len(frames or [])} {len(pictures or [])}", *made]
+    lines = [f"{distributed.size}", f"{len(frames or [])} {len(pictures or [])}", *written]
     (folder / f"process-{distributed.rank}.txt").write_text("\n".join(lines))
     distributed.close()
 

@@ -20,8 +20,8 @@ from vqtools.pipelines.distribute import split_scenes
 PROGRAM = Path(__file__).with_name("distribute_run.py")
 
 
-def launched(folder: Path) -> None:
-    """Two processes, as a launcher starts them: each is told which of how many it is."""
+def run_in_two_processes(folder: Path) -> None:
+    """Start two processes as a launcher does: the environment names rank and size."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
@@ -34,17 +34,17 @@ def launched(folder: Path) -> None:
         for rank in range(2)
     ]  # fmt: skip
     for process in running:
-        said, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, said
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output
 
 
-def alone(folder: Path) -> None:
+def run_in_this_process(folder: Path) -> None:
     spec = importlib.util.spec_from_file_location("distribute_run", PROGRAM)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the processes: other numbers round sums otherwise
+    torch.set_num_threads(1)  # as in the two processes: other thread counts round sums differently
     try:
         module.main(folder)
     finally:
@@ -59,15 +59,15 @@ def test_two_processes_make_what_one_makes_and_nothing_twice(tmp_path: Path) -> 
     two, one = tmp_path / "two", tmp_path / "one"
     two.mkdir()
     one.mkdir()
-    launched(two)
-    alone(one)
-    said = [(two / f"process-{rank}.txt").read_text().splitlines() for rank in (0, 1)]
-    assert [lines[:2] for lines in said] == [["2", "8 5"], ["2", "8 5"]]
-    made = [name for lines in said for name in lines[2:]]
-    assert len(made) == len(set(made)) == 8 + 5 and all(len(lines) > 4 for lines in said)
-    assert pictures(two) == pictures(one) and set(made) == set(pictures(two))
+    run_in_two_processes(two)
+    run_in_this_process(one)
+    output = [(two / f"process-{rank}.txt").read_text().splitlines() for rank in (0, 1)]
+    assert [lines[:2] for lines in output] == [["2", "8 5"], ["2", "8 5"]]
+    names = [name for lines in output for name in lines[2:]]
+    assert len(names) == len(set(names)) == 8 + 5 and all(len(lines) > 4 for lines in output)
+    assert pictures(two) == pictures(one) and set(names) == set(pictures(two))
     (two / "grid-02.png").unlink()
-    alone(two)  # gone on with by one: what is there is not made again
+    run_in_this_process(two)  # continued by one process: existing results are not made again
     assert (two / "process-0.txt").read_text().splitlines() == ["1", "8 5", "grid-02.png"]
     assert pictures(two) == pictures(one)
 

@@ -16,11 +16,11 @@ from vqtools.pipelines.timelapse import Timelapse
 def test_the_video_ends_with_the_finished_picture(edited_picture: Path, tmp_path: Path) -> None:
     import av
 
-    with Timelapse(replay(read_record(edited_picture)), seconds=1, fps=8) as film:
-        finish(film)
-        assert film.preview().tobytes() == load_picture(edited_picture).tobytes()
-        written = film.write(tmp_path / "making.mp4")
-        folder = Path(film._folder.name)
+    with Timelapse(replay(read_record(edited_picture)), seconds=1, fps=8) as timelapse:
+        finish(timelapse)
+        assert timelapse.preview().tobytes() == load_picture(edited_picture).tobytes()
+        written = timelapse.write(tmp_path / "making.mp4")
+        folder = Path(timelapse._folder.name)
     assert not folder.exists()
     with av.open(str(written.path)) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]

@@ -15,13 +15,13 @@ from vqtools.core.errors import UserError
 
 FREQUENCY_BANDS = {"low": (20.0, 250.0), "mid": (250.0, 2000.0), "high": (2000.0, 10_000.0)}  # Hz
 AUDIO_VARIABLES = {
-    "onset": "how strongly something begins, 0 to 1",
+    "onset": "onset strength, 0 to 1",
     "low": "loudness below 250 Hz, 0 to 1",
     "mid": "loudness from 250 to 2,000 Hz, 0 to 1",
     "high": "loudness above 2,000 Hz, 0 to 1",
-    "volume": "loudness of the whole, 0 to 1",
+    "volume": "total loudness, 0 to 1",
     "beat": "0 on a beat, rising to 1 just before the next",
-    "tempo": "beats a minute",
+    "tempo": "beats per minute",
 }
 _SAMPLE_RATE = 22_050  # Hz
 _WINDOW_LENGTH = 2048  # samples of the short-time Fourier transform

@@ -84,6 +84,13 @@ class OctavePlan:
         """The number of pictures, a loop's repeated one counted once."""
         return self.count - self.loop
 
+    def pictures_of(self, frames: int) -> range:
+        """The pictures that the first ``frames`` frames of a zoom without loop show."""
+        levels = self.levels[:frames]
+        if not levels:
+            return range(0)
+        return range(math.floor(min(levels) + 1e-9), math.ceil(max(levels) - 1e-9) + 1)
+
     def prompt(self, k: int, timeline: Timeline) -> str:
         """The prompt of picture k: scenes in the order in which they come into view, or the prompt of its frame."""
         scenes = timeline.prompt_schedule.scene_prompts

@@ -13,7 +13,6 @@ never change; where the last of those frames differs from the new pictures, it i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,8 @@ class OctaveZoom:
         if not self.ring:
             self.rewind_point = RewindPoint.from_record(project.record, settings.frames, self.count)
         self._delete_discarded()  # finishes a rewind that was interrupted
-        self.painted = {k: self._load_picture(k) for k in range(self.count) if self._picture_path(k).is_file()}
+        paths = {k: self._picture_path(k) for k in range(self.count)}
+        self.painted = {k: to_tensor(load_picture(path)) for k, path in paths.items() if path.is_file()}
         if not self.rewind_point.inner:  # each is painted around the one before
             gap = next((k for k in range(self.count) if k not in self.painted), self.count)
             self.painted = {k: picture for k, picture in self.painted.items() if k < gap}
@@ -92,9 +92,6 @@ class OctaveZoom:
     def pictures(self) -> list[Tensor]:
         """The painted pictures (1, 3, H, W), the innermost first."""
         return [self.painted[k] for k in sorted(self.painted)]
-
-    def _load_picture(self, k: int) -> Tensor:
-        return to_tensor(load_picture(self._picture_path(k)))
 
     def _picture_path(self, k: int) -> Path:
         return self.project.folder / "octaves" / f"octave-{k:03d}.png"
@@ -246,10 +243,9 @@ class OctaveZoom:
         if frames > self.frames:
             raise UserError(f"{frames} frames can't be removed: the folder holds {self.frames}")
         left = self.frames - frames
-        kept = self.levels[:left]
-        first, last = (math.floor(min(kept) + 1e-9), math.ceil(max(kept) - 1e-9)) if kept else (self.count, 0)
-        removed = [k for k in sorted(self.painted) if not first <= k <= last]
-        inner = first if first and kept else self.rewind_point.inner if kept else 0
+        needed = self.plan.pictures_of(left)
+        removed = [k for k in sorted(self.painted) if k not in needed]
+        inner = (needed.start or self.rewind_point.inner) if left else 0
         self.rewind_point = RewindPoint(left, inner)
         self.project.record["turn"] = {**self.rewind_point._asdict(), "thrown": removed}
         self.project.save()
