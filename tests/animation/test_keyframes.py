@@ -117,10 +117,10 @@ def test_errors_name_the_column(text: str, column: int, message: str) -> None:
     "text", ["9**9**9**9**9", "-" * 9000 + "1", "1" + "+1" * 9000, "2**" * 9000 + "2", "1:" * 9000]
 )
 def test_malicious_texts_fail_quickly(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(UserError):
         at(text, 0)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 pieces = st.sampled_from(
