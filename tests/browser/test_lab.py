@@ -1,4 +1,4 @@
-"""The pages in a real JupyterLab, in Chromium, as a person would use it."""
+"""The notebooks in a real JupyterLab, in Chromium, operated through its user interface."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ STOPWATCH = """text => {
   };
   new MutationObserver(see).observe(status, { subtree: true, childList: true, characterData: true });
 }"""
-LONG = 180  # seconds: networks are loaded meanwhile, on whatever machine this is
+LONG = 180  # seconds; networks are loaded meanwhile, perhaps on a slow machine
 
 
-def until(true: Callable[[], bool], what: str, seconds: float = LONG) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = LONG) -> None:
     end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"waited {seconds} s in vain: {what}"
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
         time.sleep(0.1)
 
 
@@ -63,7 +63,7 @@ class Lab:
         self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
 
     def running(self) -> int:
-        """Cells that have begun or wait for their turn."""
+        """Number of cells that run or wait."""
         return sum("*" in text for text in self.page.locator(".jp-InputPrompt").all_inner_texts())
 
     def button(self, text: str) -> Locator:
@@ -73,7 +73,7 @@ class Lab:
         return self.panel.locator(".vqtools-status").first.inner_text()  # an animation's curves have one, too
 
     def says(self, text: str) -> None:
-        until(lambda: text in self.status(), f"{text!r} in the status line, which says {self.status()!r}")
+        wait_until(lambda: text in self.status(), f"{text!r} in the status line, which says {self.status()!r}")
 
     def type(self, name: str, text: str) -> None:
         self.panel.get_by_label(name, exact=True).fill(text)
@@ -81,25 +81,25 @@ class Lab:
 
     def changes(self) -> None:
         before = self.picture.screenshot()
-        until(lambda: self.picture.screenshot() != before, "another picture")
+        wait_until(lambda: self.picture.screenshot() != before, "another picture")
 
     def seconds(self, act: Callable[[], None], text: str) -> float:
-        """From a click or a key in the page until the status line holds the text."""
+        """Seconds from a click or a key until the status line contains the text."""
         self.page.evaluate(STOPWATCH, text)
         act()
         self.page.wait_for_function("() => window.watch.end")
         return float(self.page.evaluate("() => (window.watch.end - window.watch.start) / 1000"))
 
     def step_seconds(self) -> float:
-        """Of a run that is under way: what one of the next ten steps takes."""
+        """Mean seconds per step of a run, over its next ten steps."""
 
         def position() -> int:
             found = re.match(r"(\d+) of .* it/s", self.status())
             return int(found[1]) if found else 0
 
-        until(lambda: position() > 0, "the rate")
+        wait_until(lambda: position() > 0, "the rate")
         first, begun = position(), time.monotonic()
-        until(lambda: position() >= first + 10, "ten steps")
+        wait_until(lambda: position() >= first + 10, "ten steps")
         return (time.monotonic() - begun) / (position() - first)
 
     def draw(self) -> None:
@@ -144,7 +144,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> str:
     subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
     python = str(place / "bin" / "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", *OLDER], check=True)
-    # behind its own packages: what it has not is taken from here, this checkout included
+    # after its own packages: missing ones are taken from this environment and this checkout
     ours = [str(Path(__file__).parents[2]), *(path for path in sys.path if path.endswith("site-packages"))]
     folder = next((place / "lib").glob("python*/site-packages"))
     (folder / "ours.pth").write_text("\n".join(ours) + "\n")
@@ -153,7 +153,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @contextlib.contextmanager
 def opened(folder: Path, notebook: str, python: str) -> Iterator[Lab]:
-    """A notebook in a JupyterLab of its own, in Chromium."""
+    """A notebook in its own JupyterLab, in Chromium."""
     with jupyterlab(folder, python) as address, sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
@@ -168,7 +168,7 @@ def opened(folder: Path, notebook: str, python: str) -> Iterator[Lab]:
 
 @contextlib.contextmanager
 def jupyterlab(folder: Path, python: str = sys.executable) -> Iterator[str]:
-    """The address of a server of its own, which ends with the block."""
+    """The address of a JupyterLab server that runs until the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -178,7 +178,7 @@ def jupyterlab(folder: Path, python: str = sys.executable) -> Iterator[str]:
     environment |= {f"JUPYTERLAB_{kind}_DIR": str(folder / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
     quiet = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
-    quiet.write_text('{"fetchNews": "false"}')  # the question about news would lie over the page
+    quiet.write_text('{"fetchNews": "false"}')  # the question about news would cover the page
     with open(folder / "server.log", "wb") as log:
         command = [python, "-m", "jupyterlab", *options]
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -197,30 +197,30 @@ def jupyterlab(folder: Path, python: str = sys.executable) -> Iterator[str]:
 
 
 def run_all_and_stop(lab: Lab, pictures: Path) -> None:
-    """The awaiting cell hears Stop, keeps the picture, and the cells below it run."""
+    """Stop ends the awaiting cell, the picture is saved, and the cells below run."""
     before = len(list(pictures.glob("*.png")))
     lab.run_all()
     lab.says(" of ")
     assert lab.running()
     lab.button("Stop").click()
     lab.says("Stopped at")
-    until(lambda: lab.running() == 0, "the end of Run All")
+    wait_until(lambda: lab.running() == 0, "the end of Run All")
     assert len(list(pictures.glob("*.png"))) == before + 1
     assert "'prompt': 'a red apple'" in lab.page.locator(".jp-OutputArea-executeResult").last.inner_text()
 
 
 @pytest.mark.parametrize("lab", ["01_train_vqgan.ipynb"], indirect=True)
-def test_a_vqgan_is_trained_stopped_and_gone_on_with(lab: Lab, folder: Path) -> None:
+def test_a_vqgan_training_is_stopped_and_continued(lab: Lab, folder: Path) -> None:
     lab.run_all()
     lab.says(" of ")
     lab.changes()
     lab.button("Stop").click()
     lab.says("Train continues from here")
-    until(lambda: lab.running() == 0, "the end of Run All")
+    wait_until(lambda: lab.running() == 0, "the end of Run All")
     stopped = max(int(path.stem.split("-")[1]) for path in (folder / "my-watercolours").glob("state-*"))
     lab.button("Train").click()
-    until(lambda: (at := re.match(r"(\d+) of ", lab.status())) is not None and int(at[1]) > stopped, "more steps")
-    until(lambda: "loss" in lab.panel.locator(".vqtools-curves").inner_text(), "the curves")
+    wait_until(lambda: (at := re.match(r"(\d+) of ", lab.status())) is not None and int(at[1]) > stopped, "more steps")
+    wait_until(lambda: "loss" in lab.panel.locator(".vqtools-curves").inner_text(), "the curves")
     lab.button("Pause").click()
     lab.says("Paused at")
     lab.button("Stop").click()
@@ -228,7 +228,7 @@ def test_a_vqgan_is_trained_stopped_and_gone_on_with(lab: Lab, folder: Path) -> 
 
 
 @pytest.mark.parametrize("lab", ["04_paint.ipynb"], indirect=True)
-def test_a_page_is_painted_on(lab: Lab, folder: Path) -> None:
+def test_pictures_are_painted_paused_stopped_and_saved(lab: Lab, folder: Path) -> None:
     pictures = folder / "pictures"
     run_all_and_stop(lab, pictures)
 
@@ -260,7 +260,7 @@ def test_a_page_is_painted_on(lab: Lab, folder: Path) -> None:
 
 @pytest.fixture
 def only_the_panel(folder: Path) -> None:
-    """Notebook 05 without what takes minutes: the cells that lead to its panel."""
+    """Notebook 05 with only the cells up to its panel, which take no minutes."""
     page = json.loads((folder / "05_animate.ipynb").read_text("utf-8"))
     page["cells"] = [cell for cell in page["cells"] if cell["id"] in ("ready", "models", "settings", "panel")]
     (folder / "panel.ipynb").write_text(json.dumps(page), "utf-8")
@@ -268,15 +268,15 @@ def only_the_panel(folder: Path) -> None:
 
 @pytest.mark.usefixtures("only_the_panel")
 @pytest.mark.parametrize("lab", ["panel.ipynb"], indirect=True)
-def test_a_curve_is_drawn_by_hand_and_played_on_a_test_card(lab: Lab) -> None:
+def test_a_curve_is_edited_by_dragging_and_played_on_a_test_card(lab: Lab) -> None:
     lab.run_all()
     large, dots = lab.panel.locator(".vqtools-large"), lab.panel.locator("circle.vqtools-dot")
-    until(lambda: dots.count() == 1, "the zoom's one point")
+    wait_until(lambda: dots.count() == 1, "the zoom's one point")
     large.scroll_into_view_if_needed()
     area = large.bounding_box()
     assert area is not None
     lab.page.mouse.dblclick(area["x"] + area["width"] / 2, area["y"] + area["height"] / 2)
-    until(lambda: dots.count() == 2, "a second point")
+    wait_until(lambda: dots.count() == 2, "a second point")
     before = dots.nth(1).bounding_box()
     assert before is not None
     x, y = before["x"] + before["width"] / 2, before["y"] + before["height"] / 2
@@ -290,26 +290,26 @@ def test_a_curve_is_drawn_by_hand_and_played_on_a_test_card(lab: Lab) -> None:
         found = re.fullmatch(r"0:\(1\.04\), (\d+):\(.*\)", text)
         return int(found[1]) if found else 0
 
-    until(lambda: frame() > 19, "the dragged point in the form")
+    wait_until(lambda: frame() > 19, "the dragged point in the form")
     dots.nth(1).dblclick()
-    until(lambda: dots.count() == 1, "one point again")
+    wait_until(lambda: dots.count() == 1, "one point again")
     lab.button("Dry run").click()
-    until(lambda: lab.panel.locator("video").count() == 1, "the test card's film")
+    wait_until(lambda: lab.panel.locator("video").count() == 1, "the test card's film")
     assert not lab.errors()
 
 
 @pytest.mark.usefixtures("only_the_panel")
 @pytest.mark.parametrize("lab", ["panel.ipynb"], indirect=True)
-def test_an_octave_zoom_takes_another_path(lab: Lab, folder: Path) -> None:
-    """And waits for its turn where somebody else works in its folder."""
+def test_a_rewound_octave_zoom_takes_another_prompt(lab: Lab, folder: Path) -> None:
+    """A folder that another process has locked is not continued."""
     lab.run_all()
-    until(lambda: lab.panel.locator("circle.vqtools-dot").count() == 1, "the panel")
+    wait_until(lambda: lab.panel.locator("circle.vqtools-dot").count() == 1, "the panel")
     for name, text in {"prompt": "a red apple", "size": "64", "×": "64", "iterations": "2"}.items():
         lab.type(name, text)
     lab.button("Animate").click()
     lab.says("saved as")
     video = lab.panel.locator("video")
-    until(lambda: bool(video.count() and video.first.evaluate("one => one.currentTime > 0")), "the film, playing")
+    wait_until(lambda: bool(video.count() and video.first.evaluate("one => one.currentTime > 0")), "the film, playing")
     note, row = (
         lab.panel.locator(one).bounding_box() for one in (".vqtools-row + .vqtools-note", ".vqtools-row >> nth=1")
     )
@@ -336,8 +336,8 @@ def test_an_octave_zoom_takes_another_path(lab: Lab, folder: Path) -> None:
     assert not lab.errors()
 
 
-def steer(lab: Lab, folder: Path) -> None:
-    """From the first word to a page that is loaded anew; every act takes effect within 300 ms and a step."""
+def edit_while_painting(lab: Lab, folder: Path) -> None:
+    """Edit, undo, brush and reload the page; every action takes effect within 300 ms and one step."""
     pictures = folder / "pictures"
     run_all_and_stop(lab, pictures)
     lab.type("prompt", "a sailing boat | a <b>red</b> sea:0.5")
@@ -346,7 +346,7 @@ def steer(lab: Lab, folder: Path) -> None:
     lab.type("iterations", "5000")
     lab.button("Paint").click()
     lab.changes()
-    until(lambda: "a sailing boat" in lab.panel.locator(".vqtools-losses").inner_text(), "losses by prompt")
+    wait_until(lambda: "a sailing boat" in lab.panel.locator(".vqtools-losses").inner_text(), "losses by prompt")
     step = lab.step_seconds()
     took = {"Pause": lab.seconds(lab.button("Pause").click, "Paused at")}
     took["Resume"] = lab.seconds(lab.button("Resume").click, " it/s")
@@ -361,13 +361,13 @@ def steer(lab: Lab, folder: Path) -> None:
     lab.changes()
     lab.button("Brush").click()
     took["Stop"] = lab.seconds(lab.button("Stop").click, "Stopped at")
-    told = ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in took.items())
-    print(f"milliseconds until an act took effect: {told}; a step takes {step * 1000:.0f}")
+    timings = ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in took.items())
+    print(f"milliseconds until an act took effect: {timings}; a step takes {step * 1000:.0f}")
     lab.says("saved as")
     made = max(pictures.glob("*.png"), key=lambda path: path.stat().st_mtime)
     journal = read_record(made)["journal"]
     assert [one["do"] for one in journal] == ["edit", "go", "protect"]
-    assert sorted(took.values())[len(took) // 2] < 0.3 + step, told
+    assert sorted(took.values())[len(took) // 2] < 0.3 + step, timings
 
     position = lab.status().split(" · ")[0]
     lab.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
@@ -384,13 +384,13 @@ def steer(lab: Lab, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("lab", ["04_paint.ipynb"], indirect=True)
-def test_a_picture_is_steered(lab: Lab, folder: Path) -> None:
-    steer(lab, folder)
+def test_a_picture_is_edited_while_it_forms(lab: Lab, folder: Path) -> None:
+    edit_while_painting(lab, folder)
 
 
-def test_a_picture_is_steered_under_the_widgets_that_colab_has(folder: Path, older: str) -> None:
-    asked = "import ipywidgets, ipykernel; print(ipywidgets.__version__, ipykernel.__version__)"
-    versions = subprocess.run([older, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+def test_a_picture_is_edited_while_it_forms_with_the_widget_versions_of_colab(folder: Path, older: str) -> None:
+    program = "import ipywidgets, ipykernel; print(ipywidgets.__version__, ipykernel.__version__)"
+    versions = subprocess.run([older, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert versions == ["7.7.1", "6.17.1"]
     with opened(folder, "04_paint.ipynb", older) as lab:
-        steer(lab, folder)
+        edit_while_painting(lab, folder)
