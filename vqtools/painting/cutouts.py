@@ -1,9 +1,10 @@
-"""Cutouts: many small views of one picture, each a little different, as a CLIP gets to see them.
+"""Cutouts: random crops of a picture, augmented and resized to CLIP's input size.
 
-All of a step's random numbers are drawn at once (:func:`draw_cutouts`), before cuts are grouped, and from a generator that is
-handed in: how many cuts go at a time changes no view (:func:`apply_plan`). Knows pictures and geometry; nothing about text.
+:func:`draw_cutouts` draws all random numbers of a step at once from a generator that is an argument; then
+:func:`apply_cutouts` may be called for groups of cutouts, and the group size changes no cutout. Knows pictures and
+geometry; nothing about text.
 
-Shapes: n cuts, side the CLIP's input in pixels, H and W the picture's sides.
+Shapes: n cutouts, side the CLIP's input in pixels, H and W the picture's sides.
 """
 
 from __future__ import annotations
@@ -20,30 +21,29 @@ from vqtools.painting.augment import ExtraAugmentations, draw_extra, erase_boxes
 from vqtools.painting.parsers import AUGMENTATIONS, parse_augment
 from vqtools.painting.settings import CutMethod
 
-_RANDOM_COLUMNS = (
-    23  # random numbers a cut: always all of them, so that switching one augmentation leaves the others alone
-)
+# random numbers per cutout: all are always drawn, so that switching one augmentation leaves the others as they are
+_RANDOM_COLUMNS = 23
 
 
 @dataclass(frozen=True)
 class CutoutParams:
-    """What was drawn for n cuts."""
+    """The random parameters of n cutouts."""
 
-    side: int  # pixels along each side of a view
-    homography: Tensor  # (n, 3, 3), from the view's square [-1, 1]² to the picture's [0, 1]²
-    level: Tensor  # (n,) of int64, the pyramid's level to look at
-    blur: Tensor  # (n,) share of the softened view, 0 to 1
-    colour: Tensor  # (n, 3, 3), on RGB columns
+    side: int  # pixels
+    homography: Tensor  # (n, 3, 3), from the cutout's square [-1, 1]² to the picture's [0, 1]²
+    level: Tensor  # (n,) of int64, level of the image pyramid to sample from
+    blur: Tensor  # (n,) fraction of the blurred cutout, 0 to 1
+    colour: Tensor  # (n, 3, 3), applied to RGB columns
     noise: Tensor  # (n,) standard deviation
     noise_seed: Tensor  # (n,) of int64
-    extra: ExtraAugmentations | None = None  # what the rarer codes add
-    pooled: bool = False  # strong details are kept where the picture is shrunk
+    extra: ExtraAugmentations | None = None  # of the codes in augment.py
+    pooled: bool = False  # whether the pyramid mixes in max pooling
 
     def __len__(self) -> int:
         return len(self.homography)
 
     def to(self, part: slice, device: torch.device) -> CutoutParams:
-        """Some of the cuts, on a device; the noise's seeds stay on the CPU."""
+        """Some of the cutouts, on a device; the noise's seeds stay on the CPU."""
         tensors = [field.name for field in fields(self) if isinstance(getattr(self, field.name), Tensor)]
         moved = {name: getattr(self, name)[part].to(device) for name in tensors if name != "noise_seed"}
         extra = self.extra.to(part, device) if self.extra else None
@@ -60,14 +60,16 @@ def draw_cutouts(
     augment: str = AUGMENTATIONS,
     method: CutMethod = "random",
 ) -> CutoutParams:
-    """Draw ``count`` cuts of a picture from the (CPU) generator.
+    """Draw ``count`` cutouts of a picture from a CPU generator.
 
-    A cut is a square of U^cut_power·(S−m)+m pixels, S the picture's short side and m = min(S, side), anywhere in
-    the picture. ``augment`` names what may happen to it, by the codes that artists know: Hf flip (p 0.5), Af turn
-    by up to 30° and shift by up to 0.1 of its side (p 0.8), Pe perspective 0.2 (p 0.4), Sh softening (p 0.4), Ji hue
-    and saturation by 0.01 (p 0.7), Gn noise of a standard deviation up to 0.1; and those of augment.py. ``method`` may
-    ask for the largest squares only ("whole"), for every fourth of them among details of up to half the size
-    ("overview"), or for views in which shrinking mixes in each place's brightest value ("pooled").
+    A cutout is a square of U^cut_power·(S−m)+m pixels, U uniform in [0, 1], S the picture's short side and
+    m = min(S, side), at a uniform position in the picture.
+
+    augment: codes of the augmentations, as in nerdyrodent's VQGAN-CLIP: Hf flip (p 0.5), Af rotation by up to 30° and
+        shift by up to 0.1 of the side (p 0.8), Pe perspective 0.2 (p 0.4), Sh blur (p 0.4), Ji hue and saturation by
+        0.01 (p 0.7), Gn noise of a standard deviation up to 0.1; and those of augment.py.
+    method: "random" as above, "whole" for squares of S pixels only, "overview" for one of these in four and the others
+        of up to half the size, "pooled" for downscaling that mixes in max pooling.
     """
     u = torch.rand(count, _RANDOM_COLUMNS, generator=generator)
     seeds = torch.randint(2**62, (count,), generator=generator)
@@ -76,17 +78,13 @@ def draw_cutouts(
     ].unbind(1)
     codes = parse_augment(augment)
 
-    def on(code: str, chance: Tensor, probability: float) -> Tensor:
-        return (chance < probability) & (code in codes)
+    def on(code: str, uniform: Tensor, probability: float) -> Tensor:
+        return (uniform < probability) & (code in codes)
 
     short = min(height, width)
     smallest = min(short, side)
     size = _draw_sizes(size.pow(cut_power), short, smallest, method)
     turned = on("Af", turn, 0.8)
-    box = _affine_matrix(
-        [[size / 2, 0, left * (width - size) + size / 2], [0, size / 2, top * (height - size) + size / 2]]
-    )
-    box = box / torch.tensor([width, height, 1.0]).unsqueeze(1)
     angle = torch.where(turned, math.radians(30) * (2 * angle - 1), 0)
     shift = [torch.where(turned, 0.2 * (2 * s - 1), 0) for s in (shift_x, shift_y)]  # of 2, the square's side
     affine = _affine_matrix([[angle.cos(), -angle.sin(), shift[0]], [angle.sin(), angle.cos(), shift[1]]])
@@ -97,8 +95,8 @@ def draw_cutouts(
     strength = torch.where(on("Ji", jitter, 0.7), 1.0, 0.0)
     return CutoutParams(
         side=side,
-        homography=box @ affine @ perspective @ mirror,
-        # the level on which a view's pixel is 1 to √2 pixels wide: there bilinear sampling passes over nothing
+        homography=_crop_homography(size, left, top, height, width) @ affine @ perspective @ mirror,
+        # on this level a cutout's pixel is 1 to √2 pixels wide, so bilinear sampling skips no pixel
         level=(2 * torch.log2(size / side) + 1e-4).floor().clamp(min=0).long(),
         blur=torch.where(on("Sh", soften, 0.4), 1 - 0.3 * softness, 0),
         colour=_colour_matrix(
@@ -112,7 +110,7 @@ def draw_cutouts(
 
 
 def _draw_sizes(power: Tensor, short: int, smallest: int, method: CutMethod) -> Tensor:
-    """Sides (n,) of the cuts in pixels, from random numbers (n,) in [0, 1]."""
+    """Sides (n,) of the cutouts in pixels, from random numbers (n,) in [0, 1]."""
     if method == "whole":
         return torch.full_like(power, short)
     if method == "overview":
@@ -121,29 +119,39 @@ def _draw_sizes(power: Tensor, short: int, smallest: int, method: CutMethod) -> 
     return power * (short - smallest) + smallest
 
 
-def apply_cutouts(image: Tensor, cuts: CutoutParams, part: slice = slice(None)) -> Tensor:
-    """Views (n, 3, side, side) of an image (1, 3, H, W) in [0, 1], for a part of the cuts; differentiable, in fp32.
+def _crop_homography(size: Tensor, left: Tensor, top: Tensor, height: int, width: int) -> Tensor:
+    """Matrices (n, 3, 3) from [-1, 1]² to squares of ``size`` pixels in the picture's [0, 1]².
 
-    They stay in [0, 1] but for noise, and a hair where hues turn. What lies outside the picture is its border.
+    left, top: (n,) in [0, 1], the squares' positions within the room that the picture leaves.
     """
-    with torch.autocast(image.device.type, enabled=False):  # bf16 warps are silently off by tenths
-        some = cuts.to(part, image.device)
-        views = _warp(image.float(), some, levels=int(cuts.level.max()) + 1)
-        if bool((some.blur > 0).any()):
-            # as sharpness filters do it, towards [[1, 1, 1], [1, 5, 1], [1, 1, 1]] / 13: 9/13 of the plain mean
-            views = torch.lerp(views, _mean3x3(views), some.blur.view(-1, 1, 1, 1) * (9 / 13))
-        views = torch.bmm(some.colour, views.flatten(2)).view_as(views)
-        if some.extra:
-            views = erase_boxes(views, some.extra)
-        return views + _cutout_noise(some, image.device) if bool((some.noise > 0).any()) else views
+    rows = [[size / 2, 0, left * (width - size) + size / 2], [0, size / 2, top * (height - size) + size / 2]]
+    return _affine_matrix(rows) / torch.tensor([width, height, 1.0]).unsqueeze(1)
+
+
+def apply_cutouts(image: Tensor, cuts: CutoutParams, part: slice = slice(None)) -> Tensor:
+    """Cutouts (n, 3, side, side) of an image (1, 3, H, W) in [0, 1]; differentiable, in fp32.
+
+    Values stay in [0, 1] except for noise and small deviations from hue rotation. Outside the image its border is
+    repeated. part: which of the cutouts.
+    """
+    with torch.autocast(image.device.type, enabled=False):  # in bf16, coordinates are off by tenths of a pixel
+        params = cuts.to(part, image.device)
+        views = _warp(image.float(), params, levels=int(cuts.level.max()) + 1)
+        if bool((params.blur > 0).any()):
+            # the kernel of sharpness filters, [[1, 1, 1], [1, 5, 1], [1, 1, 1]] / 13: 9/13 of the mean, 4/13 centre
+            views = torch.lerp(views, _mean3x3(views), params.blur.view(-1, 1, 1, 1) * (9 / 13))
+        views = torch.bmm(params.colour, views.flatten(2)).view_as(views)
+        if params.extra:
+            views = erase_boxes(views, params.extra)
+        return views + _cutout_noise(params, image.device) if bool((params.noise > 0).any()) else views
 
 
 def _warp(image: Tensor, cuts: CutoutParams, levels: int) -> Tensor:
-    """Crop, shrink, turn, tilt and flip in a single sampling of one texture that holds the picture at several sizes.
+    """Crop, resize, rotate, tilt and flip by sampling once from an atlas with the picture at several sizes.
 
-    Shrinking each crop by itself with an antialiased filter and warping it after costs several passes over every
-    cut. Here the picture is shrunk once a step, by half octaves; a view reads the one level on which its pixels are
-    about a pixel wide. All cuts share one texture, so no gradient of the picture's size is kept for each of them.
+    Resizing each crop by itself with an antialiasing filter and warping it afterwards takes several passes over every
+    cutout. Here the picture is downscaled once per step, by half octaves, and a cutout samples the level on which its
+    pixels are about one pixel wide. All cutouts share one atlas, so none needs a gradient of the picture's size.
     """
     atlas, corners, sizes = _pyramid_atlas(image, levels, cuts.pooled)
     n, side = len(cuts), cuts.side
@@ -155,16 +163,16 @@ def _warp(image: Tensor, cuts: CutoutParams, levels: int) -> Tensor:
     points = torch.bmm(cuts.homography, square)  # (n, 3, side²)
     points = points[:, :2] / points[:, 2:]
     corner, size = corners[cuts.level].unsqueeze(2), sizes[cuts.level].unsqueeze(2)  # (n, 2, 1): x, y in pixels
-    # kept half a pixel inside its level, where the neighbour's pixels have no weight
+    # stay half a pixel inside the level, where the neighbouring level has no weight
     points = corner + torch.minimum(torch.maximum(points * size, torch.full_like(size, 0.5)), size - 0.5)
-    whole = torch.tensor([[atlas.shape[3]], [atlas.shape[2]]], device=image.device)
-    grid = (2 * points / whole - 1).transpose(1, 2).reshape(1, n * side, side, 2)
+    atlas_size = torch.tensor([[atlas.shape[3]], [atlas.shape[2]]], device=image.device)
+    grid = (2 * points / atlas_size - 1).transpose(1, 2).reshape(1, n * side, side, 2)
     views = F.grid_sample(atlas, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return views.view(3, n, side, side).transpose(0, 1).contiguous()
 
 
 def _pyramid_atlas(image: Tensor, levels: int, pooled: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The picture at 2^(-k/2) of its size, k < levels, side by side; each one's corner and size (levels, 2) as x, y."""
+    """The picture at 2^(-k/2) of its size, k < levels, side by side; the levels' corners and sizes (levels, 2)."""
     height, width = image.shape[-2:]
     shapes = [(max(1, round(height * 2 ** (-k / 2))), max(1, round(width * 2 ** (-k / 2)))) for k in range(levels)]
     pictures = [image] + [F.interpolate(image, size=s, mode="bilinear", antialias=True) for s in shapes[1:]]
@@ -177,14 +185,14 @@ def _pyramid_atlas(image: Tensor, levels: int, pooled: bool) -> tuple[Tensor, Te
 
 
 def _mean3x3(x: Tensor) -> Tensor:
-    """Mean of each pixel's neighbourhood; by slices, ten times as quick on a CPU as a depthwise convolution."""
+    """Mean of each pixel's 3×3 neighbourhood; on a CPU, slices are 10× faster than a depthwise convolution."""
     x = F.pad(x, (1, 1, 1, 1), mode="replicate")
     x = x[..., :-2] + x[..., 1:-1] + x[..., 2:]
     return (x[..., :-2, :] + x[..., 1:-1, :] + x[..., 2:, :]) / 9
 
 
 def _cutout_noise(cuts: CutoutParams, device: torch.device) -> Tensor:
-    """Each cut's noise comes from its own seed: the same however cuts are grouped."""
+    """Noise of each cutout from its own seed, so that it does not depend on the grouping."""
     noise = torch.empty(len(cuts), 3, cuts.side, cuts.side, device=device)
     generator = torch.Generator(device)
     for field, seed in zip(noise, cuts.noise_seed.tolist(), strict=True):
@@ -193,23 +201,23 @@ def _cutout_noise(cuts: CutoutParams, device: torch.device) -> Tensor:
 
 
 def _affine_matrix(rows: list[list[Any]]) -> Tensor:
-    """Matrices (n, 3, 3) from two rows of numbers or tensors (n,); the third is 0 0 1."""
+    """Matrices (n, 3, 3) from two rows of numbers or tensors (n,); the third row is 0 0 1."""
     n = next(len(entry) for row in rows for entry in row if isinstance(entry, Tensor))
     entries = [torch.as_tensor(entry, dtype=torch.float32).expand(n) for row in [*rows, [0, 0, 1]] for entry in row]
     return torch.stack(entries, dim=1).view(n, 3, 3)
 
 
 def _perspective_matrix(inward: Tensor) -> Tensor:
-    """Homographies (n, 3, 3) under which the square's corners appear moved inward by (n, 4, 2)."""
+    """Homographies (n, 3, 3) under which the square's corners appear moved inward by ``inward`` (n, 4, 2)."""
     from kornia.geometry.transform import get_perspective_transform
 
     corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]).expand_as(inward)
-    out: Tensor = get_perspective_transform(corners * (1 - inward), corners)
-    return out
+    homography: Tensor = get_perspective_transform(corners * (1 - inward), corners)
+    return homography
 
 
 def _colour_matrix(hue: Tensor, saturation: Tensor) -> Tensor:
-    """Matrices (n, 3, 3): a turn by ``hue`` radians about the grey axis, and a stretch away from it; greys stay."""
+    """Matrices (n, 3, 3) that rotate colours by ``hue`` radians around the grey axis and scale the distance from it."""
     grey = torch.full((3, 3), 1 / 3)
     turn = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
     hue, saturation = hue.view(-1, 1, 1), saturation.view(-1, 1, 1)

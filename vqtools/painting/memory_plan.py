@@ -1,7 +1,7 @@
 """Plan the memory of a painting before it starts, and reduce its needs when memory runs out.
 
-The networks are run on torch's "meta" device, where tensors have shapes but no content, so the bytes that autograd saves
-for the backward pass are counted, not estimated. Knows networks and shapes; nothing about prompts.
+The networks are run on torch's "meta" device, where tensors have shapes but no content, so the bytes that autograd
+saves for the backward pass are counted, not estimated. Knows networks and shapes; nothing about prompts.
 """
 
 from __future__ import annotations

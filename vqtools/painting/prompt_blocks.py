@@ -40,8 +40,8 @@ def load_blocks(path: Path | None = None) -> Blocks:
     path = path or (user_file() if user_file().exists() else SHIPPED_FILE)
     blocks: Blocks = {}
     group = "blocks"
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        line = line.strip()
+    for number, raw_line in enumerate(read_text(path).splitlines(), 1):
+        line = raw_line.strip()
         if not line or line.startswith("#"):
             continue
         if heading := re.fullmatch(r"\[(.+)\]", line):
@@ -59,9 +59,10 @@ def load_blocks(path: Path | None = None) -> Blocks:
 
 
 def add_blocks(prompt: str, names: Iterable[str], blocks: Blocks | None = None) -> str:
-    """Add blocks to a prompt: their text to each text with a positive weight, or, after a ``|``, prompts of their own.
+    """Add blocks to a prompt: their text to each text with a positive weight, or prompts of their own after a ``|``.
 
-    >>> add_blocks("a castle:1.5 | blur:-0.3", ["oil", "no-frame"], {"a": {"oil": "in oil", "no-frame": "| a frame:-0.3"}})
+    >>> blocks = {"styles": {"oil": "in oil", "no-frame": "| a frame:-0.3"}}
+    >>> add_blocks("a castle:1.5 | blur:-0.3", ["oil", "no-frame"], blocks)
     'a castle, in oil:1.5 | blur:-0.3 | a frame:-0.3'
     """
     known = {

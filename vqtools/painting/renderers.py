@@ -34,7 +34,7 @@ _MAX_STYLE_SIDE = 1024  # pixels of a style image's longer side; larger ones are
 class Renderer(Protocol):
     """Decodes latents to pictures.
 
-    f: pixels per cell along each side. channels: dimensions c of a latent. low, high: (1, c, 1, 1), the range of latents.
+    f: pixels per cell along each side. channels: dimensions c of a latent. low, high: range of latents, (1, c, 1, 1).
     """
 
     f: int
@@ -169,7 +169,7 @@ def _share_weights(vqgan: VQGAN, seamless: bool, checkpointing: bool) -> VQGAN:
 
 
 def apply_symmetry(picture: Tensor, symmetry: Symmetry) -> Tensor:
-    """Replace the right half of a picture (1, 3, H, W) by the left one's mirror image, the lower by the upper, or both."""
+    """Replace the right half of a picture (1, 3, H, W) by the mirrored left one, the lower by the upper, or both."""
     if symmetry in ("left-right", "both"):
         left = picture[..., : (picture.shape[3] + 1) // 2]
         picture = torch.cat([left, left[..., : picture.shape[3] // 2].flip(3)], dim=3)

@@ -1,7 +1,7 @@
 """A paint session: a painting that can be edited during its run, and repeated exactly with its edits.
 
-Every edit is appended to a log with its step; snapshots of the run are kept for undo and branches. Knows settings, steps
-and masks; nothing about networks. Wraps a Painter, or any job that paints like one, and is a job itself.
+Every edit is appended to a log with its step; snapshots of the run are kept for undo and branches. Knows settings,
+steps and masks; nothing about networks. Wraps a Painter, or any job that paints like one, and is a job itself.
 """
 
 from __future__ import annotations

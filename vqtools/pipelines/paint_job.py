@@ -1,6 +1,7 @@
 """A painting as a job: candidates drawn by the transformer, CLIP's choice among them, then guidance.
 
-Networks are arguments. Knows the sampler and the painter; nothing about names and files of networks, edit logs or flags.
+Networks are arguments. Knows the sampler and the painter; nothing about names and files of networks, edit logs or
+flags.
 """
 
 from __future__ import annotations

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def settings_from_record(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that a record brings along; a preset among the ``fields`` that are set anew sets its own again."""
+    """The settings of a record, by field, for a new painting in which ``fields`` are set anew.
+
+    A precision that was chosen by "auto" is replaced by the one that was used, if the device is the same. If ``fields``
+    has a preset, the fields that presets set are left out.
+    """
     if not record:
         return {}
     stored = record.get("settings")
@@ -25,7 +29,7 @@ def settings_from_record(record: Mapping[str, Any], fields: Mapping[str, Any]) -
     from vqtools.core.device import available_devices
 
     stored = dict(stored)
-    # what "auto" chose then: another precision would paint another picture
+    # what "auto" chose then: another precision would make another picture
     if stored.get("precision") == "auto" and record.get("device") == available_devices()[0] and "precision" in record:
         stored["precision"] = record["precision"]
     if "preset" in fields:
@@ -54,18 +58,21 @@ def sample_fields_from_record(record: Mapping[str, Any], fields: Mapping[str, An
 
 
 def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What has changed since a picture was made that changes its pixels, in words."""
-    notes = []
-    for key in ("device", "precision", "threads", "torch"):
-        if key in before and before[key] != now.get(key):
-            notes.append(f"the picture was made with {key} {before[key]}, here it is {now.get(key)}; pixels may differ")
+    """Notes on the differences between two records of a picture that change its pixels: hardware, networks, inputs."""
+    notes = [
+        f"the picture was made with {key} {before[key]}, here it is {now.get(key)}; pixels may differ"
+        for key in ("device", "precision", "threads", "torch")
+        if key in before and before[key] != now.get(key)
+    ]
     for key in ("models", "inputs"):
         old, new = before.get(key), now.get(key)
         if not isinstance(old, dict) or not isinstance(new, dict):
             continue
-        for name in sorted(old):
-            if name in new and new[name] != old[name]:
-                notes.append(f"{name.replace('_', ' ')} is not the one that the picture was made with; it will differ")
+        notes += [
+            f"{name.replace('_', ' ')} is not the one that the picture was made with; it will differ"
+            for name in sorted(old)
+            if name in new and new[name] != old[name]
+        ]
     return notes
 
 
