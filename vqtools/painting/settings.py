@@ -1,6 +1,6 @@
-"""Settings of a painting: the source of the command's flags, the form and the PNG's record.
+"""Settings of a painting: the source of the command's flags, the form and the record inside a PNG.
 
-Imports no network: the command line reads it before anything heavy is loaded.
+Knows fields and their checks; imports neither networks nor torch, because the command line reads it for every --help.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def matching_transformer(vqgan: str, clip: str) -> Literal["starter", "none"]:
 
 
 class PaintSettings(Settings):
-    """Settings of `vqtools paint`."""
+    """Settings of `vqtools paint`; a preset sets the fields of PRESETS that are not set explicitly."""
 
     prompt: str = option(
         "a red apple",
@@ -227,7 +227,6 @@ class PaintSettings(Settings):
         group="advanced",
         live=False,
     )
-
     clip_precision: Literal["auto", "same"] = option(
         "auto",
         help="number format of the CLIPs: auto uses fp32 on a CPU; same uses that of the other "
@@ -238,42 +237,42 @@ class PaintSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, values: Any) -> Any:
-        chosen = values.get("preset") if isinstance(values, dict) else None
-        return {**PRESETS[chosen], **values} if isinstance(chosen, str) and chosen in PRESETS else values
+        preset = values.get("preset") if isinstance(values, dict) else None
+        return {**PRESETS[preset], **values} if isinstance(preset, str) and preset in PRESETS else values
 
     @field_validator("prompt")
     @classmethod
-    def _prompt_can_be_read(cls, value: str) -> str:
+    def _check_prompt(cls, value: str) -> str:
         parse_prompts(value)
         return value
 
     @field_validator("regions")
     @classmethod
-    def _regions_can_be_read(cls, value: str) -> str:
+    def _check_regions(cls, value: str) -> str:
         parse_regions(value)
         return value
 
     @field_validator("protect")
     @classmethod
-    def _area_can_be_read(cls, value: str) -> str:
+    def _check_protect(cls, value: str) -> str:
         if value.strip():
             parse_area(value)
         return value
 
     @field_validator("clip")
     @classmethod
-    def _clips_can_be_read(cls, value: str) -> str:
+    def _check_clip(cls, value: str) -> str:
         parse_clips(value)
         return value
 
     @field_validator("palette")
     @classmethod
-    def _colours_can_be_read(cls, value: str) -> str:
+    def _check_palette(cls, value: str) -> str:
         parse_palette(value)
         return value
 
     @field_validator("augment")
     @classmethod
-    def _codes_are_known(cls, value: str) -> str:
+    def _check_augment(cls, value: str) -> str:
         parse_augment(value)
         return value
