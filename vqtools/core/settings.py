@@ -280,7 +280,8 @@ class Settings(pydantic.BaseModel):
             message = message.replace("Tuple should have", "must have").replace(" after validation", "")
             message = message.replace("valid integer, unable to parse string as an integer", "whole number")
             message = message.replace("valid number, unable to parse string as a number", "number")
-            messages[name] = f"{name} {shorten(details['input'])}: {message}" if name else message
+            title = (cls._options_by_name()[name].flag_name if name in cls.model_fields else "") or name
+            messages[name] = f"{title} {shorten(details['input'])}: {message}" if name else message
         return messages
 
     def with_seed(self) -> Self:
