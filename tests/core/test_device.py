@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vqtools.core import device
-from vqtools.core.device import _bf16_is_faster_on_cpu, choose_machine
+from vqtools.core.device import _bf16_is_faster_on_cpu, choose_machine, recorded_threads
 from vqtools.core.errors import UserError
 
 
@@ -115,3 +115,9 @@ def test_strided_depthwise_convolutions_stay_in_fp32_under_autocast() -> None:
         assert torch.equal(strided(image), expected)
         assert even(image).dtype == torch.nn.Conv2d(4, 4, 3)(image).dtype == torch.bfloat16
         assert strided(image.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(4, 4), (0, None), (10**6, None), ("4", None), (None, None)])
+def test_the_threads_of_a_record_are_only_taken_from_a_sensible_number(threads: object, expected: int | None) -> None:
+    assert recorded_threads({"threads": threads}) == expected
+    assert recorded_threads({}) is None

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vqtools.core.job import iterate_steps, run_job
+from vqtools.core.job import finish, iterate_steps, run_job
 from vqtools.core.state_file import load_state
 
 
@@ -21,7 +21,7 @@ class Walk:
 
     def __init__(self, total: int = 6) -> None:
         self.position, self.total = 0, total
-        self.place = torch.zeros(2)
+        self.point = torch.zeros(2)
         self.generator = torch.Generator().manual_seed(1)
         self.actions: dict[int, Any] = {}  # by position
         self.previews = 0
@@ -29,25 +29,30 @@ class Walk:
     def step(self) -> dict[str, float]:
         if action := self.actions.get(self.position):
             action()
-        self.place += torch.randn(2, generator=self.generator)
+        self.point += torch.randn(2, generator=self.generator)
         self.position += 1
-        return {"loss": float(self.place.norm())}
+        return {"loss": float(self.point.norm())}
 
     def preview(self) -> Image.Image:
         self.previews += 1
         return Image.new("RGB", (2, 2))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position, "place": self.place, "generator": self.generator.get_state()}
+        return {"position": self.position, "point": self.point, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.position, self.place = state["position"], state["place"]
+        self.position, self.point = state["position"], state["point"]
         self.generator.set_state(state["generator"])
 
 
 def test_a_run_reaches_the_end_and_reports_each_step() -> None:
     assert [report.position for report in iterate_steps(Walk())] == [1, 2, 3, 4, 5, 6]
     assert run_job(Walk(), progress=False)
+
+
+def test_finish_runs_to_the_end_and_returns_the_job() -> None:
+    job = Walk()
+    assert finish(job) is job and job.position == job.total
 
 
 def test_stop_ends_the_run_between_steps() -> None:
@@ -76,7 +81,7 @@ def test_a_run_stopped_and_resumed_equals_one_that_never_stopped(tmp_path: Path)
     run_job(first, stop=lambda: first.position == 3, save=tmp_path / "walk.state", progress=False)
     second.load_state_dict(load_state(tmp_path / "walk.state"))
     run_job(second, progress=False)
-    assert torch.equal(whole.place, second.place)
+    assert torch.equal(whole.point, second.point)
 
 
 def test_the_first_interrupt_finishes_the_step(tmp_path: Path) -> None:
@@ -91,7 +96,7 @@ def test_the_first_interrupt_finishes_the_step(tmp_path: Path) -> None:
 
 def test_the_second_interrupt_stops_at_once_and_saves_no_incomplete_step(tmp_path: Path) -> None:
     def twice() -> None:
-        job.place += 100  # half of a step
+        job.point += 100  # half of a step
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -100,7 +105,7 @@ def test_the_second_interrupt_stops_at_once_and_saves_no_incomplete_step(tmp_pat
     assert not run_job(job, save=tmp_path / "s", save_every_seconds=0, progress=False)
     saved = load_state(tmp_path / "s")
     assert saved["position"] == 2
-    assert float(saved["place"].norm()) < 50
+    assert float(saved["point"].norm()) < 50
 
 
 def test_an_exception_in_a_step_reaches_the_caller_and_keeps_the_last_save(tmp_path: Path) -> None:

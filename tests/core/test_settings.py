@@ -129,3 +129,11 @@ def test_the_table_has_one_row_per_field() -> None:
     assert len(lines) == 2 + len(Toy.model_fields)
     assert "| `--size`, `-s` | width and height (pixels) | `192x192` | 8 to 4096 |" in lines
     assert "| `--title` | what it is called | `a \\| b` |  |" in lines
+
+
+def test_a_missing_seed_is_drawn_once_and_seed_0_is_kept() -> None:
+    drawn = Toy().with_seed()
+    assert drawn.seed is not None and drawn.with_seed() == drawn
+    assert Toy(seed=0).with_seed().known_seed == 0
+    with pytest.raises(ValueError, match="no seed yet"):
+        _ = Toy().known_seed

@@ -1,4 +1,4 @@
-"""The GPT: the references' stored logits, key lists, the cache, readings in one pass, and captions."""
+"""The GPT: the references' stored logits, the cache, chunks in one pass, and captions."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vqtools.core.errors import UserError
 from vqtools.models.gpt import GPT, CaptionEmbedding, GPTConfig, SequenceChunk, pack_linear_layers
 from vqtools.sampling.condition import Condition
 from vqtools.sampling.sampler import Sampler, cell_noise
@@ -245,36 +244,6 @@ def test_the_transformer_of_a_full_checkpoint_samples_the_stored_codes(kind: str
     prefix = gpt.embed_prefix_codes(stored["condition_codes"].flatten(1))
     torch.testing.assert_close(gpt(stored["tokens"][:, prefix.shape[1] :], prefix)[:, prefix.shape[1] - 1 :],
                                stored["logits"], rtol=0, atol=1e-5)  # fmt: skip
-
-
-def shapes(name: str, start: str = "") -> dict[str, tuple[int, ...]]:
-    """Name and shape of each tensor of a stored list."""
-    lines = (GOLDEN / name).read_text().splitlines()
-    found = {}
-    for line in lines:
-        key, _, rest = line.partition(" ")
-        if key.startswith(start) and not key.endswith("attn.mask"):
-            found[key.removeprefix(start)] = tuple(int(n) for n in rest[1 : rest.index(")")].split(",") if n.strip())
-    return found
-
-
-def test_the_public_models_have_exactly_the_listed_keys() -> None:
-    with torch.device("meta"):
-        empty = {name: torch.empty(shape) for name, shape in shapes("llamagen_gpt_b_256.txt").items()}
-        config, tensors = from_llamagen(empty, heads=12, grid=16)
-        assert {k: v.shape for k, v in GPT(config).state_dict().items()} == {k: v.shape for k, v in tensors.items()}
-        for name, fields in (("net2net_class.txt", {"classes": 1000}), ("net2net_seg.txt", {"prefix_codes": 256})):
-            listed = shapes(name, "transformer.")
-            config, tensors = from_minigpt({k: torch.empty(v) for k, v in listed.items()}, heads=4, **fields)
-            assert config.grid == 16
-            assert {k: tuple(v.shape) for k, v in GPT(config).state_dict().items()} == listed
-
-
-def test_a_checkpoint_without_a_transformer_is_a_user_error() -> None:
-    with pytest.raises(UserError, match=r"tensor 'encoder\.weight'"):
-        from_llamagen({"encoder.weight": torch.zeros(1)}, 4, 6)
-    with pytest.raises(UserError, match=r"no 'tok_emb\.weight'"):
-        from_minigpt({"encoder.weight": torch.zeros(1)}, 4)
 
 
 def test_a_style_without_a_name_is_no_candidate() -> None:

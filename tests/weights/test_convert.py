@@ -1,4 +1,4 @@
-"""Other programs' checkpoints: the reference's numbers come out, and nothing else goes in."""
+"""Conversion of other programs' checkpoints: reference values, configs, and refused files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_converted_vqgan_reproduces_the_reference_values(
     assert done.files == {"vqgan": tmp_path / "it.safetensors"}
     model, stored = read_vqgan(done.files["vqgan"]), load_file(GOLDEN / f"{io}_io.safetensors")
     assert_same(model, stored, tolerance)
-    assert [one.name for one in tmp_path.iterdir()] == ["it.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["it.safetensors"]
 
 
 def assert_same(model: VQGAN, stored: dict[str, torch.Tensor], tolerance: float) -> None:
@@ -311,6 +311,36 @@ def test_the_norm_groups_of_diffusers_come_from_its_config(tmp_path: Path) -> No
         converted(tmp_path, tmp_path / "out")
 
 
+def with_yaml(folder: Path, text: str) -> Path:
+    """The golden VQModel as last.ckpt, with a yaml of this text."""
+    shutil.copy(GOLDEN / "taming_vqmodel.ckpt", folder / "last.ckpt")
+    (folder / "last.yaml").write_text(text)
+    return folder / "last.ckpt"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:os.system ['touch {}']", "a: [", "just a sentence", "\t", "[" * 1500, "a: \x00",
+    ],
+)  # fmt: skip
+def test_an_invalid_yaml_is_refused_and_runs_nothing(tmp_path: Path, text: str) -> None:
+    flag = tmp_path / "ran"
+    source = with_yaml(tmp_path, text.replace("{}", str(flag)))
+    with pytest.raises(UserError, match=r"last\.yaml"):
+        converted(source, tmp_path / "out")
+    assert not flag.exists() and not (tmp_path / "out").exists()
+
+
+def test_a_yaml_that_unfolds_to_gigabytes_is_refused_in_one_line(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 8)}]" for i in range(1, 30)]
+    text = "\n".join([*lines, "model: {params: {ddconfig: {ch_mult: *a29}}}"])
+    with pytest.raises(UserError, match=r"last\.ckpt.*ch_mult") as caught:
+        converted(with_yaml(tmp_path, text), tmp_path / "out")
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
 # -- what else is around the tensors -----------------------------------------------------------------------------------
 
 
@@ -319,7 +349,7 @@ def test_a_zip_with_one_checkpoint_is_unpacked_and_leaves_no_files(tmp_path: Pat
         archive.write(GOLDEN / "ldm_vq.ckpt", "model.ckpt")
     done = converted(tmp_path / "vq-f4.zip", tmp_path)
     assert_same(read_vqgan(done.files["vqgan"]), load_file(GOLDEN / "ldm_vq_io.safetensors"), 2e-5)
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["it.safetensors", "vq-f4.zip"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["it.safetensors", "vq-f4.zip"]
 
 
 def test_ema_weights_are_preferred_and_training_state_is_ignored(tmp_path: Path) -> None:
@@ -340,7 +370,7 @@ def test_a_failed_second_file_removes_the_first(tmp_path: Path) -> None:
     (tmp_path / "it.safetensors").mkdir()  # the transformer's name is taken by a folder
     with pytest.raises(UserError, match="could not be written"):
         converted(GOLDEN / "taming_net2net_class.ckpt", tmp_path)
-    assert [one.name for one in tmp_path.iterdir()] == ["it.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["it.safetensors"]
 
 
 # -- a checkpoint's path where a name is expected ----------------------------------------------------------------------

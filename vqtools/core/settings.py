@@ -83,10 +83,8 @@ def option(
 
 def size_option() -> Any:
     """Declare the field for the size of a picture."""
-    return option(
-        (192, 192), help="width and height, multiples of the VQGAN's f", unit="pixels", short=("s",), quick=64,
-        live=False,
-    )  # fmt: skip
+    text = "width and height, multiples of the VQGAN's f"
+    return option((192, 192), help=text, unit="pixels", short=("s",), quick=64, live=False)
 
 
 def seed_option() -> Any:

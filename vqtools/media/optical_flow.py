@@ -43,9 +43,12 @@ def warp_by_flow(image: Tensor, flow: Tensor) -> Tensor:
     grid = (2 * points / torch.tensor([width, height]) - 1).to(image.device, torch.float32)
     with torch.autocast(image.device.type, enabled=False):  # in bf16 warps are off by tenths of a pixel
         return F.grid_sample(
-            image.float(), grid.expand(len(image), -1, -1, -1), mode="bicubic", padding_mode="border",
+            image.float(),
+            grid.expand(len(image), -1, -1, -1),
+            mode="bicubic",
+            padding_mode="border",
             align_corners=False,
-        )  # fmt: skip
+        )
 
 
 def flow_confidence(forward: Tensor, backward: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -102,9 +102,11 @@ def _open_decoder(
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-i", str(path), "-vf", chain, *options]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [*command, "-an", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=log,
-        )  # fmt: skip
+            [*command, "-an", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
         try:
             yield process, log
         finally:

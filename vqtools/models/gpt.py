@@ -98,9 +98,14 @@ class GPTConfig:
         if grid % patch:
             raise ValueError(f"a grid of side {grid} cannot be divided into patches of side {patch}")
         config = cls(
-            vocab_size=codes + 1, codes=codes, mask_code=codes, grid=grid, patch=patch, prefix_codes=grid * grid,
+            vocab_size=codes + 1,
+            codes=codes,
+            mask_code=codes,
+            grid=grid,
+            patch=patch,
+            prefix_codes=grid * grid,
             **fields,
-        )  # fmt: skip
+        )
         return replace(config, n_unmasked=config.prefix_length, block_size=config.prefix_length + grid * grid)
 
     @classmethod

@@ -11,12 +11,11 @@ from typing import Any
 import ipywidgets as widgets
 from PIL import Image
 
-from vqtools.core.errors import UserError
+from vqtools.core.errors import UserError, ellipsize
 from vqtools.painting.masks import Mask
 from vqtools.painting.prompts import Prompt, parse_prompts
 from vqtools.ui.callbacks import CallbackGuard
 from vqtools.ui.canvas import decode_mask, encode_mask
-from vqtools.ui.text import ellipsize
 
 PROTECT, REPAINT, REFINE = "protect", "repaint", "refine"
 TINTS = {PROTECT: "#2a9d8f", REPAINT: "#d1495b", REFINE: "#e9a23b"}

@@ -13,13 +13,12 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from vqtools.core.errors import UserError
+from vqtools.core.errors import UserError, ellipsize
 from vqtools.core.settings import format_value
 from vqtools.media.image import load_picture
 from vqtools.media.png_record import read_record
 from vqtools.painting.settings import PaintSettings
 from vqtools.ui.callbacks import CallbackGuard
-from vqtools.ui.text import ellipsize
 from vqtools.ui.widget_bytes import jpeg_bytes
 
 PAGE_SIZE = 8  # pictures

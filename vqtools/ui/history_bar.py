@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from vqtools.core.errors import ellipsize
 from vqtools.core.job import StepReport
 from vqtools.ui.job_runner import Runner
 from vqtools.ui.plots import sparkline_svg
-from vqtools.ui.text import ellipsize
 
 if TYPE_CHECKING:
     from PIL.Image import Image

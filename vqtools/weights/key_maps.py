@@ -304,9 +304,14 @@ def _map_minigpt(state: Mapping[str, Tensor], config: Mapping[str, Any], first: 
     # a start code, a class, or another image's codes
     prefix_codes = 1 if condition["kind"] in ("sos", "class") else grid**2
     gpt_config, tensors = from_minigpt(
-        state, heads, grid=grid, prefix_codes=prefix_codes, classes=condition.get("classes") or 0,
-        codes=_int_or_none(codebook) or 0, n_unmasked=_int_or_none(shape.get("n_unmasked")) or 0,
-    )  # fmt: skip
+        state,
+        heads,
+        grid=grid,
+        prefix_codes=prefix_codes,
+        classes=condition.get("classes") or 0,
+        codes=_int_or_none(codebook) or 0,
+        n_unmasked=_int_or_none(shape.get("n_unmasked")) or 0,
+    )
     gpt_config = replace(gpt_config, codes=gpt_config.codes if gpt_config.codes < gpt_config.vocab_size else 0)
     with torch.device("meta"):
         model = GPT(gpt_config)

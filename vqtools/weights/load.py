@@ -151,5 +151,7 @@ _cached_open_clip = lru_cache(maxsize=2)(load_open_clip)
 
 
 _READERS: dict[str, Callable[[Path, int], Any]] = {
-    "vqgan": _cached_vqgan, "transformer": _cached_transformer, "clip": _cached_clip,
-}  # fmt: skip
+    "vqgan": _cached_vqgan,
+    "transformer": _cached_transformer,
+    "clip": _cached_clip,
+}
