@@ -36,14 +36,22 @@ class Brush:
         self._prompt = self._shown_mask = ""
         auto = widgets.Layout(width="auto")
         self.toggle = widgets.ToggleButton(
-            False, description="Brush", tooltip="draw where a prompt applies, what stays, or what is painted again",
-            disabled=True, layout=auto,
-        )  # fmt: skip
+            False,
+            description="Brush",
+            tooltip="draw where a prompt applies, what stays, or what is painted again",
+            disabled=True,
+            layout=auto,
+        )
         self.purpose = widgets.Dropdown(options=self._purposes([]), value=REPAINT, layout=widgets.Layout(width="230px"))
         self.width = widgets.IntSlider(
-            12, 2, 50, description="width", readout=False, layout=widgets.Layout(width="190px"),
+            12,
+            2,
+            50,
+            description="width",
+            readout=False,
+            layout=widgets.Layout(width="190px"),
             style={"description_width": "40px"},
-        )  # fmt: skip
+        )
         self.erase = widgets.ToggleButton(False, description="Erase", tooltip="erase instead of drawing", layout=auto)
         sides = {"readout": False, "layout": widgets.Layout(width="230px"), "style": {"description_width": "70px"}}
         self.x_range = widgets.IntRangeSlider(value=(25, 75), min=0, max=100, description="left, right", **sides)

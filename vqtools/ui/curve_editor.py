@@ -64,9 +64,12 @@ class CurveEditor:
         self.settings = settings
         self.audio_curves: Mapping[str, Any] | None = None  # curves of the sound by name, one value per frame
         self.curve_menu = widgets.Dropdown(
-            options=[(name.replace("_", " "), name) for name in CURVE_FIELDS], value="zoom", description="curve",
-            layout=widgets.Layout(width="230px"), style={"description_width": "44px"},
-        )  # fmt: skip
+            options=[(name.replace("_", " "), name) for name in CURVE_FIELDS],
+            value="zoom",
+            description="curve",
+            layout=widgets.Layout(width="230px"),
+            style={"description_width": "44px"},
+        )
         editor_class = _editor_class()
         self.editor = editor_class() if editor_class is not None else widgets.HTML()
         self.frame = widgets.BoundedIntText(

@@ -44,9 +44,15 @@ class HistoryBar:
         self._losses: dict[str, list[tuple[float, float]]] = {}
         self._setting_thread: int | None = None  # the thread that moves the slider; other moves are a person's
         self.slider = widgets.IntSlider(
-            0, 0, 1, description="history", readout=False, disabled=True, layout=widgets.Layout(flex="1 1 260px"),
+            0,
+            0,
+            1,
+            description="history",
+            readout=False,
+            disabled=True,
+            layout=widgets.Layout(flex="1 1 260px"),
             style={"description_width": "52px"},
-        )  # fmt: skip
+        )
         self.slider.add_class("vqtools-history")
         self.buttons: dict[str, Any] = {}
         self._add_button(

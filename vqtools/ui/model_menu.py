@@ -40,9 +40,10 @@ class Models(Displayed):
         self.public_models = [find_record("vqgan", PUBLIC_VQGAN), find_record("clip", PUBLIC_CLIP)]
         self.note = widgets.HTML()
         self.choice = widgets.ToggleButtons(
-            options=[STARTER_LABEL, PUBLIC_LABEL], value=PUBLIC_LABEL if self._prefers_public() else STARTER_LABEL,
+            options=[STARTER_LABEL, PUBLIC_LABEL],
+            value=PUBLIC_LABEL if self._prefers_public() else STARTER_LABEL,
             style={"button_width": "140px"},
-        )  # fmt: skip
+        )
         self.choice.observe(lambda _: self._explain(), "value")
         self.view = widgets.VBox([self.choice, self.note])
         self._explain()

@@ -79,9 +79,16 @@ class PaintTools:
         bar.add_button("animate", "Animate this", "save the picture and start 05_animate with it", panel.animate)
         buttons = bar.buttons
         bar.row.children = (
-            bar.slider, buttons["branch"], buttons["undo"], buttons["redo"], self.brush.toggle, buttons["save"],
-            buttons["bigger"], self.factor, buttons["animate"],
-        )  # fmt: skip
+            bar.slider,
+            buttons["branch"],
+            buttons["undo"],
+            buttons["redo"],
+            self.brush.toggle,
+            buttons["save"],
+            buttons["bigger"],
+            self.factor,
+            buttons["animate"],
+        )
 
     def _build_accordion(self) -> Any:
         accordion = widgets.Accordion([self.gallery.view, self.grid_form.view], selected_index=None)
@@ -92,19 +99,21 @@ class PaintTools:
         return accordion
 
     def _build_helpers(self) -> Any:
-        helpers = widgets.HBox([
-            prompt_block_menu(self._panel.add_words, self._guard),
-            upload_button(
-                "Picture prompt",
-                "guide the picture towards another picture",
-                self.guarded_upload(self._panel.add_picture_prompt),
-            ),
-            upload_button(
-                "Open a picture",
-                "restore the settings inside a PNG made here, or start from any picture; or drop it on the panel",
-                self.guarded_upload(self._panel.take),
-            ),
-        ])  # fmt: skip
+        helpers = widgets.HBox(
+            [
+                prompt_block_menu(self._panel.add_words, self._guard),
+                upload_button(
+                    "Picture prompt",
+                    "guide the picture towards another picture",
+                    self.guarded_upload(self._panel.add_picture_prompt),
+                ),
+                upload_button(
+                    "Open a picture",
+                    "restore the settings inside a PNG made here, or start from any picture; or drop it on the panel",
+                    self.guarded_upload(self._panel.take),
+                ),
+            ]
+        )
         helpers.add_class("vqtools-row")
         helpers.add_class("vqtools-helpers")
         return helpers

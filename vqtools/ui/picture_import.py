@@ -42,7 +42,9 @@ class SettingsOrigin:
         networks = {settings.vqgan, settings.transformer, *parse_clips(settings.clip)}
         if untrusted := {*named_files(settings.model_dump()), *networks} & set(self.files):
             names = ", ".join(shorten(name) for name in sorted(untrusted))
-            raise UserError(f"the imported settings read {names}, named only by the picture: press Allow, or clear it")
+            raise UserError(
+                f"the imported settings read {names}, named only by the picture: press Allow, or clear the field"
+            )
 
 
 class PictureImport:
