@@ -27,7 +27,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainVQGANSetti
 
 def test_run_trains_a_model_that_loads_by_its_name(settings: TrainVQGANSettings, tmp_path: Path) -> None:
     panel = TrainPanel(settings, where=tmp_path)
-    assert "held out to measure by" in panel.explanation.value
+    assert "held out for measurements" in panel.explanation.value
     model = asyncio.run(panel.run())
     assert model is not None and load_vqgan("tiny").config.codebook_size == 1024
     assert "tiny is ready" in panel.runner.status.value
@@ -57,10 +57,10 @@ def test_a_stopped_run_continues_in_another_panel(settings: TrainVQGANSettings, 
 
 def test_a_missing_folder_is_an_error_in_the_panel(tmp_path: Path) -> None:
     panel = TrainPanel(TrainVQGANSettings(folder=str(tmp_path / "absent")), where=tmp_path)
-    assert "is not there; expected a folder or a zip" in panel.runner.status.value
+    assert "does not exist; expected a folder, a zip" in panel.runner.status.value
     panel.runner.buttons.children[0].click()
     assert panel.runner.wait(60)
-    assert "is not there" in panel.runner.status.value
+    assert "does not exist" in panel.runner.status.value
 
 
 def test_a_finished_run_is_not_overwritten(settings: TrainVQGANSettings, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_transformer_is_trained_in_its_panel(tmp_path: Path, monkeypatch: pyte
         measure_every=2, precision="fp32",
     )  # fmt: skip
     panel = TransformerPanel(settings, where=tmp_path)
-    assert "no captions and no folders" in panel.explanation.value and panel.form.settings().holes
+    assert "no captions and no subfolders" in panel.explanation.value and panel.form.settings().holes
     model = asyncio.run(panel.run())
     assert model is not None and load_transformer("coast").config.grid == 4
     assert "coast is ready" in panel.runner.status.value and "03_sample" in panel.runner.status.value
