@@ -61,7 +61,7 @@ def cosine_vqgan() -> VQGAN:
 
 
 @pytest.mark.parametrize("kind", ["euclidean", "cosine", "some codes"])
-def test_the_gradient_is_that_of_the_expected_surprise(painter: Make, kind: str) -> None:
+def test_the_gradient_is_that_of_the_expected_nll(painter: Make, kind: str) -> None:
     painting = painter()
     some = torch.tensor([1, 4, 9, 16, 25, 30]) if kind == "some codes" else None
     vqgan = cosine_vqgan() if kind == "cosine" else painting.vqgan
@@ -96,7 +96,7 @@ def test_the_gradient_is_the_slope_of_the_value(painter: Make) -> None:
     assert down < value < up
 
 
-def test_it_makes_the_codes_of_a_run_likelier(painter: Make) -> None:
+def test_the_prior_makes_codes_likelier(painter: Make) -> None:
     surprises = []
     for weight in (0, 0.1, 1):
         painting = with_prior(painter(prior=weight, iterations=30))
@@ -109,14 +109,14 @@ def test_it_makes_the_codes_of_a_run_likelier(painter: Make) -> None:
     assert set(painting.likelihood.asked) == {painting.settings.prompt}
 
 
-def test_off_it_asks_nobody_and_changes_no_bit(painter: Make) -> None:
+def test_without_weight_the_prior_is_not_called_and_changes_nothing(painter: Make) -> None:
     plain, off = painter(), with_prior(painter(prior=0))
     for _ in range(3):
         assert plain.step() == off.step()
     assert torch.equal(plain.z, off.z) and not off.likelihood.asked
 
 
-def test_stopped_and_resumed_equals_never_stopped(painter: Make, tmp_path: Path) -> None:
+def test_a_resumed_painting_equals_an_uninterrupted_one(painter: Make, tmp_path: Path) -> None:
     unbroken, first, resumed = (with_prior(painter(prior=0.5)) for _ in range(3))
     expected = [unbroken.step() for _ in range(6)]
     for _ in range(3):
@@ -126,7 +126,7 @@ def test_stopped_and_resumed_equals_never_stopped(painter: Make, tmp_path: Path)
     assert torch.equal(resumed.z, unbroken.z)
 
 
-def test_a_prior_that_came_in_mid_run_is_replayed_to_the_same_bits(painter: Make) -> None:
+def test_a_prior_added_in_mid_run_is_replayed_to_the_same_bits(painter: Make) -> None:
     easel = PaintSession(with_prior(painter()))
     for position in range(easel.total):
         if position in (2, 5):
@@ -142,7 +142,7 @@ def test_a_prior_that_came_in_mid_run_is_replayed_to_the_same_bits(painter: Make
     assert not torch.equal(plain.z, easel.job.z)
 
 
-def test_without_a_transformer_or_codes_it_says_so_and_nothing_has_moved(painter: Make) -> None:
+def test_without_a_transformer_or_codes_an_error_is_raised_before_a_step(painter: Make) -> None:
     for painting, says in (
         (painter(prior=1), "no transformer"),
         (with_prior(painter(prior=1, drawer="pixels")), "bare pixels"),

@@ -41,7 +41,7 @@ def network(config: GPTConfig) -> GPT:
 
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize(("height", "width"), [(9, 6), (4, 4), (3, 2)])
-def test_it_expects_every_cell_once_as_the_score_does(kind: str, height: int, width: int) -> None:
+def test_every_cell_is_predicted_once_as_in_the_score(kind: str, height: int, width: int) -> None:
     gpt = network(CONFIGS[kind])
     codes = torch.randint(12, (1, height, width), generator=torch.Generator().manual_seed(2))
     nats, seen = torch.full((height, width), torch.nan), []
@@ -72,7 +72,7 @@ def test_it_expects_every_cell_once_as_the_score_does(kind: str, height: int, wi
         (GPTConfig(**SHAPE, prefix_codes=1, classes=3), "a class"),
     ],
 )
-def test_a_transformer_that_can_not_be_asked_says_why(config: GPTConfig, says: str) -> None:
+def test_an_unsuitable_transformer_raises_an_error(config: GPTConfig, says: str) -> None:
     likelihood = TransformerLikelihood(lambda: (network(config), None), CPU)
     with pytest.raises(UserError, match=says):
         next(likelihood(torch.zeros(1, 4, 4, dtype=torch.int64), "a tree"))
@@ -84,7 +84,7 @@ def run(job: PaintJob) -> PaintJob:
     return job
 
 
-def test_the_starter_is_told_the_prompt_and_recorded_when_it_was_asked() -> None:
+def test_the_starter_reads_the_prompt_and_is_recorded_once_used() -> None:
     job = create_paint_job(PaintSettings(**QUICK, init="codes"))
     assert "transformer" not in job.models and job.painter is not None
     job.step()
@@ -101,7 +101,7 @@ def test_the_starter_is_told_the_prompt_and_recorded_when_it_was_asked() -> None
     assert torch.equal(one, other)
 
 
-def test_a_stopped_painting_with_a_prior_goes_on_to_the_same_bits() -> None:
+def test_a_resumed_painting_with_a_prior_gives_the_same_bits() -> None:
     settings = PaintSettings(**QUICK, init="codes", prior=0.5)
     job, again = (create_paint_job(settings) for _ in range(2))
     job.step()
@@ -111,7 +111,7 @@ def test_a_stopped_painting_with_a_prior_goes_on_to_the_same_bits() -> None:
     assert run(off).picture().tobytes() != job.picture().tobytes()
 
 
-def test_a_transformer_of_another_vqgan_is_refused_at_the_start(
+def test_a_transformer_of_another_vqgan_raises_an_error_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vqgan = load_vqgan("starter")

@@ -1,7 +1,6 @@
-"""The whole way from settings to a picture, with tiny networks of a person's own: sizes, given parts, seams, scores."""
+"""From settings to a picture, with tiny networks: sizes, given parts, seams, conditions and candidates."""
 
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -12,54 +11,25 @@ from torch import Tensor
 import vqtools
 from vqtools.cli.main import main
 from vqtools.core.errors import UserError
+from vqtools.core.job import finish
 from vqtools.media.image import flip_picture, load_picture, resize_and_crop, to_picture, to_tensor
-from vqtools.models.gpt import GPT, GPTConfig
-from vqtools.models.vqgan import VQGAN, VQGANConfig
+from vqtools.models.gpt import GPT
 from vqtools.pipelines import sample
 from vqtools.pipelines.completion import UNDRAWN_COLOUR, half_mask
 from vqtools.pipelines.sample import SampleJob, create_sample_job
-from vqtools.pipelines.score import create_score_job, score
-from vqtools.sampling.condition import Condition
-from vqtools.sampling.likelihood import Scorer
+from vqtools.pipelines.score import score
 from vqtools.sampling.rerank import rerank
-from vqtools.sampling.settings import SampleSettings, ScoreSettings
-from vqtools.weights.load import load_clip
+from vqtools.sampling.settings import SampleSettings
+from vqtools.weights.load import load_clip, load_transformer
 from vqtools.weights.model_file import read_vqgan, save_model
 
 PICTURES = sorted((Path(__file__).parents[1] / "pictures").glob("*.webp"))
-SHAPE = {"vocab_size": 13, "layers": 1, "heads": 2, "width": 16, "grid": 4}
-TRANSFORMERS = {
-    "plain": GPTConfig(**SHAPE, block_size=17, prefix_codes=1, codes=12),
-    "holes": GPTConfig(**SHAPE, block_size=32, prefix_codes=16, codes=12, mask_code=12),
-    "wide": GPTConfig.for_infilling(12, 4, 2, layers=1, heads=2, width=16, text_dim=384, text_tokens=2),
-    "classes": GPTConfig(**SHAPE, block_size=17, classes=3, codes=12, class_names=("cat", "dog", "moon")),
-    "labels": GPTConfig(**SHAPE, block_size=17, prefix_codes=1, classes=10, codes=12),
-    "depth": GPTConfig(**SHAPE, block_size=32, prefix_codes=16, codes=12),
-    "many": GPTConfig(**{**SHAPE, "vocab_size": 99}, block_size=17, prefix_codes=1),
-}  # fmt: skip
 OWN = {"vqgan": "tiny", "seed": 3, "size": (40, 24)}
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    torch.manual_seed(0)
-    vqgan = VQGAN(
-        VQGANConfig(
-            channels=8, channel_mult=(1, 1, 1), res_blocks=1, attn_resolutions=(), resolution=16, z_channels=8,
-            embed_dim=4, codebook_size=12, mid_attention=False, norm_groups=4,
-        )
-    )  # fmt: skip
-    vqgan.quantize.embedding.weight.data.normal_()
-    monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-    save_model(tmp_path / "home" / "tiny.safetensors", "vqgan", vqgan.config.to_dict(), vqgan.state_dict())
-    for name, config in TRANSFORMERS.items():
-        gpt = GPT(config)
-        for p in gpt.parameters():
-            if p.ndim > 1:
-                p.data.normal_(0, 0.6)
-        save_model(tmp_path / "home" / f"{name}.safetensors", "transformer", config.to_dict(), gpt.state_dict())
-    return tmp_path
+def home(sampling_home: Path) -> Path:
+    return sampling_home
 
 
 def job(**fields: object) -> SampleJob:
@@ -67,17 +37,15 @@ def job(**fields: object) -> SampleJob:
 
 
 def run(one: SampleJob) -> SampleJob:
-    while one.position < one.total:
-        one.step()
-    return one
+    return finish(one)
 
 
 def upright(one: SampleJob, grid: Tensor) -> Tensor:
     """A grid (h, w) of the start as the picture shall be."""
-    return grid if one.start is None else grid.flip([axis for axis in (0, 1) if one.start.flipped[axis]])
+    return grid if one.given is None else grid.flip([axis for axis in (0, 1) if one.given.flipped[axis]])
 
 
-def test_same_seed_same_picture_other_seed_another() -> None:
+def test_the_seed_determines_the_picture() -> None:
     first = vqtools.sample(transformer="plain", **OWN)
     torch.rand(5)  # what others draw changes nothing
     assert first.size == (40, 24)
@@ -86,7 +54,7 @@ def test_same_seed_same_picture_other_seed_another() -> None:
     json.dumps(first.info["vqtools"])
 
 
-def test_memory_and_precision_change_no_promise() -> None:
+def test_memory_changes_nothing_and_half_precision_runs() -> None:
     exact = run(job()).codes
     assert torch.equal(run(job(memory=0)).codes, exact)
     assert run(job(precision="bf16")).picture().size == (40, 24)
@@ -105,7 +73,7 @@ def test_memory_and_precision_change_no_promise() -> None:
     ],
 )
 @pytest.mark.parametrize("share", [0.3, 0.95])
-def test_a_stopped_drawing_goes_on_to_the_same_picture(fields: dict[str, object], share: float) -> None:
+def test_a_resumed_job_gives_the_same_picture(fields: dict[str, object], share: float) -> None:
     whole, first = job(**fields), job(**fields)
     for _ in range(int(share * first.total)):
         first.step()
@@ -119,7 +87,7 @@ def test_a_stopped_drawing_goes_on_to_the_same_picture(fields: dict[str, object]
     assert torch.equal(run(again).codes, whole.codes)
 
 
-def test_the_preview_is_grey_where_nothing_is_drawn_and_the_picture_in_the_end() -> None:
+def test_the_preview_is_grey_where_nothing_is_sampled_yet() -> None:
     one = job()
     for _ in range(12):
         one.step()
@@ -131,22 +99,22 @@ def test_the_preview_is_grey_where_nothing_is_drawn_and_the_picture_in_the_end()
 
 @pytest.mark.parametrize("transformer", ["plain", "holes"])
 @pytest.mark.parametrize("keep", ["upper", "lower", "left", "right"])
-def test_a_kept_half_stays_and_the_other_is_drawn(transformer: str, keep: str) -> None:
+def test_a_kept_half_stays_and_the_other_is_sampled(transformer: str, keep: str) -> None:
     one = job(transformer=transformer, complete=str(PICTURES[0]), keep=keep)
-    before = upright(one, one.start.codes[0].clone())
+    before = upright(one, one.given.codes[0].clone())
     known = half_mask(keep, 6, 10)
-    assert torch.equal(upright(one, one.start.known), known)
+    assert torch.equal(upright(one, one.given.known), known)
     if transformer == "plain":  # what is missing comes last: below or to the right
-        assert bool(one.start.known[0, 0])
+        assert bool(one.given.known[0, 0])
     else:  # who reads the holes sees all around, and never learned upside down
-        assert one.start.flipped == (False, keep == "right")
+        assert one.given.flipped == (False, keep == "right")
     after = upright(run(one), one.codes[0])
     assert torch.equal(after[known], before[known])
     assert one.inputs["complete"]
     assert one.picture().size == (40, 24)
 
 
-def test_a_picture_grows_upwards_and_to_the_left_from_what_is_known() -> None:
+def test_a_picture_is_extended_upwards_and_to_the_left_from_its_known_part() -> None:
     one = job(transformer="holes", complete=str(PICTURES[0]), keep="whole", place="bottom", size=(640, 640))
     assert [walk.corner for walk in one.passes] == sorted((walk.corner for walk in one.passes), reverse=True)
     low = job(transformer="holes", complete=str(PICTURES[0]), keep="lower")
@@ -163,11 +131,11 @@ def test_a_picture_grows_upwards_and_to_the_left_from_what_is_known() -> None:
 
 
 @pytest.mark.parametrize("place", ["center", "left", "right", "top", "bottom"])
-def test_a_picture_grows_beyond_its_borders(place: str, home: Path) -> None:
+def test_a_whole_picture_is_extended_beyond_its_borders(place: str, home: Path) -> None:
     small = home / "small.png"
     resize_and_crop(load_picture(PICTURES[0]), (17, 13)).save(small)
     one = job(transformer="holes", complete=str(small), keep="whole", place=place)
-    known = upright(one, one.start.known)
+    known = upright(one, one.given.known)
     assert int(known.sum()) == 4 * 3
     left = {"left": 0, "right": 6}.get(place, 3)
     top = {"top": 0, "bottom": 3}.get(place, 1)
@@ -175,23 +143,23 @@ def test_a_picture_grows_beyond_its_borders(place: str, home: Path) -> None:
     assert run(one).picture().size == (40, 24)
 
 
-def test_a_painted_hole_is_drawn_anew_and_seen_from_all_sides(home: Path) -> None:
+def test_a_masked_hole_is_resampled_from_all_sides(home: Path) -> None:
     picture, mask = home / "picture.png", home / "mask.png"
     resize_and_crop(load_picture(PICTURES[0]), (40, 24)).save(picture)
     hole = Image.new("L", (40, 24))
     hole.paste(255, (17, 9, 22, 11))
     hole.save(mask)
     one = job(transformer="holes", complete=str(picture), mask=str(mask))
-    known = upright(one, one.start.known)
+    known = upright(one, one.given.known)
     assert (~known).nonzero().tolist() == [[2, 4], [2, 5]]
     # what lies to the right and below is part of the condition
     assert one.total == 2 and int((one.sampler.context.spatial == 12).sum()) == 2
     hole.resize((20, 24)).save(mask)
-    with pytest.raises(UserError, match="mask 20x24: must be of the picture's size, 40x24"):
+    with pytest.raises(UserError, match="mask 20x24: must have the picture's size, 40x24"):
         job(transformer="holes", complete=str(picture), mask=str(mask))
 
 
-def test_a_seamless_picture_draws_a_strip_over_its_seam_and_nothing_else() -> None:
+def test_a_seamless_picture_resamples_only_a_strip_over_its_seam() -> None:
     open_, closed = run(job(transformer="holes")), run(job(transformer="holes", seamless=True))
     same = (open_.codes == closed.codes)[0].all(0)
     assert bool(same[1:-1].all()) and not bool(same[[0, -1]].all())
@@ -199,7 +167,7 @@ def test_a_seamless_picture_draws_a_strip_over_its_seam_and_nothing_else() -> No
     assert closed.picture().size == (40, 24)
 
 
-def test_the_decoder_sees_a_seamless_picture_go_round() -> None:
+def test_the_decoder_wraps_a_seamless_picture_around() -> None:
     one = run(job(seamless=True))
     plain, codes = one.picture(), one.codes
     one.sampler._grid.copy_(one.sampler._grid.roll(3, 2))
@@ -210,7 +178,7 @@ def test_the_decoder_sees_a_seamless_picture_go_round() -> None:
     assert float((a - b).abs().mean()) < 0.15 * float(a.std())
 
 
-def test_classes_by_name_and_number_and_a_list_of_those_that_exist() -> None:
+def test_classes_are_chosen_by_name_or_index_and_errors_list_them() -> None:
     cold = {"transformer": "classes", "temperature": 0.2}
     dog, second, any_ = (run(job(label=label, **cold)).codes for label in ("dog", "1", ""))
     assert torch.equal(dog, second)
@@ -225,9 +193,9 @@ def test_classes_by_name_and_number_and_a_list_of_those_that_exist() -> None:
             job(transformer=transformer, label=label)
 
 
-def test_bad_wishes_name_the_way_out() -> None:
+def test_errors_of_invalid_settings_say_what_to_do() -> None:
     wishes = [
-        ({"transformer": "many"}, "draws 99 codes, but the VQGAN 'tiny' has 12"),
+        ({"transformer": "many"}, "predicts 99 codes, but the VQGAN 'tiny' has 12"),
         ({"transformer": "depth"}, "another picture's codes; name that picture with condition"),
         ({"transformer": "depth", "condition": "nowhere.png"}, "is not there"),
         ({"condition": str(PICTURES[0])}, "reads no other picture"),
@@ -256,7 +224,7 @@ def pairs(home: Path) -> dict[Path, Tensor]:
     images = [to_tensor(resize_and_crop(load_picture(one), (16, 16))) for one in shown]
     read = vqgan.encode(torch.cat(images)).flatten(1)
     partners = torch.randint(12, (2, 16), generator=torch.Generator().manual_seed(1))
-    gpt = GPT(TRANSFORMERS["depth"])
+    gpt = GPT(load_transformer("depth").config)
     adam = torch.optim.Adam(gpt.parameters(), 0.02)
     for _ in range(80):
         logits = gpt(partners[:, :-1], gpt.embed_prefix_codes(read))[:, 15:]
@@ -268,7 +236,7 @@ def pairs(home: Path) -> dict[Path, Tensor]:
     return dict(zip(shown, partners.view(2, 4, 4), strict=True))
 
 
-def test_a_transformer_of_pairs_draws_the_partner_of_the_picture_that_it_is_given(pairs: dict[Path, Tensor]) -> None:
+def test_a_transformer_of_pairs_samples_the_partner_of_its_condition(pairs: dict[Path, Tensor]) -> None:
     for shown, partner in pairs.items():
         one = run(job(transformer="pairs", condition=str(shown), temperature=0, size=(16, 16)))
         assert torch.equal(one.codes[0], partner)
@@ -283,11 +251,11 @@ def test_a_transformer_of_pairs_draws_the_partner_of_the_picture_that_it_is_give
         score(small, **networks)
 
 
-def test_the_condition_turns_and_rolls_with_the_picture(pairs: dict[Path, Tensor]) -> None:
+def test_the_condition_is_flipped_and_rolled_with_the_picture(pairs: dict[Path, Tensor]) -> None:
     shown = str(PICTURES[0])
     plain = job(transformer="pairs", condition=shown).condition
     given = job(transformer="pairs", condition=shown, complete=shown, keep="right")
-    assert given.start.flipped == (False, True)
+    assert given.given.flipped == (False, True)
     mirrored = to_tensor(flip_picture(resize_and_crop(load_picture(shown), (40, 24)), (False, True)))
     assert torch.equal(given.condition, given.vqgan.encode(mirrored))
     around = run(job(transformer="pairs", condition=shown, seamless=True))
@@ -299,63 +267,28 @@ def test_top_k_zero_keeps_all_and_temperature_zero_is_greedy() -> None:
     assert torch.equal(run(job(temperature=0)).codes, run(job(temperature=0, seed=9)).codes)
 
 
-def test_of_several_grids_the_clip_keeps_the_one_that_fits_best() -> None:
+def test_the_clip_selects_the_best_of_several_candidates() -> None:
     wish = {"transformer": "wide", "prompt": "a meadow"}
     several = run(job(**wish, grids=4))
     assert torch.equal(several.sampler.codes[:1], run(job(**wish)).codes)  # the first is what it would be alone
-    pictures = torch.cat([several._decoded(grid[None]) for grid in several.sampler.codes])
+    pictures = torch.cat([several._decode(grid[None]) for grid in several.sampler.codes])
     liked = rerank(load_clip("starter"), pictures, ["a meadow"])
-    assert int(liked.argmax()) == several.shown != 0
-    assert torch.equal(several.codes, several.sampler.codes[several.shown][None])
-    assert several.picture().tobytes() == to_picture(pictures[several.shown][None]).tobytes()
+    assert int(liked.argmax()) == several.selected != 0
+    assert torch.equal(several.codes, several.sampler.codes[several.selected][None])
+    assert several.picture().tobytes() == to_picture(pictures[several.selected][None]).tobytes()
 
 
-def test_a_grid_smaller_than_the_window_is_its_corner() -> None:
+def test_a_grid_smaller_than_the_window_is_its_upper_left_part() -> None:
     small, large = run(job(size=(8, 12))), run(job(size=(16, 16)))
     assert torch.equal(small.codes, large.codes[:, :3, :2])
 
 
-def test_one_transformer_reads_a_prompt_and_what_is_known() -> None:
+def test_a_transformer_reads_a_prompt_and_known_codes_together() -> None:
     meadow, nothing = (run(job(transformer="wide", prompt=prompt, guidance=9)).codes for prompt in ("a meadow", ""))
     assert not torch.equal(meadow, nothing)
     picture = sample.sample("a meadow", transformer="wide", complete=str(PICTURES[0]), **OWN)
     assert picture.size == OWN["size"]
     assert score(PICTURES[0], transformer="wide", vqgan="tiny").bits > 0
-
-
-@pytest.mark.parametrize("transformer", ["plain", "holes", "classes"])
-def test_the_score_is_the_product_of_what_the_sampler_draws_from(transformer: str) -> None:
-    one = job(transformer=transformer, top_p=1.0, guidance=1.0)
-    nats = sum(one.step()["nats per code"] * len(one.sampler.waves[one.position - 1]) for _ in range(one.total))
-    gpt, codes = one.gpt, one.codes
-    context = one.sampler.context
-    scorer = Scorer(gpt, codes, Condition(context.prefix, spatial=context.spatial))
-    while scorer.position < scorer.total:
-        scorer.step()
-    assert math.isclose(float(scorer.nats.sum()), nats, rel_tol=1e-4)
-    assert bool((scorer.nats > 0).all())
-
-
-def test_probabilities_of_all_pictures_sum_to_one() -> None:
-    gpt = GPT(GPTConfig(vocab_size=2, block_size=5, layers=1, heads=1, width=8, grid=2, prefix_codes=1)).eval()
-    for p in gpt.parameters():
-        p.data.normal_()
-    codes = torch.tensor([[int(bit) for bit in f"{n:06b}"] for n in range(64)]).view(64, 3, 2)
-    start = gpt.embed_prefix_codes(torch.zeros(64, 1, dtype=torch.int64)).detach()
-    scorer = Scorer(gpt, codes, Condition(start))
-    while scorer.position < scorer.total:
-        scorer.step()
-    assert math.isclose(float((-scorer.nats.sum((1, 2))).exp().sum()), 1, abs_tol=1e-4)
-
-
-def test_a_picture_is_scored_with_a_map_of_its_surprises() -> None:
-    found = vqtools.score(PICTURES[0], transformer="plain", vqgan="tiny", stride=2)
-    width, height = found.image.size
-    assert found.nats.shape == (1, height // 4, width // 4)
-    assert found.bits == pytest.approx(float(found.nats.mean()) / math.log(2))
-    assert found.heat_map().size == (2 * width, height)
-    with pytest.raises(UserError, match="less than one code"):
-        create_score_job(Image.new("RGB", (3, 40)), ScoreSettings(transformer="plain", vqgan="tiny"))
 
 
 def command(*arguments: str) -> int:
@@ -364,7 +297,7 @@ def command(*arguments: str) -> int:
     return int(left.value.code or 0)
 
 
-def test_commands_draw_again_and_score(home: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_the_commands_sample_repeat_and_score(home: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(home)
     flags = ["--transformer", "plain", "--vqgan", "tiny", "--seed", "5"]
     assert command("sample", *flags, "--size", "24x16", "--top-k", "5") == 0
@@ -373,13 +306,13 @@ def test_commands_draw_again_and_score(home: Path, monkeypatch: pytest.MonkeyPat
     assert load_picture("again.png").tobytes() == load_picture("sample-5.png").tobytes()
     assert command("score", "again.png", "--transformer", "plain", "--vqgan", "tiny") == 0
     said = capsys.readouterr().out
-    assert "bits a code, perplexity" in said and load_picture("again-surprise.png").size == (48, 16)
+    assert "bits per code, perplexity" in said and load_picture("again-surprise.png").size == (48, 16)
     assert command("sample", *flags, "--label", "dog") == 2
     assert "has no classes" in capsys.readouterr().err
     assert command("score", "nowhere.png") == 2
 
 
-def test_the_starter_draws_wider_than_it_was_trained_and_reads_a_prompt() -> None:
+def test_the_starter_samples_wide_pictures_of_a_prompt() -> None:
     apple = vqtools.sample("a red apple", size=(128, 32), seed=1)
     assert apple.size == (128, 32)
     assert vqtools.sample("a green leaf", size=(128, 32), seed=1).tobytes() != apple.tobytes()

@@ -72,7 +72,7 @@ def sampled(**fields: Any) -> Image.Image:
     return sample.sample(transformer="tiny", size=(48, 32), seed=0, **fields)
 
 
-def test_a_training_leaves_a_model_a_log_and_pictures(tmp_path: Path, classes: str) -> None:
+def test_a_training_writes_a_model_a_log_and_previews(tmp_path: Path, classes: str) -> None:
     job = training(tmp_path, classes)
     run_through(job)
     names = {path.name for path in (tmp_path / "tiny").iterdir()}
@@ -99,7 +99,7 @@ def test_a_training_leaves_a_model_a_log_and_pictures(tmp_path: Path, classes: s
     assert job.preview().size == (4 * 32, 4 * 32) or job.preview().size[0] == 32  # as many as are held out
 
 
-def test_what_is_kept_is_the_best_of_all_measured(
+def test_the_exported_weights_are_the_best_measured(
     tmp_path: Path, classes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = training(tmp_path, classes)
@@ -110,7 +110,7 @@ def test_what_is_kept_is_the_best_of_all_measured(
     assert read_header(home_folder() / "tiny.safetensors")["about"]["step"] == 16
 
 
-def test_it_ends_when_the_held_out_pictures_get_no_better(tmp_path: Path, classes: str) -> None:
+def test_training_stops_early_without_improvement(tmp_path: Path, classes: str) -> None:
     job = training(tmp_path, classes, steps=4000, learning_rate=0.05, patience=2, measure_every=5, dropout=0)
     run_through(job)
     assert job.stopped_early and job.position < 2000 and job.run.finished
@@ -130,7 +130,7 @@ def test_it_ends_when_the_held_out_pictures_get_no_better(tmp_path: Path, classe
     ],
     ids=lambda fields: " ".join(map(str, fields.values())),
 )
-def test_every_condition_trains_and_draws(tmp_path: Path, classes: str, fields: Any, asked: Any) -> None:
+def test_every_condition_trains_and_samples(tmp_path: Path, classes: str, fields: Any, asked: Any) -> None:
     job = training(tmp_path, classes, steps=4, **fields)
     run_through(job)
     assert sampled(**asked).size == (48, 32)
@@ -144,7 +144,7 @@ def test_a_class_is_learned(tmp_path: Path, classes: str) -> None:
         assert int(means.argmax()) == channel, (label, means)
 
 
-def test_the_codes_of_another_picture_are_a_condition(tmp_path: Path, classes: str) -> None:
+def test_codes_of_another_picture_are_a_condition(tmp_path: Path, classes: str) -> None:
     second = tmp_path / "grey"
     for path in Path(classes).rglob("*.png"):
         place = second / path.relative_to(classes)
@@ -161,7 +161,7 @@ def test_the_codes_of_another_picture_are_a_condition(tmp_path: Path, classes: s
         training(tmp_path, classes, condition="codes", others=str(second), holes=False, name="other")
 
 
-def test_codes_are_made_once(tmp_path: Path, classes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_encoded_once(tmp_path: Path, classes: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first = training(tmp_path, classes)
     kept = sorted((tmp_path / "home" / "codes").iterdir())
     assert len(kept) == 2
@@ -178,7 +178,7 @@ def test_codes_are_made_once(tmp_path: Path, classes: str, monkeypatch: pytest.M
     training(tmp_path, classes, name="fourth")
 
 
-def test_killed_and_resumed_it_makes_the_same_losses(tmp_path: Path, classes: str) -> None:
+def test_a_killed_and_resumed_training_has_the_same_losses(tmp_path: Path, classes: str) -> None:
     fields = TINY | {"steps": 60, "learning_rate": 3e-3}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in fields.items()]
     command = [sys.executable, "-m", "vqtools", "train-transformer", classes, "--name", "tiny", "--save-minutes=0"]
@@ -201,7 +201,7 @@ def test_killed_and_resumed_it_makes_the_same_losses(tmp_path: Path, classes: st
     assert [job.step()["loss"] for _ in range(20)] == expected[position:]
 
 
-def test_the_folder_suggests_its_condition(tmp_path: Path, classes: str) -> None:
+def test_the_condition_is_suggested_by_the_folder(tmp_path: Path, classes: str) -> None:
     captioned, why = suggest_transformer_settings({"folder": classes}, CPU)
     assert captioned.condition == "caption" and captioned.holes and "captions" in " ".join(why)
     for path in Path(classes).rglob("*.txt"):
@@ -237,7 +237,7 @@ def test_captions_are_found_beside_pictures(tmp_path: Path, packing: str) -> Non
     assert find_captions(path, find_pictures(path)) == [["a boat", "a ship"], ["a tree"], []]
 
 
-def test_what_does_not_go_together_is_said(tmp_path: Path, classes: str) -> None:
+def test_contradicting_settings_raise_an_error(tmp_path: Path, classes: str) -> None:
     red = str(Path(classes) / "red")
     (tmp_path / "empty").mkdir()
     for fields, words in (
@@ -258,7 +258,7 @@ def test_what_does_not_go_together_is_said(tmp_path: Path, classes: str) -> None
     assert not (tmp_path / "tiny").exists()
 
 
-def test_a_transformer_is_not_used_with_another_vqgan(tmp_path: Path, classes: str) -> None:
+def test_a_transformer_of_another_vqgan_raises_an_error(tmp_path: Path, classes: str) -> None:
     run_through(training(tmp_path, classes, steps=2))
     vqgan = load_vqgan("starter")
     home_folder().mkdir(exist_ok=True)
@@ -268,7 +268,7 @@ def test_a_transformer_is_not_used_with_another_vqgan(tmp_path: Path, classes: s
         create_sample_job(SampleSettings.parse({"transformer": "tiny", "vqgan": "other", "size": "48x32"}))
 
 
-def test_the_seam_s_measure_finds_a_seam() -> None:
+def test_seam_contrast_detects_a_seam() -> None:
     vqgan = load_vqgan("starter")
     smooth = torch.linspace(-0.8, 0.8, 128).expand(1, 3, 64, 128).contiguous()
     codes = vqgan.encode(smooth)

@@ -46,7 +46,7 @@ def training(where: Path, *, resume: bool = False, **fields: Any) -> VQGANTraine
     return train_vqgan.train_vqgan(settings, folder=where, resume=resume, machine=CPU)
 
 
-def test_a_training_leaves_a_model_a_log_and_pictures(tmp_path: Path) -> None:
+def test_a_training_writes_a_model_a_log_and_previews(tmp_path: Path) -> None:
     job = training(tmp_path)
     while job.position < job.total:
         job.step()
@@ -62,7 +62,7 @@ def test_a_training_leaves_a_model_a_log_and_pictures(tmp_path: Path) -> None:
     assert torch.equal(vqgan.decoder.conv_out.weight, averaged.decoder.conv_out.weight)
 
 
-def test_killed_and_resumed_it_makes_the_same_losses(tmp_path: Path) -> None:
+def test_a_killed_and_resumed_training_has_the_same_losses(tmp_path: Path) -> None:
     flags = [f"--{name.rstrip('_').replace('_', '-')}={value}" for name, value in TINY.items() if name != "folder"]
     command = [
         sys.executable,
@@ -94,7 +94,7 @@ def test_killed_and_resumed_it_makes_the_same_losses(tmp_path: Path) -> None:
     assert [job.step()["loss"] for _ in range(24 - position)] == expected[position:]
 
 
-def test_resuming_forgets_the_rows_that_will_be_logged_again(tmp_path: Path) -> None:
+def test_resuming_deletes_rows_that_are_logged_again(tmp_path: Path) -> None:
     job = training(tmp_path)
     for _ in range(12):
         job.step()
@@ -106,7 +106,7 @@ def test_resuming_forgets_the_rows_that_will_be_logged_again(tmp_path: Path) -> 
     assert [row["step"] for row in again.run.read_log()[1]] == ["1", "10"]
 
 
-def test_a_broken_state_falls_back_to_the_one_before(tmp_path: Path) -> None:
+def test_a_broken_state_falls_back_to_the_previous_one(tmp_path: Path) -> None:
     job = training(tmp_path)
     for _ in range(2):
         job.step()
@@ -115,7 +115,7 @@ def test_a_broken_state_falls_back_to_the_one_before(tmp_path: Path) -> None:
     assert training(tmp_path, resume=True).position == 1
 
 
-def test_a_second_run_of_a_name_is_an_error_and_so_is_resuming_none(tmp_path: Path) -> None:
+def test_a_second_run_of_a_name_and_resuming_no_run_raise_errors(tmp_path: Path) -> None:
     training(tmp_path)
     with pytest.raises(UserError, match="contains a run; continue it with --resume"):
         training(tmp_path)
@@ -126,7 +126,7 @@ def test_a_second_run_of_a_name_is_an_error_and_so_is_resuming_none(tmp_path: Pa
             training(tmp_path, name=name)
 
 
-def test_going_on_from_the_starter_begins_with_its_codes(tmp_path: Path) -> None:
+def test_continuing_from_the_starter_starts_with_its_codes(tmp_path: Path) -> None:
     job = training(tmp_path, from_="starter", codebook_size=512)
     starter = load_vqgan("starter")
     assert torch.equal(job.stage.vqgan.codebook, starter.codebook)
@@ -135,7 +135,7 @@ def test_going_on_from_the_starter_begins_with_its_codes(tmp_path: Path) -> None
     assert not torch.equal(job.stage.vqgan.codebook, starter.codebook)
 
 
-def test_a_codebook_chosen_with_noise_trains_and_resumes(tmp_path: Path) -> None:
+def test_a_gumbel_codebook_trains_and_resumes(tmp_path: Path) -> None:
     job = training(tmp_path, quantizer="gumbel")
     losses = [job.step()["loss"] for _ in range(4)]
     job.save()
@@ -147,7 +147,7 @@ def test_a_codebook_chosen_with_noise_trains_and_resumes(tmp_path: Path) -> None
     assert torch.equal(averaged.encode(job.held_out), averaged.encode(job.held_out))
 
 
-def test_a_public_checkpoint_tuned_on_forty_pictures_and_killed_ends_better_than_it_began(tmp_path: Path) -> None:
+def test_fine_tuning_a_public_checkpoint_on_forty_pictures_improves_it(tmp_path: Path) -> None:
     """The reference's checkpoint of the public architecture, small; the watercolours of notebook 01."""
     checkpoint = tmp_path / "last.ckpt"  # converted beside itself
     shutil.copy(GOLDEN / "taming_vqmodel.ckpt", checkpoint)
@@ -178,13 +178,15 @@ def test_a_public_checkpoint_tuned_on_forty_pictures_and_killed_ends_better_than
         ({"batch_size": 4000}, "fewer than a batch of 4000"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_written(fields: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_invalid_settings_raise_an_error_before_anything_is_written(
+    fields: dict[str, Any], words: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=words):
         training(tmp_path, **fields)
     assert not (tmp_path / "tiny").exists()
 
 
-def test_a_batch_that_can_not_be_dealt_to_the_processes_is_said_at_the_start(
+def test_a_batch_size_that_does_not_fit_the_processes_raises_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = Distributed()
@@ -194,7 +196,7 @@ def test_a_batch_that_can_not_be_dealt_to_the_processes_is_said_at_the_start(
         training(tmp_path, batch_size=5)
 
 
-def test_a_loss_that_is_no_number_stops_and_says_what_to_lower(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_raises_an_error(tmp_path: Path) -> None:
     job = training(tmp_path)
     job.step()
     with torch.no_grad():
@@ -203,7 +205,7 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_lower(tmp_path: Path) -
         job.step()
 
 
-def test_tensorboard_s_files_are_written_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_tensorboard_files_are_written_on_request(tmp_path: Path) -> None:
     job = training(tmp_path, tensorboard=True, steps=1)
     job.step()
     assert list((tmp_path / "tiny").glob("events.out.tfevents.*"))
@@ -216,7 +218,7 @@ def pictures(folder: Path, count: int) -> str:
     return str(folder)
 
 
-def test_what_is_left_open_is_chosen_by_what_the_folder_holds(tmp_path: Path) -> None:
+def test_missing_settings_are_suggested_by_the_folder(tmp_path: Path) -> None:
     few, why = suggest_vqgan_settings({"folder": pictures(tmp_path / "few", 60), "from_": "none"}, CPU)
     assert few.codebook_size == 256 and few.diff_augment and few.steps == 675
     assert few.disc_start == few.steps // 2
@@ -225,7 +227,7 @@ def test_what_is_left_open_is_chosen_by_what_the_folder_holds(tmp_path: Path) ->
     assert tuned.learning_rate == 1e-5 and tuned.steps == 70
 
 
-def test_what_only_a_new_network_can_choose_makes_a_new_one_or_is_refused(tmp_path: Path) -> None:
+def test_architecture_settings_make_a_new_network_or_raise_an_error(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "few", 60)
     chosen, why = suggest_vqgan_settings({"folder": folder, "codebook_size": 64}, CPU)
     assert chosen.from_ == "none" and "a new small network with 64 codes" in why
@@ -234,7 +236,7 @@ def test_what_only_a_new_network_can_choose_makes_a_new_one_or_is_refused(tmp_pa
 
 
 @pytest.mark.parametrize("from_", ["none", "starter"])
-def test_the_form_of_the_codebook_s_loss_is_the_one_that_was_chosen(from_: str, tmp_path: Path) -> None:
+def test_the_codebook_loss_follows_the_settings(from_: str, tmp_path: Path) -> None:
     """Both forms have the same value; which gradient grows with the weight tells them apart."""
     found = {}
     for form in ("reference", "paper"):
@@ -247,14 +249,14 @@ def test_the_form_of_the_codebook_s_loss_is_the_one_that_was_chosen(from_: str, 
     assert found["paper"][1] == pytest.approx(4 * found["reference"][1].item(), rel=1e-4)
 
 
-def test_a_larger_patch_of_the_discriminator_needs_larger_pictures(tmp_path: Path) -> None:
+def test_a_deeper_discriminator_needs_larger_pictures(tmp_path: Path) -> None:
     job = training(tmp_path, disc_layers=3)
     assert job.stage.discriminator(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 2, 2)
     with pytest.raises(UserError, match="disc_layers 4 need a size of at least 48, not 32"):
         training(tmp_path / "other", disc_layers=4)
 
 
-def test_the_atlas_shows_every_code_once() -> None:
+def test_the_codebook_picture_shows_every_code_once() -> None:
     vqgan = load_vqgan("starter")
     picture = draw_codebook(vqgan)
     assert picture.size == (256, 256)

@@ -89,7 +89,7 @@ WAYS = [way for way in itertools.product([True, False], [None, 2e6, 0], [1, 2]) 
 
 
 @pytest.mark.parametrize(("together", "memory", "n"), WAYS)
-def test_all_703_codes_are_the_reference_s(together: bool, memory: float | None, n: int) -> None:
+def test_all_703_codes_equal_the_reference(together: bool, memory: float | None, n: int) -> None:
     stored, walk = load_file(GOLDEN / "taming_gpt.safetensors"), load_file(GOLDEN / "taming_sliding_window.safetensors")
     gpt = GPT(GPTConfig(vocab_size=40, block_size=512, layers=2, heads=4, width=32, grid=16, prefix_codes=256)).eval()
     gpt.load_state_dict({k.removeprefix("state."): v for k, v in stored.items() if k.startswith("state.")})
@@ -105,7 +105,7 @@ def test_all_703_codes_are_the_reference_s(together: bool, memory: float | None,
     assert torch.equal(drawn(job), walk[name].expand(n, -1, -1))
 
 
-def test_the_reference_s_procedure_draws_the_same_codes(gpt: GPT) -> None:
+def test_sampling_equals_the_reference_procedure(gpt: GPT) -> None:
     job = sampler(gpt, 6, 9)
     expected = by_the_reference(gpt, condition(gpt, 1, 6, 9), 6, 9, job.noise)
     assert torch.equal(drawn(job), expected)
@@ -114,7 +114,7 @@ def test_the_reference_s_procedure_draws_the_same_codes(gpt: GPT) -> None:
 
 @settings(max_examples=25, deadline=None)
 @drawn_from(st.data(), st.sampled_from(list(CONFIGS)), st.integers(1, 9), st.integers(1, 11))
-def test_every_exact_way_draws_the_same_codes(data: st.DataObject, name: str, height: int, width: int) -> None:
+def test_all_exact_options_give_the_same_codes(data: st.DataObject, name: str, height: int, width: int) -> None:
     gpt = network(CONFIGS[name])
     ways = {
         "together": st.booleans(), "memory": st.sampled_from([None, 0, 9000, 30000]), "n": st.integers(1, 3),
@@ -125,7 +125,7 @@ def test_every_exact_way_draws_the_same_codes(data: st.DataObject, name: str, he
     assert torch.equal(codes[:1], plainly)
 
 
-def test_tokens_read_are_those_counted(gpt: GPT) -> None:
+def test_the_number_of_tokens_read_is_the_predicted_one(gpt: GPT) -> None:
     token = 2 * gpt.config.layers * gpt.config.width * 4
     for limit in (None, 0, 60):
         job = sampler(gpt, 9, 11, memory=None if limit is None else limit * token)
@@ -138,7 +138,7 @@ def test_tokens_read_are_those_counted(gpt: GPT) -> None:
         assert not job._caches
 
 
-def test_what_all_windows_read_first_is_read_once() -> None:
+def test_a_shared_prefix_is_read_once() -> None:
     gpt = network(CONFIGS["spatial"])
     unknown = torch.full((1, 9, 11), 11)
     for memory in (None, 9000, 0):
@@ -147,7 +147,7 @@ def test_what_all_windows_read_first_is_read_once() -> None:
         assert job.evaluated < job.window.evaluations(job.cells, job.capacities) - 16 * 30
 
 
-def test_noise_belongs_to_seed_picture_and_cell() -> None:
+def test_noise_depends_on_seed_picture_and_cell_alone() -> None:
     one, three = cell_noise(7, 1, 50), cell_noise(7, 3, 50)
     later = three(2, 5)
     assert torch.equal(one(2, 5)[0], later[0]) and torch.equal(three(2, 5), later)
@@ -164,14 +164,14 @@ def test_noise_belongs_to_seed_picture_and_cell() -> None:
     torch.testing.assert_close(draws, torch.tensor([0.5, 0.3, 0.2]), rtol=0, atol=0.02)
 
 
-def test_same_seed_same_codes_other_seed_other_codes(plain: GPT) -> None:
+def test_the_seed_determines_the_codes(plain: GPT) -> None:
     assert torch.equal(drawn(sampler(plain, seed=1)), drawn(sampler(plain, seed=1)))
     assert not torch.equal(drawn(sampler(plain, seed=1)), drawn(sampler(plain, seed=2)))
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("steps", [1, 17])
-def test_a_stopped_draw_goes_on_to_the_same_codes(guidance: float, steps: int) -> None:
+def test_a_resumed_sampler_gives_the_same_codes(guidance: float, steps: int) -> None:
     gpt = network(CONFIGS["class"])
     nothing = gpt.embed_class(torch.tensor([3, 3]))
     first, again = (sampler(gpt, n=2, unconditional=nothing, guidance=guidance) for _ in range(2))
@@ -185,7 +185,7 @@ def test_a_stopped_draw_goes_on_to_the_same_codes(guidance: float, steps: int) -
     assert torch.equal(drawn(again), drawn(first))
 
 
-def test_the_wave_just_drawn_and_no_other_cell_changes(plain: GPT) -> None:
+def test_a_step_changes_the_cells_of_its_wave_only(plain: GPT) -> None:
     job = sampler(plain)
     while job.position < job.total:
         before = job.drawn
@@ -194,7 +194,7 @@ def test_the_wave_just_drawn_and_no_other_cell_changes(plain: GPT) -> None:
         assert new == set(job.waves[job.position - 1])
 
 
-def test_guidance_one_is_the_conditional_model_alone() -> None:
+def test_guidance_one_equals_the_conditional_model() -> None:
     gpt = network(CONFIGS["class"])
     nothing = gpt.embed_class(torch.tensor([3]))
     alone = drawn(sampler(gpt, temperature=0))
@@ -202,12 +202,12 @@ def test_guidance_one_is_the_conditional_model_alone() -> None:
     assert not torch.equal(drawn(sampler(gpt, temperature=0, unconditional=nothing, guidance=6.0)), alone)
 
 
-def test_temperature_zero_takes_the_likeliest_whatever_the_seed(plain: GPT) -> None:
+def test_temperature_zero_ignores_the_seed(plain: GPT) -> None:
     assert torch.equal(drawn(sampler(plain, seed=1, temperature=0)), drawn(sampler(plain, seed=2, temperature=0)))
 
 
 @pytest.mark.parametrize("side", ["above", "left", "hole"])
-def test_given_codes_stay_and_the_rest_follows_from_them(plain: GPT, side: str) -> None:
+def test_given_codes_stay_and_condition_the_others(plain: GPT, side: str) -> None:
     known = torch.zeros(6, 9, dtype=torch.bool)
     known[{"above": (slice(3),), "left": (slice(None), slice(4)), "hole": (slice(None),)}[side]] = True
     if side == "hole":
@@ -224,7 +224,7 @@ def test_given_codes_stay_and_the_rest_follows_from_them(plain: GPT, side: str) 
     assert not torch.equal(drawn(sampler(plain, given=other, **plainly))[:, ~known], codes[:, ~known])
 
 
-def test_all_given_is_nothing_to_draw(plain: GPT) -> None:
+def test_a_completely_given_grid_needs_no_steps(plain: GPT) -> None:
     job = sampler(plain, given=torch.ones(1, 6, 9, dtype=torch.int64), known=torch.ones(6, 9, dtype=torch.bool))
     assert job.total == 0 and bool(job.drawn.all())
 
@@ -235,7 +235,7 @@ def test_a_small_grid_is_the_corner_of_a_window(plain: GPT) -> None:
         assert torch.equal(drawn(sampler(plain, height, width)), whole[:, :height, :width])
 
 
-def test_holes_are_filled_after_a_caption() -> None:
+def test_a_caption_and_spatial_codes_are_read_together() -> None:
     gpt = network(GPTConfig.for_infilling(11, 4, 2, layers=2, heads=2, width=16, text_dim=6, text_tokens=3))
     words = torch.randn(2, 3, 16)
     given = torch.randint(11, (1, 6, 9))
@@ -257,19 +257,19 @@ def test_holes_are_filled_after_a_caption() -> None:
         Sampler(gpt, 6, 9, Condition(spatial=holes), noise=noise)
 
 
-def test_the_mask_code_is_never_drawn() -> None:
+def test_the_mask_code_is_never_sampled() -> None:
     gpt = network(CONFIGS["spatial"])
     gpt.head.weight[11] = gpt.head.weight[:11].sum(0) * 50
     assert int(drawn(sampler(gpt)).max()) < 11
 
 
-def test_a_stride_draws_in_fewer_readings(plain: GPT) -> None:
+def test_a_stride_reads_fewer_tokens(plain: GPT) -> None:
     exact, quick = sampler(plain, 12, 12), sampler(plain, 12, 12, stride=(2, 2))
     assert not torch.equal(drawn(quick), drawn(exact))
     assert quick.evaluated < exact.evaluated / 2
 
 
-def test_only_the_likeliest_stay() -> None:
+def test_top_k_and_top_p_keep_the_likeliest_codes() -> None:
     logits = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).log()
     assert keep_top(logits, top_k=2).isfinite().tolist() == [[False, True, False, True]]
     assert keep_top(logits, top_p=0.69).isfinite().tolist() == [[False, True, False, True]]
@@ -278,7 +278,7 @@ def test_only_the_likeliest_stay() -> None:
     assert torch.equal(keep_top(logits, top_k=0), logits)
 
 
-def test_what_does_not_fit_is_refused(plain: GPT) -> None:
+def test_inputs_that_do_not_fit_raise_an_error(plain: GPT) -> None:
     noise = cell_noise(0, 1, 11)
     with pytest.raises(ValueError, match="does not fit"):
         Sampler(plain, 6, 9, Condition(torch.zeros(1, 2, 16)), noise=noise)

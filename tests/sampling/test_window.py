@@ -38,7 +38,7 @@ def before(window: Window, cell: Cell) -> list[Cell]:
 
 @quick
 @given(windows())
-def test_a_window_lies_in_the_grid_and_holds_its_cell(window: Window) -> None:
+def test_a_window_is_inside_the_grid_and_contains_its_cell(window: Window) -> None:
     for row in range(window.height):
         for column in range(window.columns):
             top, left = window.origin(row, column)
@@ -49,7 +49,7 @@ def test_a_window_lies_in_the_grid_and_holds_its_cell(window: Window) -> None:
 
 @quick
 @given(windows(strides=False))
-def test_without_a_stride_the_origin_is_the_reference_s(window: Window) -> None:
+def test_without_a_stride_the_origin_equals_the_reference(window: Window) -> None:
     half = window.side // 2
     for row in range(window.height):
         for column in range(window.width):
@@ -62,7 +62,7 @@ def test_without_a_stride_the_origin_is_the_reference_s(window: Window) -> None:
 
 @quick
 @given(windows())
-def test_a_stride_moves_the_window_in_steps_and_never_shows_less_above(window: Window) -> None:
+def test_a_stride_moves_the_window_in_steps_and_keeps_the_rows_above(window: Window) -> None:
     exact = Window(window.height, window.width, window.side)
     for row in range(window.height):
         top = window.origin(row, 0)[0]
@@ -72,7 +72,7 @@ def test_a_stride_moves_the_window_in_steps_and_never_shows_less_above(window: W
 
 @quick
 @given(tasks())
-def test_what_a_cell_reads_is_known_or_drawn_in_an_earlier_wave(task: tuple[Window, list[Cell]]) -> None:
+def test_a_cell_depends_on_known_cells_and_earlier_waves_only(task: tuple[Window, list[Cell]]) -> None:
     window, cells = task
     missing, drawn = set(cells), set()
     for wave in window.waves(cells):
@@ -95,7 +95,7 @@ def test_waves_are_short_and_few(window: Window) -> None:
 
 @quick
 @given(tasks())
-def test_one_origin_s_cells_come_in_the_order_of_its_sequence(task: tuple[Window, list[Cell]]) -> None:
+def test_the_cells_of_an_origin_come_in_sequence_order(task: tuple[Window, list[Cell]]) -> None:
     window, cells = task
     order = [cell for wave in window.waves(cells) for cell in wave]
     for origin, drawn in window.readings(cells).items():
@@ -126,7 +126,7 @@ def test_caches_stay_under_their_limit_and_never_cost_more(task: tuple[Window, l
 
 @quick
 @given(tasks(), st.integers(0, 2000))
-def test_more_room_never_costs_more(task: tuple[Window, list[Cell]], limit: int) -> None:
+def test_a_higher_cache_limit_never_reads_more(task: tuple[Window, list[Cell]], limit: int) -> None:
     window, cells = task
     whole = window.peak(cells, window.capacities(cells))
     assert window.capacities(cells, whole) == window.capacities(cells)
@@ -154,7 +154,7 @@ def test_a_narrow_grid_is_the_left_part_of_one_as_wide_as_the_window(window: Win
         (42, 64, 256, 511, 2e9, 2.11), (42, 64, 256, 511, 5e9, 2.62), (32, 32, 256, 511, 0, 1.32),
     ],
 )  # fmt: skip
-def test_how_much_less_is_read_than_by_the_reference(
+def test_fewer_tokens_are_read_than_by_the_reference(
     height: int, width: int, prefix: int, block: int, limit: float | None, times: float
 ) -> None:
     window = Window(height, width, 16, prefix)
@@ -163,7 +163,7 @@ def test_how_much_less_is_read_than_by_the_reference(
     assert round(height * width * block / window.evaluations(cells, kept), 2) == times
 
 
-def test_bad_windows_are_refused() -> None:
+def test_invalid_windows_raise_an_error() -> None:
     with pytest.raises(ValueError, match=r"stride \(9, 1\) of a window of 16 must be 1 to 8"):
         Window(32, 32, 16, stride=(9, 1))
     with pytest.raises(ValueError, match="0x4"):
@@ -172,7 +172,7 @@ def test_bad_windows_are_refused() -> None:
 
 @quick
 @given(st.integers(1, 12), st.integers(1, 12), st.data())
-def test_flips_put_what_is_missing_after_what_is_known(height: int, width: int, data: st.DataObject) -> None:
+def test_flips_put_unknown_cells_after_known_ones(height: int, width: int, data: st.DataObject) -> None:
     split = data.draw(st.integers(0, width))
     left = {(row, column) for row in range(height) for column in range(split)}
     right = {(row, width - 1 - column) for row, column in left}
@@ -184,7 +184,7 @@ def test_flips_put_what_is_missing_after_what_is_known(height: int, width: int, 
 
 @quick
 @given(st.integers(1, 9), st.integers(2, 30), st.integers(2, 16))
-def test_the_strip_over_a_seam_stands_in_the_middle(height: int, width: int, side: int) -> None:
+def test_the_strip_over_a_seam_is_in_the_middle(height: int, width: int, side: int) -> None:
     known = cells_beside_seam(height, width, side)
     missing = {column for row in range(height) for column in range(width) if (row, column) not in known}
     assert {width // 2 - 1, width // 2} <= missing
@@ -192,7 +192,7 @@ def test_the_strip_over_a_seam_stands_in_the_middle(height: int, width: int, sid
 
 
 @given(st.sets(st.tuples(st.integers(0, 39), st.integers(0, 39)), min_size=1), st.integers(1, 16))
-def test_growth_begins_in_sight_of_what_is_known_and_ends_at_the_first_corner(known: set[Cell], side: int) -> None:
+def test_growth_starts_half_a_window_before_known_cells_and_ends_at_the_corner(known: set[Cell], side: int) -> None:
     corners, half = growth_corners(known, side), max(1, side // 2)
     first = min(row for row, _ in known), min(column for _, column in known)
     assert corners[-1] == (0, 0)
@@ -201,7 +201,7 @@ def test_growth_begins_in_sight_of_what_is_known_and_ends_at_the_first_corner(kn
         assert all(0 <= before - after <= half for before, after in pairwise(places))
 
 
-def test_growth_of_nothing_and_of_what_begins_at_the_corner_is_one_pass() -> None:
+def test_growth_without_known_cells_or_from_the_corner_is_one_pass() -> None:
     assert growth_corners([], 12) == growth_corners([(0, 5), (3, 0)], 12) == [(0, 0)]
     assert growth_corners([(12, 0)], 12) == [(6, 0), (0, 0)]
     assert growth_corners([(4, 13)], 12) == [(0, 7), (0, 1), (0, 0)]

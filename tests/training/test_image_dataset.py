@@ -42,7 +42,7 @@ def colours(found: ImageDataset) -> set[tuple[int, ...]]:
     return {picture.getpixel((0, 0)) for i in range(len(found)) if (picture := found.get(i))}  # type: ignore[misc]
 
 
-def test_a_folder_s_pictures_are_found_at_any_depth_and_nothing_else(folder: Path) -> None:
+def test_pictures_in_a_folder_are_found_at_any_depth(folder: Path) -> None:
     (folder / "notes.txt").write_text("no picture")
     (folder / ".hidden.png").write_bytes(encoded((1, 2, 3)))
     assert colours(ImageDataset(find_pictures(folder), 32)) == set(COLOURS)
@@ -60,7 +60,7 @@ def test_a_zip_is_read_without_unpacking_it(folder: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz"])
-def test_shards_in_webdataset_s_form(ending: str, tmp_path: Path) -> None:
+def test_webdataset_shards_are_read(ending: str, tmp_path: Path) -> None:
     for shard in range(2):
         mode = "w" if ending == "tar" else "w:gz"
         with tarfile.open(tmp_path / f"shard-{shard}.{ending}", mode) as archive:  # type: ignore[call-overload]
@@ -73,7 +73,7 @@ def test_shards_in_webdataset_s_form(ending: str, tmp_path: Path) -> None:
     assert len(find_pictures(tmp_path / f"shard-1.{ending}")) == 3
 
 
-def test_what_holds_no_pictures_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_a_source_without_pictures_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         find_pictures(tmp_path / "absent")
     with pytest.raises(UserError, match=r"holds no pictures; .*jpeg"):
@@ -93,14 +93,14 @@ def test_broken_pictures_are_skipped_named_and_counted(folder: Path) -> None:
     assert set(pictures.broken) == {"0.png", "9.jpg"}
 
 
-def test_nothing_but_broken_pictures_is_an_error(tmp_path: Path) -> None:
+def test_only_broken_pictures_raise_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     pictures = ImageDataset(find_pictures(tmp_path), 32)
     with pytest.raises(UserError, match="none of the 1 pictures can be read; the first: "):
         ImageBatches(pictures, [0], 1, 16).build(0)
 
 
-def test_transparency_stands_on_the_ground_and_the_camera_s_turn_is_followed(tmp_path: Path) -> None:
+def test_transparency_is_filled_with_the_ground_and_exif_rotation_is_applied(tmp_path: Path) -> None:
     Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(tmp_path / "a.png")
     pictures = ImageDataset(find_pictures(tmp_path), 32, ground=(10, 200, 30))
     assert colours(pictures) == {(10, 200, 30)}
@@ -114,7 +114,7 @@ def test_transparency_stands_on_the_ground_and_the_camera_s_turn_is_followed(tmp
 @pytest.mark.parametrize(
     ("mode", "ending"), [("P", "png"), ("CMYK", "jpg"), ("I;16", "png"), ("L", "gif"), ("1", "bmp")]
 )
-def test_every_kind_of_pixel_becomes_rgb(mode: str, ending: str, tmp_path: Path) -> None:
+def test_every_pixel_format_becomes_rgb(mode: str, ending: str, tmp_path: Path) -> None:
     Image.new("L", (20, 20), 128).convert(mode if mode != "I;16" else "L").save(tmp_path / f"a.{ending}")
     if mode == "I;16":
         Image.fromarray(np.full((20, 20), 32768, np.uint16)).save(tmp_path / "a.png")
@@ -124,7 +124,7 @@ def test_every_kind_of_pixel_becomes_rgb(mode: str, ending: str, tmp_path: Path)
         assert abs(int(np.asarray(picture).mean()) - 128) <= 2
 
 
-def test_batches_depend_on_the_step_alone_and_show_every_picture_before_any_again(folder: Path) -> None:
+def test_batches_depend_on_the_step_alone_and_use_every_picture_once_per_epoch(folder: Path) -> None:
     pictures = ImageDataset(find_pictures(folder), 32)
     first, second = (ImageBatches(pictures, range(6), 3, 16, seed=5) for _ in range(2))
     in_order = [first(step) for step in range(4)]
@@ -134,19 +134,19 @@ def test_batches_depend_on_the_step_alone_and_show_every_picture_before_any_agai
     assert not torch.equal(ImageBatches(pictures, range(6), 3, 16, seed=6).build(0), in_order[0])
 
 
-def test_two_processes_get_the_halves_of_the_batch(folder: Path) -> None:
+def test_two_processes_get_the_two_halves_of_a_batch(folder: Path) -> None:
     pictures = ImageDataset(find_pictures(folder), 32)
     whole = ImageBatches(pictures, range(6), 4, 16).build(2)
     halves = [ImageBatches(pictures, range(6), 4, 16, rank=rank, size=2).build(2) for rank in range(2)]
     assert torch.equal(halves[0], whole[0::2]) and torch.equal(halves[1], whole[1::2])
 
 
-def test_fewer_pictures_than_a_batch_is_an_error(folder: Path) -> None:
+def test_fewer_pictures_than_a_batch_raise_an_error(folder: Path) -> None:
     with pytest.raises(UserError, match="6 pictures to train on are fewer than a batch of 8"):
         ImageBatches(ImageDataset(find_pictures(folder), 32), range(6), 8, 16)
 
 
-def test_split_is_fair_and_stable() -> None:
+def test_the_split_is_disjoint_complete_and_stable() -> None:
     train, held = split_held_out(50, seed=1)
     assert (len(train), len(held)) == (45, 5)
     assert sorted(train + held) == list(range(50))
@@ -155,13 +155,13 @@ def test_split_is_fair_and_stable() -> None:
     assert len(split_held_out(5000, seed=0)[1]) == 64
 
 
-def test_a_crop_lies_where_it_is_asked() -> None:
+def test_a_crop_is_at_the_given_place() -> None:
     picture = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8)[None, :, None], (20, 1, 3)))
     assert np.asarray(crop_square(picture, 10, 0.5, 0.0, 0.0))[0, :, 0].tolist() == list(range(10))
     assert np.asarray(crop_square(picture, 10, 0.5, 1.0, 0.5))[0, :, 0].tolist() == list(range(30, 40))
 
 
-def test_squares_leave_broken_pictures_out(folder: Path) -> None:
+def test_centre_crops_leave_out_broken_pictures(folder: Path) -> None:
     (folder / "1.png").write_bytes(b"")
     pictures = ImageDataset(find_pictures(folder), 32)
     assert centre_crops(pictures, [0, 1, 2], 16).shape == (2, 3, 16, 16)

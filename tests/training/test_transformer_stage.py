@@ -70,7 +70,7 @@ def training(config: GPTConfig = HOLES, team: Distributed | None = None, **optio
 @pytest.mark.parametrize(
     "config", [START, CLASSES, CAPTIONS, COPY, HOLES], ids=["start", "class", "text", "copy", "holes"]
 )
-def test_it_learns(config: GPTConfig) -> None:
+def test_training_lowers_the_loss(config: GPTConfig) -> None:
     job = training(config)
     held = [batch_for(config)(1000)]
     before = job.measure(held)
@@ -80,7 +80,7 @@ def test_it_learns(config: GPTConfig) -> None:
     assert job.measure(held) < 0.6 * before
 
 
-def test_another_picture_s_codes_tell_all() -> None:
+def test_codes_of_another_picture_are_learned_as_a_condition() -> None:
     job = training(COPY, steps=150)
     for _ in range(150):
         job.step()
@@ -88,7 +88,7 @@ def test_another_picture_s_codes_tell_all() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"pkeep": 0.8, "accumulate": 2}, {"optimiser": "muon"}], ids=str)
-def test_resumed_it_goes_on_to_the_same_bits(options: dict[str, Any]) -> None:
+def test_a_resumed_stage_gives_the_same_bits(options: dict[str, Any]) -> None:
     if options.get("optimiser") == "muon" and not hasattr(torch.optim, "Muon"):
         pytest.skip("this torch has no Muon")
     whole, first = training(CAPTIONS, **options), training(CAPTIONS, **options)
@@ -119,13 +119,13 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_parts_of_a_batch_add_up_to_the_whole() -> None:
+def test_accumulated_parts_equal_the_whole_batch() -> None:
     whole, parts = training(HOLES), training(HOLES, accumulate=3)
     for _ in range(3):
         assert whole.step()["loss"] == pytest.approx(parts.step()["loss"], rel=1e-5)
 
 
-def test_only_holes_are_to_be_guessed() -> None:
+def test_only_codes_in_holes_count() -> None:
     batch = batch_for(HOLES)(1)
     cells = target_mask(batch, HOLES)
     assert 0 < int(cells.sum()) < cells.numel()
@@ -134,7 +134,7 @@ def test_only_holes_are_to_be_guessed() -> None:
     assert job.measure([batch]) == pytest.approx(float(lost[cells].mean()), rel=1e-5)
 
 
-def test_a_dropped_condition_says_nothing() -> None:
+def test_a_dropped_condition_is_the_empty_one() -> None:
     for config in (CLASSES, CAPTIONS):
         gpt, batch = training(config).ema, batch_for(config)(2)
         every = torch.ones(8, dtype=torch.bool)
@@ -145,7 +145,7 @@ def test_a_dropped_condition_says_nothing() -> None:
         torch.testing.assert_close(kept, batch_prefix(gpt, batch)[:, : max(1, config.caption_tokens)])
 
 
-def test_pkeep_replaces_what_is_read_and_not_what_is_guessed() -> None:
+def test_pkeep_replaces_input_codes_but_not_targets() -> None:
     job = training(START, pkeep=0.5)
     whole = job.batch(0)
     batch, _, seen = job.prepare_batch(whole)
@@ -153,7 +153,7 @@ def test_pkeep_replaces_what_is_read_and_not_what_is_guessed() -> None:
     assert seen is not None and 0.2 < float((seen != whole.codes).float().mean()) < 0.7
 
 
-def test_matrices_decay_and_nothing_else_does() -> None:
+def test_only_matrices_have_weight_decay() -> None:
     gpt = GPT(CAPTIONS)
     decayed, rest = parameter_groups(gpt, 0.1)
     names = {id(p): n for n, p in gpt.named_parameters()}
@@ -166,7 +166,7 @@ def test_matrices_decay_and_nothing_else_does() -> None:
     assert all(names[id(p)].startswith("blocks.") for p in muon_parameters(gpt))
 
 
-def test_the_rate_rises_and_falls() -> None:
+def test_the_learning_rate_warms_up_and_decays() -> None:
     job = training()
     rates = []
     for job.position in range(60):
@@ -175,7 +175,7 @@ def test_the_rate_rises_and_falls() -> None:
     assert rates[-1] < 0.03 and rates == [*sorted(rates[:5]), *sorted(rates[5:], reverse=True)]
 
 
-def test_what_dropout_draws_disturbs_nobody() -> None:
+def test_dropout_leaves_the_global_generator_unchanged() -> None:
     job = training(CAPTIONS)
     torch.manual_seed(3)
     expected = torch.rand(1)

@@ -32,13 +32,13 @@ def job(**options: object) -> VQGANStage:
     return VQGANStage(settings, *networks, lambda a, b: (a - b).square().mean(), batch)
 
 
-def test_it_learns() -> None:
+def test_training_lowers_the_loss() -> None:
     training = job(learning_rate=3e-3)
     losses = [training.step()["pixel"] for _ in range(60)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
-def test_resumed_it_goes_on_to_the_same_bits() -> None:
+def test_a_resumed_stage_gives_the_same_bits() -> None:
     whole, first = job(), job()
     expected = [whole.step() for _ in range(16)]
     for _ in range(11):
@@ -50,7 +50,7 @@ def test_resumed_it_goes_on_to_the_same_bits() -> None:
     assert all(torch.equal(a, b) for a, b in zip(again.vqgan.parameters(), whole.vqgan.parameters(), strict=True))
 
 
-def test_a_discriminator_step_leaves_the_generator_untouched_and_the_other_way_round() -> None:
+def test_generator_and_discriminator_steps_leave_each_other_unchanged() -> None:
     training = job(disc_start=0)
     training.step()
     images = batch(3)
@@ -65,13 +65,13 @@ def test_a_discriminator_step_leaves_the_generator_untouched_and_the_other_way_r
 
 
 @pytest.mark.parametrize(("position", "expected"), [(0, 0.5), (1, 1.0), (45, 1.0), (52, 8 / 15), (59, 0.1)])
-def test_the_rate_warms_up_and_falls_in_the_last_quarter(position: int, expected: float) -> None:
+def test_the_learning_rate_warms_up_and_decays_in_the_last_quarter(position: int, expected: float) -> None:
     training = job()
     training.position = position
     assert training.lr_factor() == pytest.approx(expected)
 
 
-def test_training_the_decoder_alone_leaves_every_code_as_it_was() -> None:
+def test_training_the_decoder_only_keeps_every_code() -> None:
     training = job(decoder_only=True, disc_weight=0.0)
     before, decoder = training.vqgan.encode(batch(5)), copy.deepcopy(training.vqgan.decoder)
     for _ in range(3):
@@ -82,7 +82,7 @@ def test_training_the_decoder_alone_leaves_every_code_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("gan", ["hinge", "minimax"])
-def test_one_backward_pass_carries_the_gradient_of_the_whole_loss(gan: str) -> None:
+def test_one_backward_pass_computes_the_gradient_of_the_whole_loss(gan: str) -> None:
     """Against the loss written as one sum, its adaptive weight held fixed."""
     training = job(disc_start=0, disc_weight=0.7, disc_ramp=1, gan=gan, squared_weight=0.3, perceptual_pictures=4)
     training.generator.manual_seed(0)
@@ -99,7 +99,7 @@ def test_one_backward_pass_carries_the_gradient_of_the_whole_loss(gan: str) -> N
         torch.testing.assert_close(grad, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_a_batch_in_parts_makes_the_step_of_the_whole() -> None:
+def test_an_accumulated_step_equals_the_whole_step() -> None:
     whole, parts = job(), job(accumulate=2)
     first, second = whole.step(), parts.step()
     assert second == pytest.approx(first, rel=1e-4)
@@ -120,7 +120,7 @@ def test_dead_codes_of_a_gradient_codebook_are_revived() -> None:
 
 
 @pytest.mark.parametrize("options", [{"lecam_weight": 0.3}, {"diff_augment": True}, {"gan": "vanilla"}])
-def test_what_holds_the_discriminator_back_runs_and_resumes(options: dict[str, object]) -> None:
+def test_discriminator_regularisation_runs_and_resumes(options: dict[str, object]) -> None:
     whole, first = job(disc_start=2, **options), job(disc_start=2, **options)
     expected = [whole.step() for _ in range(6)]
     for _ in range(4):

@@ -1,8 +1,8 @@
-"""The likelihood prior: a pull towards codes that a transformer of the same VQGAN expects beside each other.
+"""The likelihood prior: a loss on latents that is low where a transformer finds their codes likely.
 
-The transformer reads the codes as they are, and says for every cell which it would expect there, p(s_i | s_<i) (Esser
-et al. 2021, arXiv 2012.09841, section 3.2). Codes have no gradient, so the latents are read softly: each cell is every
-code a little, the more the nearer. Knows latents and codes; nothing about transformers, windows or pixels.
+The transformer reads the current codes and predicts p(s_i | s_<i) for every cell (Esser et al. 2021, arXiv 2012.09841,
+section 3.2). Codes have no gradient, so each latent counts as a soft mixture of the codes near it. Knows latents,
+codes and a transformer that is passed in; nothing about pixels.
 
 Shapes: c dimensions of a latent, h and w its grid, k codes that may be used, n cells.
 """
@@ -28,31 +28,31 @@ from vqtools.sampling.condition import Condition, caption_condition, empty_condi
 from vqtools.sampling.likelihood import predict_log_probs
 from vqtools.sampling.window import Cell
 
-NEIGHBOURS = 4  # codes around a code that say how far apart codes lie there
+NEIGHBOURS = 4  # nearest codes whose mean distance is the scale of the soft mixture
 
 
 class CodeLikelihood(Protocol):
-    """A transformer, as far as painting needs one."""
+    """Predicts the codes of a grid, as a transformer does."""
 
     def __call__(self, codes: Tensor, prompt: str) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
-        """Codes (1, h, w) of a picture of a prompt -> all cells (row, column), some at a time, and their ln p (n, v).
+        """Predict codes (1, h, w): yields cells (row, column), some at a time, with log-probabilities (n, v).
 
-        UserError where there is no transformer that fits.
+        UserError if there is no transformer that fits.
         """
 
 
 def loss_and_gradient(
     latents: Tensor, drawer: Renderer, likelihood: CodeLikelihood | None, prompt: str
 ) -> tuple[float, Tensor]:
-    """Expected surprise of the latents (1, c, h, w) in nats a cell, and its gradient on them.
+    """Expected negative log-likelihood of latents (1, c, h, w) in nats per cell, and its gradient on them.
 
-    The mean over cells of -Σ_k q_k ln p_k, q the softmax of minus the squared distance to each code, in units of
-    :func:`spacing`. What a cell makes likely further on has no gradient.
+    The mean over cells of -Σ_k q_k ln p_k, with q the softmax of the negative squared distances to the codes divided
+    by :func:`spacing`. The effect of a cell on the predictions of later cells has no gradient.
     """
     if not isinstance(drawer, CodeRenderer):
-        raise UserError("prior: bare pixels have no codes that could be likely; draw with the vqgan, or set prior 0")
+        raise UserError("prior: pixels have no codes; use the vqgan renderer, or set prior 0")
     if likelihood is None:
-        raise UserError("prior: there is no transformer to say what is likely; set prior 0")
+        raise UserError("prior: there is no transformer; choose one, or set prior 0")
     vectors = drawer.vqgan.quantize.flatten(latents.detach())
     chosen, width = nearest_codes(vectors, drawer.codebook), latents.shape[3]
     codes = chosen if drawer.codes is None else drawer.codes[chosen]
@@ -69,40 +69,40 @@ def loss_and_gradient(
 
 
 def _expected_nll(vectors: Tensor, chosen: Tensor, codebook: Tensor, log_p: Tensor, cells: int) -> tuple[float, Tensor]:
-    """What some of the cells, vectors (n, c), add to the mean over all of them, and its gradient (n, c)."""
+    """The contribution of vectors (n, c) to the mean over all ``cells``, and its gradient (n, c)."""
     book = codebook.float()
     with torch.enable_grad():
         leaf = vectors.detach().requires_grad_()
-        share = F.softmax(-_squared_distances(leaf, book) / spacing(chosen, book)[:, None], dim=1)
-        loss = -(share * log_p).sum() / cells
+        probabilities = F.softmax(-_squared_distances(leaf, book) / spacing(chosen, book)[:, None], dim=1)
+        loss = -(probabilities * log_p).sum() / cells
         (gradient,) = torch.autograd.grad(loss, leaf)
     return float(loss.detach()), gradient
 
 
 def spacing(chosen: Tensor, codebook: Tensor) -> Tensor:
-    """How far around each of the codes (n,) latents are read: half the mean squared distance (n,) to the nearest.
+    """The scale of the soft mixture around each code (n,): half the mean squared distance (n,) to its nearest codes.
 
-    From wider around, a run makes the soft mixture likelier and not the codes that are drawn; from much nearer, few
-    latents feel anything.
+    A larger scale makes the mixture likelier instead of the nearest codes; with a much smaller one few latents have a
+    gradient.
     """
     count = min(NEIGHBOURS + 1, len(codebook))
     around = _squared_distances(codebook[chosen], codebook).topk(count, largest=False).values
-    return around.sum(1).div(2 * max(1, count - 1)).clamp(min=1e-8)  # the code itself adds nothing
+    return around.sum(1).div(2 * max(1, count - 1)).clamp(min=1e-8)  # the distance to the code itself is 0
 
 
 def _squared_distances(vectors: Tensor, codebook: Tensor) -> Tensor:
     """Squared distances (n, k)."""
-    # |v|² + |e|² - 2 v·e: the differences themselves would be n · k · c numbers
+    # |v|² + |e|² - 2 v·e: the differences themselves would be a tensor of n · k · c
     return (vectors.square().sum(1, keepdim=True) + codebook.square().sum(1) - 2 * vectors @ codebook.T).clamp(min=0)
 
 
 class TransformerLikelihood:
-    """For every cell of a grid of codes, which code a transformer expects there; the window goes by half its side.
+    """Predicts the codes of a grid with a transformer, whose window moves by half its side.
 
-    It is told the prompt where its window sees the whole picture.
+    The prompt is its caption if the window covers the whole picture.
 
-    load: brings the transformer, when it is first asked, and the CLIP whose captions it reads, None where that is not
-        at hand: then it is told nothing. UserError where no transformer fits.
+    load: called once, when first needed; returns the transformer and the CLIP whose captions it reads, or None to
+        use no captions. UserError if no transformer fits.
     """
 
     def __init__(self, load: Callable[[], tuple[GPT, CLIP | None]], machine: Machine) -> None:
@@ -113,20 +113,20 @@ class TransformerLikelihood:
     def _networks(self) -> tuple[GPT, CLIP | None]:
         gpt, clip = self._load()
         if not gpt.config.prefix_length:
-            raise UserError("prior: this transformer says nothing of the first code; take one with a prefix")
+            raise UserError("prior: this transformer cannot predict the first code; choose one with a prefix")
         if gpt.config.spatial and gpt.config.mask_code < 0:
-            raise UserError("prior: this transformer reads another picture's codes; take one that reads none")
+            raise UserError("prior: this transformer reads another picture's codes; choose one that reads none")
         gpt = gpt.to(self.machine.device)
         return pack_linear_layers(gpt) if self.machine.precision == "fp32" else gpt, clip
 
     def prepare(self) -> None:
-        """Bring the transformer now; UserError where none fits."""
+        """Load the transformer now. UserError if none fits."""
         _ = self._networks
 
     def __call__(self, codes: Tensor, prompt: str) -> Iterator[tuple[list[Cell], Tensor]]:
         gpt, _ = self._networks
         if max(codes.shape[1:]) > gpt.config.grid:
-            prompt = ""  # a window that sees a part of the picture shall not expect all of its subject there
+            prompt = ""  # a window on a part of the picture should not expect its whole subject there
         if self._cached is None or self._cached[0] != prompt:
             self._cached = prompt, self._build_condition(prompt)
         condition, stride = self._cached[1], max(1, gpt.config.grid // 2)
@@ -134,7 +134,7 @@ class TransformerLikelihood:
             condition = condition._replace(spatial=mask_codes(gpt, codes))
         parts = predict_log_probs(gpt, codes, condition, (stride, stride))
         while True:
-            # entered anew for each part: what happens between them is not the transformer's
+            # entered for each part: the code that runs between parts has its own precision
             with self.machine.autocast():
                 part = next(parts, None)
             if part is None:

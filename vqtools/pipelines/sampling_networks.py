@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""Load the networks of the commands that use a transformer's codes: sample, score and animate.
 
-Split from vqtools.drawing.
+Knows networks by name, and which belong together; nothing about what they are used for.
 """
 
 from __future__ import annotations
@@ -13,28 +13,31 @@ from vqtools.core.errors import UserError
 from vqtools.models.gpt import GPT, pack_linear_layers
 from vqtools.models.vqgan import VQGAN
 from vqtools.sampling.settings import SampleSettings, ScoreSettings
-from vqtools.weights.load import load_transformer, load_vqgan, resolve_path
-from vqtools.weights.model_file import file_sha256, read_header
+from vqtools.weights.load import load_network
 
 
 def load_sampling_networks(
     settings: SampleSettings | ScoreSettings, machine: Machine
 ) -> tuple[VQGAN, GPT, dict[str, Any]]:
-    """VQGAN, transformer and the record of both; UserError where they do not belong together."""
-    paths = {kind: resolve_path(kind, getattr(settings, kind)) for kind in ("vqgan", "transformer")}
-    trained = read_header(paths["transformer"])["about"]
+    """Load the VQGAN and the transformer that the settings name.
+
+    The transformer is on the machine's device and in its precision. The third result holds name and SHA-256 of each
+    network, for the record. UserError if a network does not exist, or if they were not trained for each other.
+    """
+    vqgan, transformer = load_network("vqgan", settings.vqgan), load_network("transformer", settings.transformer)
+    models = {"vqgan": vqgan.record, "transformer": transformer.record}
     if isinstance(settings, SampleSettings) and settings.prompt and "/" not in settings.clip:
-        paths["clip"] = resolve_path("clip", settings.clip)
-    models = {kind: {"name": getattr(settings, kind), "sha256": file_sha256(path)} for kind, path in paths.items()}
-    for kind in set(paths) & {"vqgan", "clip"}:
-        if trained.get(kind) not in (None, "", models[kind]["sha256"]):
+        models["clip"] = load_network("clip", settings.clip).record
+    for kind in set(models) & {"vqgan", "clip"}:
+        if transformer.trained_with.get(kind) not in (None, "", models[kind]["sha256"]):
             raise UserError(f"the transformer {settings.transformer!r} was trained with another {kind}; choose its own")
-    vqgan, gpt = load_vqgan(settings.vqgan), load_transformer(settings.transformer)
-    if gpt.config.num_codes > vqgan.config.codebook_size:
+    gpt, codebook_size = transformer.network, vqgan.network.config.codebook_size
+    if gpt.config.num_codes > codebook_size:
         raise UserError(
-            f"the transformer {settings.transformer!r} draws {gpt.config.num_codes} codes, but the VQGAN"
-            f" {settings.vqgan!r} has {vqgan.config.codebook_size}; choose the one that it was trained with"
+            f"the transformer {settings.transformer!r} predicts {gpt.config.num_codes} codes, but the VQGAN"
+            f" {settings.vqgan!r} has {codebook_size}; choose the one that it was trained with"
         )
     gpt = gpt.to(machine.device)
-    narrow = machine.precision != "fp32"
-    return vqgan, deepcopy(gpt).to(machine.dtype) if narrow else pack_linear_layers(gpt), models
+    if machine.precision == "fp32":
+        return vqgan.network, pack_linear_layers(gpt), models
+    return vqgan.network, deepcopy(gpt).to(machine.dtype), models

@@ -1,6 +1,6 @@
-"""TODO: what this module is.
+"""Score a picture by its likelihood under a transformer: the command `score` and `vqtools.score`.
 
-Split from vqtools.drawing.
+Knows pictures and networks by name; how the codes are scored is `vqtools.sampling.likelihood`'s.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from PIL import Image
 
 from vqtools.core.device import Machine, choose_machine
 from vqtools.core.errors import UserError
+from vqtools.core.job import finish
 from vqtools.media.image import contact_sheet, format_size, load_picture, resize_and_crop, to_picture, to_tensor
 from vqtools.models.gpt import GPT
 from vqtools.models.vqgan import VQGAN
@@ -24,13 +25,16 @@ from vqtools.sampling.settings import ScoreSettings
 
 
 class ScoreJob(Scorer):
-    """How surprising a transformer finds a picture, as a job; ``step()`` reads one window."""
+    """The negative log-likelihood of a picture's codes, as a job; ``step()`` reads one window.
+
+    The picture is cropped to whole codes. UserError if it is smaller than one, or if the condition does not fit.
+    """
 
     def __init__(self, settings: ScoreSettings, picture: Image.Image, vqgan: VQGAN, gpt: GPT, machine: Machine) -> None:
         f = vqgan.f
         inner = (picture.width // f * f, picture.height // f * f)
         if min(inner) < f:
-            raise UserError(f"a picture of {format_size(picture)} is less than one code of {f}x{f} pixels")
+            raise UserError(f"a picture of {format_size(picture)} is smaller than one code of {f}x{f} pixels")
         self.image = resize_and_crop(picture, inner)
         with torch.no_grad():
             codes = vqgan.to(machine.device).encode(to_tensor(self.image).to(machine.device))
@@ -48,28 +52,28 @@ class ScoreJob(Scorer):
 
     @property
     def bits(self) -> float:
-        """Bits a code; 2 to their power is the perplexity."""
+        """Mean bits per code; 2 to their power is the perplexity."""
         return float(self.nats.nanmean()) / math.log(2)
 
     def heat_map(self) -> Image.Image:
-        """The picture, and beside it the surprise of each code: black for none, over red to white for the most."""
-        share = (self.nats[0] / self.nats[0].nan_to_num().max().clamp(min=1e-9)).nan_to_num().clamp(0, 1)
-        channels = [(3 * share - start).clamp(0, 1) for start in range(3)]
+        """The picture, and beside it each code's negative log-likelihood, from black (0) over red to white (maximum)."""
+        relative = (self.nats[0] / self.nats[0].nan_to_num().max().clamp(min=1e-9)).nan_to_num().clamp(0, 1)
+        channels = [(3 * relative - start).clamp(0, 1) for start in range(3)]
         heat = to_picture(torch.stack(channels) * 2 - 1).resize(self.image.size, Image.Resampling.NEAREST)
         return contact_sheet([self.image, heat])
 
 
 def create_score_job(picture: Image.Image, settings: ScoreSettings) -> ScoreJob:
-    """A scoring ready to be stepped."""
+    """Create a job that scores a picture; networks are loaded by the names in the settings."""
     machine = choose_machine(precision="fp32")
     vqgan, gpt, _ = load_sampling_networks(settings, machine)
     return ScoreJob(settings, picture, vqgan, gpt, machine)
 
 
 def score(picture: Image.Image | str | Path, **fields: Any) -> ScoreJob:
-    """How surprising a picture is: ``.bits`` a code, ``.nats`` (1, h, w) and ``.heat_map()``."""
+    """Score a picture or picture file: ``.bits`` per code, ``.nats`` (1, h, w) and ``.heat_map()`` of the result.
+
+    fields: of :class:`ScoreSettings`.
+    """
     loaded = picture if isinstance(picture, Image.Image) else load_picture(picture)
-    job = create_score_job(loaded, ScoreSettings.parse(fields))
-    while job.position < job.total:
-        job.step()
-    return job
+    return finish(create_score_job(loaded, ScoreSettings.parse(fields)))

@@ -1,12 +1,12 @@
-"""Draw grids of codes of any size from a GPT, through a window that walks over them, several pictures at once.
+"""Sample grids of codes of any size from a GPT through a sliding window, several pictures at once.
 
 Knows code indices and grid positions; nothing about pixels or prompts.
 
-Noise belongs to seed, picture and cell, and nothing that is read depends on what is not drawn yet. So caches, their
-memory, cells drawn together and pictures drawn together change the time and not one code: where two codes are as
-good as equal, rounding decides. A stride above 1 and half precision draw other codes, faster.
+Noise depends on seed, picture and cell alone, and nothing that is read depends on codes that are not sampled yet. So
+caches, their memory, and how many cells and pictures are sampled together change the time but not the codes, except
+where two codes are so close that rounding decides. A stride above 1 and half precision give other codes, faster.
 
-Shapes: b pictures, r rows of a batch (twice b under guidance), h and w the grid, p tokens of the prefix, v codes.
+Shapes: b pictures, r rows of a batch (2b under guidance), h and w the grid, p tokens of the prefix, v codes.
 """
 
 from __future__ import annotations
@@ -28,31 +28,36 @@ NoiseSource = Callable[[int, int], Tensor]
 
 
 def keep_top(logits: Tensor, top_k: int | None = None, top_p: float = 1.0) -> Tensor:
-    """Logits (b, v) with all but the likeliest set to minus infinity.
+    """Set all logits (b, v) but the largest to -inf.
 
-    top_k: how many stay, None or 0 for all. top_p: the smallest set whose probabilities sum to at least this
-    (Holtzman et al. 2020, arXiv 1904.09751).
+    top_k: how many are kept, None or 0 for all. top_p: nucleus sampling keeps the smallest set of codes whose
+    probabilities sum to at least this (Holtzman et al. 2020, arXiv 1904.09751, section 3.1).
     """
     if top_k and top_k < logits.shape[-1]:
-        least = logits.topk(top_k).values[..., -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
+        smallest = logits.topk(top_k).values[..., -1:]
+        logits = logits.masked_fill(logits < smallest, -torch.inf)
     if top_p < 1.0:
         ordered, order = logits.sort(descending=True)
-        share = ordered.softmax(-1)
-        before = share.cumsum(-1) - share
+        probabilities = ordered.softmax(-1)
+        # nucleus: a code stays if those likelier than it sum to less than top_p
+        before = probabilities.cumsum(-1) - probabilities
         logits = logits.masked_fill((before >= top_p).gather(-1, order.argsort(-1)), -torch.inf)
     return logits
 
 
 def gumbel(uniform: Tensor) -> Tensor:
-    """Uniform numbers in [0, 1) -> Gumbel noise: argmax(logits + noise) draws from softmax(logits)."""
+    """Convert uniform numbers in [0, 1) to Gumbel noise: argmax(logits + noise) is a sample of softmax(logits).
+
+    The Gumbel-max trick: Jang et al. 2017, arXiv 1611.01144, equation 1.
+    """
     return -(-uniform.clamp(1e-10, 1 - 1e-7).log()).log()
 
 
 def cell_noise(seed: int, pictures: int, codes: int, turn: int = 0) -> NoiseSource:
-    """Noise that belongs to seed, picture and cell, in whatever order it is asked for; another turn, other noise.
+    """Gumbel noise that depends on seed, picture and cell alone, in whatever order cells are sampled.
 
-    Philox counts instead of remembering: the cell is where the counter starts (Salmon et al. 2011, SC '11).
+    turn: another value gives other noise. Philox is counter-based: the cell is where its counter starts (Salmon et
+    al. 2011, SC '11).
     """
 
     def noise(row: int, column: int) -> Tensor:
@@ -66,7 +71,7 @@ def cell_noise(seed: int, pictures: int, codes: int, turn: int = 0) -> NoiseSour
 
 
 class WindowContext:
-    """What the transformer reads in a window: the prefix or the window's part of the condition, then its codes.
+    """What the transformer reads in a window: the prefix, the window's part of the spatial codes, then its codes.
 
     codes: (b, h, w) the grid itself. condition: of r rows, a multiple of b.
     """
@@ -89,7 +94,7 @@ class WindowContext:
             raise ValueError("a transformer without a prefix cannot predict the first code; give it a start code")
 
     def _padded(self, codes: Tensor) -> Tensor:
-        """Beyond a grid that is smaller than the window its condition is unknown, or like its border."""
+        """Extend codes to the window's size: with the mask code if there is one, else by repeating the border."""
         window, unknown = self.window, self.gpt.config.mask_code
         height, width = codes.shape[1:]
         below, right = max(0, window.side - height), window.columns - width
@@ -100,16 +105,16 @@ class WindowContext:
         return codes[:, rows[:, None], columns]
 
     def _seen(self, grid: Tensor, origin: Origin) -> Tensor:
-        """The part (b, n) of a grid that lies in a window, in raster order."""
+        """The part (b, n) of a grid that is in a window, in raster order."""
         top, left = origin
         return grid[:, top : top + self.window.side, left : left + self.window.side].flatten(1)
 
     def key(self, origin: Origin) -> bytes:
-        """Equal for windows that read the same before their codes."""
+        """Equal for windows with the same tokens before their codes."""
         return b"" if self.spatial is None else self._seen(self.spatial, origin).cpu().numpy().tobytes()
 
     def reading(self, origin: Origin, stop: int, cache: KVCache | None = None) -> SequenceChunk:
-        """The tokens of a window's sequence from where the cache ends up to ``stop``."""
+        """The tokens of a window's sequence from the end of the cache up to ``stop``."""
         start, p = cache.length if cache else 0, self.window.prefix
         codes = self._seen(self.codes, origin)[:, max(0, start - p) : max(0, stop - p)]
         codes = codes.repeat(self.rows // len(codes), 1)
@@ -123,18 +128,17 @@ class WindowContext:
 
 
 class Sampler:
-    """Grids of codes (b, h, w), drawn through a window; ``step()`` draws the cells that can be drawn together.
+    """Samples grids of codes (b, h, w) through a sliding window; ``step()`` samples the cells that can be at once.
 
-    condition: tokens (b, p, width) from one of the ``prefix`` methods of the GPT, or codes (b, h, w) on the same
-        grid: another picture's, or the picture's own with its config's ``mask_code`` where they are unknown.
-    caption: tokens (b, c, width) that stand before such codes, for a transformer that reads both.
-    unconditional: the condition (or the caption, where there is one) without its content, for classifier-free
-        guidance (Ho and Salimans 2022, arXiv 2207.12598): logits = u + guidance · (c - u).
-    given: codes (b, h, w) of which those where ``known`` (h, w) is true stay.
-    temperature: 0 takes the likeliest code. top_k, top_p: see :func:`keep_top`.
-    stride: rows and columns for which the window stands still; above (1, 1) faster and not exact.
-    memory: most bytes that the caches of keys and values may take; None for no limit.
-    together: whether cells are drawn as a wavefront or one after the other.
+    condition: of b rows. Its unconditional part is used for classifier-free guidance if ``guidance`` is not 1:
+        logits = u + guidance · (c - u) (Ho and Salimans 2022, arXiv 2207.12598, equation 6).
+    given: codes (b, h, w), of which those where ``known`` (h, w) is true stay.
+    temperature: divides the logits; 0 takes the likeliest code. top_k, top_p: see :func:`keep_top`.
+    stride: rows and columns the window moves at a time; above (1, 1) faster and not exact.
+    memory: limit in bytes for the caches of keys and values; None for no limit.
+    together: whether cells are sampled as a wavefront or one after the other.
+
+    ValueError if condition, given codes or stride do not fit the transformer and the grid.
     """
 
     def __init__(
@@ -175,7 +179,7 @@ class Sampler:
         self.cells = self.window.cells(tuple(cell) for cell in self._known.nonzero().tolist())
         self.waves = self.window.waves(self.cells)
         self.position, self.total = 0, len(self.waves)
-        self.evaluated = 0  # tokens that were read
+        self.evaluated = 0  # tokens that the transformer has read
         self._last = {origin: drawn[-1] for origin, drawn in self.window.readings(self.cells).items()}
         token = self.context.rows * config.layers * 2 * config.width * gpt.tok_emb.weight.element_size()
         self._common = self._most_common()
@@ -188,7 +192,7 @@ class Sampler:
         height, width = self._known.shape
         if given.shape[1:] != (height, width) or known.shape != (height, width):
             shapes = f"{tuple(given.shape)} and {tuple(known.shape)}"
-            raise ValueError(f"given codes and what is known of them, {shapes}, must be of {height} rows and {width}")
+            raise ValueError(f"given codes and their mask, {shapes}, must have {height} rows and {width} columns")
         if bool(known.any()) and int(given[:, known].max()) >= self.gpt.config.vocab_size:
             beyond = int(given[:, known].max())
             raise ValueError(f"code {beyond} is beyond the transformer's vocabulary of {self.gpt.config.vocab_size}")
@@ -197,12 +201,12 @@ class Sampler:
 
     @property
     def codes(self) -> Tensor:
-        """The grids (b, h, w) as they stand, 0 where nothing is drawn yet."""
+        """The grids (b, h, w) so far, 0 where nothing is sampled yet."""
         return self._grid[:, :, : self.window.width]
 
     @property
     def drawn(self) -> Tensor:
-        """Which cells (h, w) have their codes, on the CPU."""
+        """Which cells (h, w) have their codes, a bool tensor on the CPU."""
         drawn = self._known.clone()
         for row, column in (cell for wave in self.waves[: self.position] for cell in wave):
             if column < self.window.width:
@@ -210,7 +214,7 @@ class Sampler:
         return drawn
 
     def _most_common(self) -> bytes | None:
-        """What most windows read before their codes, where more than one does: it is then read once for all."""
+        """The key of the most frequent tokens before the codes, if several windows share them: they are read once."""
         if self.gpt.config.n_unmasked or self.window.prefix < 2:
             return None
         counts = Counter(self.context.key(origin) for origin in self._last).most_common(1)
@@ -222,7 +226,7 @@ class Sampler:
             if self._common is None or self.context.key(origin) != self._common:
                 self._caches[origin] = self.gpt.new_cache(self.context.rows, capacity)
             else:
-                if self._base is None:  # the prefix's last token is left for the first cell to read
+                if self._base is None:  # the first cell reads the prefix's last token
                     self._base = self.gpt.new_cache(self.context.rows, self.window.prefix - 1)
                     self._read([self.context.reading(origin, self.window.prefix - 1, self._base)])
                 self._caches[origin] = self._base.fork(capacity)
@@ -235,7 +239,7 @@ class Sampler:
 
     @torch.no_grad()
     def step(self) -> dict[str, float]:
-        """Draw the next cells; reports their mean nll under the transformer."""
+        """Sample the next wave of cells; reports their mean negative log-likelihood in nats."""
         wave = self.waves[self.position]
         origins = [self.window.origin(*cell) for cell in wave]
         readings = [
@@ -254,23 +258,24 @@ class Sampler:
         return {"nats per code": nll / len(wave)}
 
     def draw(self, logits: Tensor, cell: Cell) -> Tensor:
-        """One code for each picture (b,) from the logits (r, v) of a cell."""
+        """Sample a code for each picture (b,) from the logits (r, v) of a cell."""
         if len(logits) > len(self._grid):
             conditional, unconditional = logits.chunk(2)
-            # classifier-free guidance: logits = u + s · (c - u)
+            # classifier-free guidance, equation 6: u + s · (c - u)
             logits = (
                 unconditional + self.guidance * (conditional - unconditional) if self.guidance != 1 else conditional
             )
         if self.temperature == 0:
             return logits.argmax(-1)
         logits = keep_top(logits / self.temperature, self.top_k, self.top_p)
-        return (logits + self.noise(*cell).to(logits.device)).argmax(-1)
+        return (logits + self.noise(*cell).to(logits.device)).argmax(-1)  # Gumbel-max
 
     def state_dict(self) -> dict[str, Any]:
+        """Position and codes; noise and caches follow from them."""
         return {"position": self.position, "codes": self._grid.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Position and codes come back; what the caches held is read again from the codes."""
+        """Continue from a state; the caches are filled again from the codes."""
         self.position = state["position"]
         self._grid.copy_(state["codes"])
         self._caches = {}

@@ -1,10 +1,10 @@
-"""How a window walks over a grid of codes: integers in, integers out.
+"""How a sliding window moves over a grid of codes, as arithmetic on integers.
 
 Knows cells, origins and counts of tokens; nothing about tensors, transformers or pictures.
 
-A transformer predicts the next code of a window of side × side cells in raster order, after a prefix. The window of
-a cell stands with the cell in its middle as far as the grid's borders let it (Esser et al. 2021, arXiv 2012.09841,
-section 3.2). Window, prefix and codes make a sequence; a cell is predicted by the tokens before it.
+A transformer predicts the next code of a window of side × side cells in raster order, after a prefix. A cell is in
+the middle of its window unless the grid's borders prevent it (Esser et al. 2021, arXiv 2012.09841, section 3.2,
+figure 3). Prefix and codes of the window are a sequence; a cell is predicted from the tokens before it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Origin = tuple[int, int]
 
 @dataclass(frozen=True)
 class Window:
-    """The walk of a window over a grid of ``height`` × ``width`` cells.
+    """The positions of a window on a grid of ``height`` × ``width`` cells.
 
-    prefix: tokens before the window's codes. stride: rows and columns for which the window stands still; (1, 1) is
-    exact, more is faster. A grid narrower than the window is drawn as the left part of one as wide, because the
-    transformer knows a cell by its place in the window: side · row + column. together: whether cells that do not
-    depend on each other are drawn at one time, several rows advancing as a wavefront.
+    prefix: tokens before the window's codes. stride: rows and columns the window moves at a time; (1, 1) is exact,
+    more is faster. together: whether cells that do not depend on each other are sampled at the same time, with
+    several rows advancing as a wavefront. A grid narrower than the window is sampled as the left part of one as wide,
+    because positions are embedded as side · row + column.
 
     >>> Window(32, 32, side=16).origin(20, 3)
     (12, 0)
@@ -38,19 +38,19 @@ class Window:
     together: bool = True
 
     def __post_init__(self) -> None:
-        most = self.side - self.side // 2
+        max_stride = self.side - self.side // 2
         if min(self.height, self.width, self.side) < 1:
             raise ValueError(f"a grid of {self.width}x{self.height} and a window of {self.side} must be at least 1")
-        if not all(1 <= stride <= most for stride in self.stride):
-            raise ValueError(f"stride {self.stride} of a window of {self.side} must be 1 to {most}")
+        if not all(1 <= stride <= max_stride for stride in self.stride):
+            raise ValueError(f"stride {self.stride} of a window of {self.side} must be 1 to {max_stride}")
 
     @property
     def columns(self) -> int:
-        """Columns that are drawn: the grid's, or the window's where the grid is narrower."""
+        """Columns that are sampled: the grid's, or the window's if the grid is narrower."""
         return max(self.width, self.side)
 
     def origin(self, row: int, column: int) -> Origin:
-        """The upper left cell of the window in which a cell is drawn."""
+        """The upper left cell of the window in which a cell is predicted."""
         rows = max(self.height, self.side)
         return self._origin(row, rows, self.stride[0]), self._origin(column, self.columns, self.stride[1])
 
@@ -59,16 +59,16 @@ class Window:
         return min(centred - centred % stride, length - self.side)
 
     def position(self, row: int, column: int) -> int:
-        """The place of a cell within its window, in raster order."""
+        """The index of a cell within its window, in raster order."""
         top, left = self.origin(row, column)
         return self.side * (row - top) + column - left
 
     def tokens_before(self, row: int, column: int) -> int:
-        """Tokens that must have been read before a cell can be drawn: the prefix, and its window's cells before it."""
+        """Tokens that are read before a cell is sampled: the prefix, and its window's cells before it."""
         return self.prefix + self.position(row, column)
 
     def cells(self, known: Iterable[Cell] = ()) -> list[Cell]:
-        """The cells to draw in raster order: all but the known ones, and none after the last that is in the grid."""
+        """The cells to sample in raster order: all but the known ones, and none after the last that is in the grid."""
         given = set(known)
         missing = [
             (row, column) for row in range(self.height) for column in range(self.columns) if (row, column) not in given
@@ -77,30 +77,30 @@ class Window:
         return [cell for cell in missing if cell <= inside[-1]] if inside else []
 
     def time(self, row: int, column: int) -> int:
-        """When a cell can be drawn if each takes one unit; cells of one time do not depend on each other.
+        """When a cell can be sampled, in units of one cell; cells with the same time do not depend on each other.
 
-        The row above must be ``side`` cells ahead, for that is how far a window reaches to the right.
+        The row above must be ``side`` cells ahead, because a window reaches so far to the right.
         """
         return (self.side if self.together else self.columns) * row + column
 
     def waves(self, cells: Iterable[Cell]) -> list[list[Cell]]:
-        """Cells in the order of drawing, those of one time in one list."""
+        """Group cells by time, in the order of sampling."""
         ordered = sorted(cells, key=lambda cell: (self.time(*cell), cell))
         return [list(wave) for _, wave in groupby(ordered, key=lambda cell: self.time(*cell))]
 
     def readings(self, cells: Iterable[Cell]) -> dict[Origin, list[Cell]]:
-        """The cells that each origin's window draws, in the order in which it reads up to them."""
-        found: dict[Origin, list[Cell]] = {}
+        """The cells predicted in each origin's window, in the order in which it reads up to them."""
+        readings: dict[Origin, list[Cell]] = {}
         for cell in sorted(cells):
-            found.setdefault(self.origin(*cell), []).append(cell)
-        return found
+            readings.setdefault(self.origin(*cell), []).append(cell)
+        return readings
 
     def capacities(self, cells: Iterable[Cell], limit: int | None = None) -> dict[Origin, int]:
-        """How many tokens each origin's cache keeps from its first reading to its last, 0 where nothing is to gain.
+        """How many tokens each origin's cache keeps from its first reading to its last; 0 where none saves a reading.
 
-        limit: tokens in all caches at any time; None for no limit. A token is worth the readings that it spares for
-        each unit of time that it is kept: the best are kept first. So the caches of a row's ends, which live for
-        half a window, go before those along the upper and lower border, which live for half a window of rows.
+        limit: tokens in all caches at any time; None for no limit. Greedy: tokens that save the most readings per
+        unit of time that they are kept come first. So the caches at a row's ends, which live for half a window, take
+        precedence over those along the upper and lower border, which live for half a window of rows.
         """
         readings = self.readings(cells)
         full = {origin: self.tokens_before(*drawn[-2]) if len(drawn) > 1 else 0 for origin, drawn in readings.items()}
@@ -128,7 +128,7 @@ class Window:
         return kept
 
     def evaluations(self, cells: Iterable[Cell], capacities: Mapping[Origin, int]) -> int:
-        """Tokens that are read in all, with caches of these capacities."""
+        """Tokens that are read in total, with caches of these capacities."""
         total = 0
         for origin, drawn in self.readings(cells).items():
             held = 0
@@ -138,40 +138,41 @@ class Window:
         return total
 
     def peak(self, cells: Iterable[Cell], capacities: Mapping[Origin, int]) -> int:
-        """The most tokens that the caches keep at any time."""
+        """The maximum number of tokens in the caches at any time."""
         changes: list[tuple[int, int]] = []
         for origin, drawn in self.readings(cells).items():
             changes.append((self.time(*drawn[0]), capacities.get(origin, 0)))
             changes.append((self.time(*drawn[-1]) + 1, -capacities.get(origin, 0)))
-        now = most = 0
+        current = peak = 0
         for _, change in sorted(changes):
-            now += change
-            most = max(most, now)
-        return most
+            current += change
+            peak = max(peak, current)
+        return peak
 
 
 def choose_flips(known: Iterable[Cell], height: int, width: int) -> tuple[bool, bool]:
-    """Whether to turn a picture upside down and left to right, so that what is missing comes after what is known.
+    """Whether to flip a picture top to bottom and left to right, so that unknown cells come after known ones.
 
-    A transformer in raster order sees what lies above and to the left: growing a picture upwards or to the left is
-    growing its mirror image downwards or to the right.
+    A transformer in raster order reads the cells above and to the left: a picture is extended upwards or to the left
+    by extending its mirror image downwards or to the right.
     """
     given = set(known)
     count = len(given)
     if count in (0, height * width):
         return False, False
-    # the known cells' middle against that of all: sums, so that everything stays an integer
+    # compare the known cells' centre with the grid's, by sums: everything stays an integer
     below = 2 * sum(row for row, _ in given) > count * (height - 1)
     right = 2 * sum(column for _, column in given) > count * (width - 1)
     return below, right
 
 
 def growth_corners(known: Iterable[Cell], side: int) -> list[Origin]:
-    """The corners from which a grid is drawn towards its lower right, one after the other; the last is (0, 0).
+    """The corners from which a grid is sampled towards its lower right, one after the other; the last is (0, 0).
 
-    For a transformer that reads what is known in its whole window of ``side`` cells. From the far corner of a grid it
-    would begin before anything known comes into sight, and end at it as at a wall; so the first corner stands half a
-    window above and to the left of what is known, and each one after it half a window further.
+    For a transformer that reads the known codes of its whole window of ``side`` cells. Starting from the far corner
+    of the grid, it would sample cells before known ones are in its window, and leave a visible border where it meets
+    them; so the first corner is half a window above and to the left of the known cells, and each later one half a
+    window further.
     """
     given = list(known)
     half = max(1, side // 2)
@@ -184,9 +185,9 @@ def growth_corners(known: Iterable[Cell], side: int) -> list[Origin]:
 
 
 def cells_beside_seam(height: int, width: int, side: int) -> set[Cell]:
-    """The known cells of a grid that was rolled by half its width: all but a strip of half a window in its middle.
+    """The known cells of a grid that is rolled by half its width: all but a strip of half a window in its middle.
 
-    What is drawn into the strip joins the picture's right border to its left one.
+    What is sampled in the strip joins the picture's right border to its left one.
     """
     half = max(1, min(side // 2, width // 2)) // 2 or 1
     middle = width // 2
