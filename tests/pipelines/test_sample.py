@@ -203,7 +203,7 @@ def test_errors_of_invalid_settings_say_what_to_do() -> None:
         ({"transformer": "starter"}, "trained with another vqgan"),
         ({"transformer": "plan"}, "did you mean 'plain'"),
         ({"prompt": "a tree"}, "reads no captions"),
-        ({"grids": 2}, "grids 2: the CLIP chooses among them by a prompt"),
+        ({"grids": 2}, "candidates 2: the CLIP needs a prompt"),
         ({"size": (41, 24)}, "width 41 is not a multiple of 4; the nearest is 40"),
         ({"stride": 3}, r"stride \(3, 3\) of a window of 4 must be 1 to 2"),
         ({"top_k": -1}, "top_k -1: must be at least 0"),

@@ -285,7 +285,7 @@ def test_inputs_that_do_not_fit_raise_an_error(plain: GPT) -> None:
     with pytest.raises(ValueError, match="does not fit"):
         codes = torch.zeros(1, 6, 8, dtype=torch.int64)
         Sampler(network(CONFIGS["spatial"]), 6, 9, Condition(spatial=codes), noise=noise)
-    with pytest.raises(ValueError, match="must be of 6 rows and 9"):
+    with pytest.raises(ValueError, match="must have 6 rows and 9 columns"):
         sampler(plain, given=torch.zeros(1, 6, 8, dtype=torch.int64), known=torch.ones(6, 8, dtype=torch.bool))
     with pytest.raises(ValueError, match="code 57 is beyond the transformer's vocabulary of 12"):
         sampler(plain, given=torch.full((1, 6, 9), 57), known=torch.ones(6, 9, dtype=torch.bool))
