@@ -157,7 +157,16 @@ def test_invalid_options_are_user_errors(tmp_path: Path, name: str, fields: dict
     assert says in str(caught.value)
 
 
-def test_the_widget_embeds_the_video(tmp_path: Path) -> None:
-    made = write_video(frames(tmp_path, 2), tmp_path / "a.mp4")
-    html = video_widget(made.path)._repr_html_()
-    assert "data:video/mp4;base64," in html and "controls" in html
+@pytest.mark.parametrize("kind", ["mp4", "webm"])
+def test_the_widget_embeds_the_video(tmp_path: Path, kind: str) -> None:
+    written = write_video(frames(tmp_path, 2), tmp_path / f"a.{kind}")
+    widget = video_widget(written.path)
+    written.path.unlink()  # the file is not needed any more
+    html = widget._repr_html_()
+    assert f"data:video/{kind};base64," in html and "controls" in html
+
+
+def test_the_widget_of_a_gif_is_an_image(tmp_path: Path) -> None:
+    written = write_video(frames(tmp_path, 2), tmp_path / "a.gif")
+    data, _ = video_widget(written.path)._repr_mimebundle_()
+    assert list(data) == ["image/gif"]
