@@ -162,7 +162,7 @@ def _interpolate_linear(points: list[tuple[float, float]], here: int, t: float) 
 
 
 def _interpolate_smooth(points: list[tuple[float, float]], here: int, t: float) -> float:
-    """A monotone cubic (Fritsch and Carlson 1980): tangents are harmonic means of slopes, and 0 at both ends."""
+    """A monotone cubic (Fritsch and Carlson 1980): tangents are harmonic means of slopes (Butland), 0 at the ends."""
     slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(points)]
 
     def tangent(i: int) -> float:
