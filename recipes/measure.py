@@ -35,7 +35,7 @@ def measure_reconstruction(pictures: list[Picture], side: int, seed: int = 0) ->
 
 @torch.no_grad()
 def measure_recall(pictures: list[Picture], side: int = 112) -> dict[str, float]:
-    """Return the fraction of held-out pictures, on white, for which CLIP ranks their own name first, or in the top 5."""
+    """Return the fraction of held-out pictures, on white, whose own name CLIP ranks first, or among the first five."""
     clip, rng = load_clip("starter"), random.Random(0)
     names = sorted({p.name for p in pictures})
     texts = clip.embed_text(names)

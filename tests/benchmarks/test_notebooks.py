@@ -1,4 +1,4 @@
-"""What every notebook takes as shipped, small: VQTOOLS_QUICK=1, one thread, kernel and imports included."""
+"""Processor time of each notebook with VQTOOLS_QUICK=1 on one thread, kernel start and imports included."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 @pytest.mark.benchmark
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
-def test_a_notebook_runs_in_two_minutes(notebook: Path, tmp_path: Path) -> None:
-    shutil.copytree(notebook.parent, tmp_path / "pages")
+def test_a_notebook_takes_at_most_two_minutes(notebook: Path, tmp_path: Path) -> None:
+    shutil.copytree(notebook.parent, tmp_path / "notebooks")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
     command += ["--nbval-cell-timeout=600", "--rootdir", ".", "-c", os.devnull, notebook.name]
-    home = {"VQTOOLS_QUICK": "1", "VQTOOLS_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    variables = {"VQTOOLS_QUICK": "1", "VQTOOLS_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     before, started = os.times(), time.perf_counter()
-    ran = subprocess.run(command, cwd=tmp_path / "pages", env={**os.environ, **home}, capture_output=True, text=True)
+    result = subprocess.run(
+        command, cwd=tmp_path / "notebooks", env={**os.environ, **variables}, capture_output=True, text=True
+    )
     after, wall = os.times(), time.perf_counter() - started
-    assert ran.returncode == 0, ran.stdout
-    spent = after.children_user + after.children_system - before.children_user - before.children_system
-    print(f"{notebook.name}: {wall:.0f} s, {spent:.0f} s of processor time")
-    assert spent < 120
+    assert result.returncode == 0, result.stdout
+    processor_seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    print(f"{notebook.name}: {wall:.0f} s, {processor_seconds:.0f} s of processor time")
+    assert processor_seconds < 120

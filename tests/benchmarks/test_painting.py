@@ -1,10 +1,10 @@
-"""Our step against the published loop: the same CLIP, cutouts and picture size, in one run, in turns.
+"""Steps of the painter against the published loop: the same CLIP, cutouts and picture size, alternating in one run.
 
     pytest -m benchmark -s tests/benchmarks/test_painting.py
 
-The published loop is written plainly, from Crowson et al. 2022 (arXiv 2204.08583) and the notebooks it describes: every
-cutout is cropped by itself, pooled to the CLIP's size and augmented by kornia's random classes; one graph holds the
-decoder and all cutouts; CLIP in fp16 on a GPU. Networks are frozen on both sides.
+The published loop follows Crowson et al. 2022 (arXiv 2204.08583) and the notebooks it describes: each cutout is cropped
+separately, pooled to the CLIP's size and augmented by kornia's random classes; one graph holds the decoder and all
+cutouts; CLIP runs in fp16 on a GPU. Networks are frozen on both sides.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ GPU = torch.cuda.is_available()
 ROUNDS, STEPS = (7, 10) if GPU else (3, 2)
 
 
-class Published:
-    """The loop as it was published."""
+class PublishedLoop:
+    """The published loop."""
 
     def __init__(self, vqgan: VQGAN, clip: CLIP, size: tuple[int, int], cutouts: int) -> None:
         import kornia.augmentation as K
@@ -54,35 +54,36 @@ class Published:
         self.low, self.high = (bound.view(1, -1, 1, 1) for bound in (vqgan.codebook.amin(0), vqgan.codebook.amax(0)))
         self.adam = torch.optim.Adam([self.z], lr=0.1)
         self.text = clip.embed_text(["a red apple"])
-        self.one = torch.ones(1, device=self.device)
+        self.weight = torch.ones(1, device=self.device)
 
     def cut(self, picture: Tensor) -> Tensor:
+        """Return augmented cutouts (n, 3, side, side) of a picture (1, 3, H, W)."""
         height, width = picture.shape[2:]
         side, short = self.clip.size, min(height, width)
         smallest = min(short, side)
-        views = []
+        cutouts = []
         for _ in range(self.cutouts):
             size = int(torch.rand([]) * (short - smallest) + smallest)
             x, y = int(torch.randint(0, width - size + 1, ())), int(torch.randint(0, height - size + 1, ()))
-            views.append(F.adaptive_avg_pool2d(picture[:, :, y : y + size, x : x + size], side))
-        batch = self.augment(torch.cat(views))
+            cutouts.append(F.adaptive_avg_pool2d(picture[:, :, y : y + size, x : x + size], side))
+        batch = self.augment(torch.cat(cutouts))
         strength = batch.new_empty([self.cutouts, 1, 1, 1]).uniform_(0, 0.1)
         return batch + strength * torch.randn_like(batch)
 
     def step(self) -> None:
         self.adam.zero_grad(set_to_none=True)
         picture = clamp_with_grad(self.vqgan.decode_latents(self.vqgan.quantize(self.z).latents).add(1).div(2), 0, 1)
-        views = self.cut(picture)
+        cutouts = self.cut(picture)
         with torch.autocast("cuda", dtype=torch.float16, enabled=GPU):
-            seen = self.clip.embed_image(views)
-        prompt_losses(seen.float(), self.text, self.one, -torch.inf * self.one).sum().backward()
+            embeddings = self.clip.embed_image(cutouts)
+        prompt_losses(embeddings.float(), self.text, self.weight, -torch.inf * self.weight).sum().backward()
         self.adam.step()
         with torch.no_grad():
             self.z.copy_(self.z.maximum(self.low).minimum(self.high))
 
 
-def public() -> tuple[VQGAN, CLIP]:
-    """The public shapes, with random weights: the f16 model of ImageNet and ViT-B/32."""
+def create_public_networks() -> tuple[VQGAN, CLIP]:
+    """Return networks of the public architectures with random weights: VQGAN f16 and ViT-B/32."""
     import open_clip
 
     name = "ViT-B-32-quickgelu"
@@ -91,17 +92,20 @@ def public() -> tuple[VQGAN, CLIP]:
     return VQGAN(VQGANConfig()).eval().requires_grad_(False), clip
 
 
-def both(networks: tuple[VQGAN, CLIP], size: tuple[int, int], cutouts: int, **more: Any) -> tuple[Published, Painter]:
+def create_both(
+    networks: tuple[VQGAN, CLIP], size: tuple[int, int], cutouts: int, **fields: Any
+) -> tuple[PublishedLoop, Painter]:
     machine = choose_machine()
     vqgan, clip = (network.to(machine.device) for network in networks)
     torch.manual_seed(0)
-    published = Published(vqgan, clip, size, cutouts)
-    settings = PaintSettings(prompt="a red apple", size=size, cutouts=cutouts, seed=0, iterations=1000, **more)
+    published = PublishedLoop(vqgan, clip, size, cutouts)
+    settings = PaintSettings(prompt="a red apple", size=size, cutouts=cutouts, seed=0, iterations=1000, **fields)
     return published, Painter(settings, vqgan, [clip], machine=machine)
 
 
-def seconds(step: Callable[[], Any]) -> float:
-    clock = time.perf_counter if GPU else time.process_time  # what a busy machine leaves alone
+def seconds_per_step(step: Callable[[], Any]) -> float:
+    """Return the time of a step; on a CPU the processor time, on which other load has no influence."""
+    clock = time.perf_counter if GPU else time.process_time
     started = clock()
     for _ in range(STEPS):
         step()
@@ -110,40 +114,41 @@ def seconds(step: Callable[[], Any]) -> float:
     return (clock() - started) / STEPS / (1 if GPU else torch.get_num_threads())
 
 
-def compare(published: Published, painter: Painter) -> float:
-    """How many times as fast we are: the median over rounds taken in turns, so that other load meets both."""
-    for warm in (published.step, painter.step):
-        seconds(warm)
-    rounds = [(seconds(published.step), seconds(painter.step)) for _ in range(ROUNDS)]
+def compare(published: PublishedLoop, painter: Painter) -> float:
+    """Return the speed-up, the median of alternating rounds, so that other load affects both sides."""
+    for warm_up in (published.step, painter.step):
+        seconds_per_step(warm_up)
+    rounds = [(seconds_per_step(published.step), seconds_per_step(painter.step)) for _ in range(ROUNDS)]
     theirs, ours = (statistics.median(times) for times in zip(*rounds, strict=True))
     ratio = statistics.median(their / our for their, our in rounds)
     print(
-        f"\npublished {theirs:.3f} s a step, ours {ours:.3f} s: {ratio:.2f} times as fast ({choose_machine().describe()})"
+        f"\npublished {theirs:.3f} s per step, vqtools {ours:.3f} s: {ratio:.2f} times as fast"
+        f" ({choose_machine().describe()})"
     )
     return ratio
 
 
-@pytest.mark.skipif(GPU, reason="a figure of CPUs")
+@pytest.mark.skipif(GPU, reason="measures a CPU")
 @pytest.mark.parametrize("clip_precision", ["auto", "same"])
-def test_starter_steps_are_twice_as_fast(clip_precision: str) -> None:
+def test_steps_with_the_starter_models_are_twice_as_fast(clip_precision: str) -> None:
     networks = load_vqgan(), load_clip()
-    assert compare(*both(networks, (192, 192), 8, clip_precision=clip_precision)) >= 2
+    assert compare(*create_both(networks, (192, 192), 8, clip_precision=clip_precision)) >= 2
 
 
-@pytest.mark.skipif(GPU, reason="a figure of CPUs")
-def test_public_steps_on_a_cpu() -> None:
-    ratio = compare(*both(public(), (256, 256), 32, clip_precision="same"))
+@pytest.mark.skipif(GPU, reason="measures a CPU")
+def test_steps_with_public_networks_are_faster_on_a_cpu() -> None:
+    ratio = compare(*create_both(create_public_networks(), (256, 256), 32, clip_precision="same"))
     assert ratio >= (2 if choose_machine().precision == "bf16" else 1.15)
 
 
 @pytest.mark.skipif(not GPU, reason="needs a GPU")
-def test_public_steps_on_a_gpu() -> None:
-    assert compare(*both(public(), (512, 512), 64)) >= 2.5
+def test_steps_with_public_networks_are_2_5_times_as_fast_on_a_gpu() -> None:
+    assert compare(*create_both(create_public_networks(), (512, 512), 64)) >= 2.5
 
 
-def peak(step: Callable[[], Any]) -> int:
-    """The most bytes that a step holds beyond what stood before it."""
-    step()  # the optimiser's memory is made at the first
+def peak_bytes(step: Callable[[], Any]) -> int:
+    """Return the peak memory of a step in bytes, beyond what was allocated before it."""
+    step()  # the first step allocates the state of the optimiser
     if GPU:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -153,38 +158,38 @@ def peak(step: Callable[[], Any]) -> int:
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
-    now = most = 0
+    allocated = peak = 0
     for event in profiler.profiler.kineto_results.events():
         if event.name() == "[memory]":
-            now += event.nbytes()
-            most = max(most, now)
-    return most
+            allocated += event.nbytes()
+            peak = max(peak, allocated)
+    return peak
 
 
-def test_peak_memory_is_at_most_half_and_flat_in_the_cutouts() -> None:
+def test_peak_memory_is_at_most_half_and_independent_of_the_number_of_cutouts() -> None:
     """At 1024x1024 with 64 cutouts on a GPU, at 256x256 with 32 on a CPU."""
     size, cutouts = ((1024, 1024), 64) if GPU else ((256, 256), 32)
-    networks = public()
-    published, painter = both(networks, size, cutouts, group=8, checkpoint="on")
-    theirs, ours = peak(published.step), peak(painter.step)
+    networks = create_public_networks()
+    published, painter = create_both(networks, size, cutouts, group=8, checkpoint="on")
+    theirs, ours = peak_bytes(published.step), peak_bytes(painter.step)
     painter.settings.cutouts = 2 * cutouts
-    twice = peak(painter.step)
+    doubled = peak_bytes(painter.step)
     needs = count_memory(painter.settings, networks[0], [networks[1]], painter.machine)
     print(
-        f"\n{size[0]}x{size[1]}, {cutouts} cutouts: published {theirs / 2**20:.0f} MB, ours {ours / 2**20:.0f} MB"
-        f" (with {2 * cutouts}: {twice / 2**20:.0f}); the planner said {needs.peak(8, True) / 2**20:.0f}"
+        f"\n{size[0]}x{size[1]}, {cutouts} cutouts: published {theirs / 2**20:.0f} MB, vqtools {ours / 2**20:.0f} MB"
+        f" (with {2 * cutouts}: {doubled / 2**20:.0f}); planned {needs.peak(8, True) / 2**20:.0f}"
     )
     assert ours <= theirs / 2
-    assert twice <= 1.05 * ours
+    assert doubled <= 1.05 * ours
     assert 0.8 < needs.peak(8, True) / ours < 1.5
 
 
 @pytest.mark.skipif(not GPU, reason="needs a GPU")
-def test_full_hd_in_fifteen_gigabytes() -> None:
+def test_full_hd_fits_in_15_gb_of_gpu_memory() -> None:
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, 15 * 2**30 / total))
     try:
-        vqgan, clip = public()
+        vqgan, clip = create_public_networks()
         machine = choose_machine()
         settings = PaintSettings(prompt="a red apple", size=(1920, 1088), cutouts=64, seed=0)
         plan = plan_memory(settings, vqgan.to(machine.device), [clip.to(machine.device)], machine)
@@ -193,7 +198,7 @@ def test_full_hd_in_fifteen_gigabytes() -> None:
             painter.step()
         painter.image()
         print(
-            f"\n1920x1088: {plan.describe()}; taken {torch.cuda.max_memory_allocated() / 2**30:.1f} GB; {painter.notes}"
+            f"\n1920x1088: {plan.describe()}; peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GB; {painter.notes}"
         )
         assert plan.fits
     finally:

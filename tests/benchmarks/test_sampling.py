@@ -1,10 +1,10 @@
-"""Sampling against the reference procedure, which reads the whole window for every code: ratios in one run.
+"""Sampling against the reference procedure, which evaluates the whole window for each code: ratios in one run.
 
     pytest -m benchmark -s tests/benchmarks/test_sampling.py
 
-A transformer of 24 layers × 1024 with random weights, fp32. The reference costs the same for every code: a few are
-timed. Of ours the 16×16 grids are drawn whole; of larger grids some passes are timed, spread evenly, their caches
-filled to where they would be, and a pass's time is fitted as a + b · tokens.
+The transformer has 24 layers of width 1024 and random weights, in fp32. The reference costs the same for each code, so
+a few codes are timed. vqtools samples 16 × 16 grids completely; for larger grids, evenly spread passes are timed with
+their caches filled as they would be, and the time of a pass is fitted as a + b · tokens.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 LARGE = {"vocab_size": 1024, "layers": 24, "heads": 16, "width": 1024, "grid": 16}
 
 
-def reference(gpt: GPT, tokens: Tensor, past: list[Tensor] | None = None) -> Tensor:
-    """The reference's forward pass, plainly: logits (b, n, v) everywhere. With ``past``, its cached sampler's."""
+def reference_logits(gpt: GPT, tokens: Tensor, past: list[Tensor] | None = None) -> Tensor:
+    """Return the logits (b, n, v) of the reference's forward pass; with ``past``, of its cached sampler."""
     heads, n = gpt.config.heads, tokens.shape[1]
     before = past[0].shape[3] if past else 0
     x = gpt.tok_emb(tokens) + gpt.pos_emb[:, before : before + n]
@@ -57,44 +58,45 @@ def reference(gpt: GPT, tokens: Tensor, past: list[Tensor] | None = None) -> Ten
     return F.linear(gpt.ln_f(x), gpt.head.weight)
 
 
-def whole_window(gpt: GPT, condition: Tensor, codes: Tensor, row: int, column: int) -> Tensor:
-    """The reference procedure for one cell: logits (b, v) after one pass over the whole window."""
+def whole_window_logits(gpt: GPT, condition: Tensor, codes: Tensor, row: int, column: int) -> Tensor:
+    """Return the logits (b, v) of one cell by the reference procedure: one pass over the whole window."""
     height, width = codes.shape[1:]
     top, left = min(max(row - 8, 0), height - 16), min(max(column - 8, 0), width - 16)
     window = codes[:, top : top + 16, left : left + 16].flatten(1)
     if gpt.config.spatial:
         condition = condition[:, top : top + 16, left : left + 16].flatten(1)
-    logits = reference(gpt, torch.cat([condition, window], 1)[:, :-1])[:, -256:]
+    logits = reference_logits(gpt, torch.cat([condition, window], 1)[:, :-1])[:, -256:]
     return logits[:, 16 * (row - top) + column - left]
 
 
 @torch.no_grad()
-def test_the_reference_procedure_is_the_stored_one() -> None:
+def test_the_reference_procedure_reproduces_the_golden_codes() -> None:
     stored, walk = load_file(GOLDEN / "taming_gpt.safetensors"), load_file(GOLDEN / "taming_sliding_window.safetensors")
     gpt = GPT(GPTConfig(vocab_size=40, block_size=512, layers=2, heads=4, width=32, grid=16, prefix_codes=256)).eval()
     gpt.load_state_dict({k.removeprefix("state."): v for k, v in stored.items() if k.startswith("state.")})
     codes = walk["codes_temperature1_topk10"]
     for row in range(19):
         for column in range(0, 37, 3):
-            logits = whole_window(gpt, walk["condition_codes"], codes, row, column)
+            logits = whole_window_logits(gpt, walk["condition_codes"], codes, row, column)
             logits = logits.masked_fill(logits < logits.topk(10).values[:, -1:], -torch.inf)
             assert (logits + walk["gumbel_noise"][row, column]).argmax(-1) == codes[:, row, column]
 
 
 @pytest.fixture(scope="module")
 def spatial() -> GPT:
-    return large(GPTConfig(**LARGE, block_size=512, prefix_codes=256))
+    return create_large(GPTConfig(**LARGE, block_size=512, prefix_codes=256))
 
 
-def large(config: GPTConfig) -> GPT:
+def create_large(config: GPTConfig) -> GPT:
+    """Return a transformer with random weights."""
     torch.manual_seed(0)
     gpt = GPT(config).eval().requires_grad_(False)
     gpt.pos_emb.normal_(0, 0.02)
     return gpt
 
 
-def start_code(gpt: GPT) -> GPT:
-    """The same weights, with one start code before the window instead of a condition."""
+def with_start_code(gpt: GPT) -> GPT:
+    """Return a transformer with the same weights and one start code before the window instead of a condition."""
     with torch.device("meta"):
         other = GPT(GPTConfig(**LARGE, block_size=256, prefix_codes=1)).eval()
     state = gpt.state_dict()
@@ -104,18 +106,19 @@ def start_code(gpt: GPT) -> GPT:
 
 @torch.no_grad()
 def reference_seconds(gpt: GPT, times: int = 2) -> float:
-    """Of one code by the reference procedure."""
+    """Return the seconds per code of the reference procedure."""
     tokens = torch.randint(1024, (1, gpt.config.block_size - (1 if gpt.config.spatial else 0)))
-    return min(clock(lambda: reference(gpt, tokens)) for _ in range(times))
+    return min(seconds_of(lambda: reference_logits(gpt, tokens)) for _ in range(times))
 
 
-def clock(work: object) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return the wall time of a call."""
     started = time.perf_counter()
-    work()  # type: ignore[operator]
+    work()
     return time.perf_counter() - started
 
 
-def sampler(gpt: GPT, height: int, width: int, pictures: int = 1, **options: object) -> Sampler:
+def create_sampler(gpt: GPT, height: int, width: int, pictures: int = 1, **options: object) -> Sampler:
     if gpt.config.spatial:
         condition = Condition(spatial=torch.randint(1024, (pictures, height, width)))
     else:
@@ -125,47 +128,53 @@ def sampler(gpt: GPT, height: int, width: int, pictures: int = 1, **options: obj
 
 
 def fitted_seconds(job: Sampler, passes: int = 16) -> float:
-    """Of a whole drawing: passes spread evenly are timed as they would be in their turn."""
-    held = {}
+    """Return the seconds for a whole grid, estimated from evenly spread passes with their caches filled."""
+    cached = {}
     seen: dict[tuple[int, int], int] = {}
-    for wave in job.waves:  # what each cell's cache holds when its turn comes
+    for wave in job.waves:  # the number of cached tokens when each cell is sampled
         for cell in wave:
             origin = job.window.origin(*cell)
-            held[cell] = min(seen.get(origin, 0), job.capacities[origin])
+            cached[cell] = min(seen.get(origin, 0), job.capacities[origin])
             seen[origin] = job.window.tokens_before(*cell)
     rows, seconds = [], []
     for turn in range(0, job.total, max(1, job.total // passes)):
         job.position, job._caches = turn, {}
         for cell in job.waves[turn]:
-            job._cache(job.window.origin(*cell)).length = held[cell]
+            job._cache(job.window.origin(*cell)).length = cached[cell]
         before = job.evaluated
-        seconds.append(clock(job.step))
+        seconds.append(seconds_of(job.step))
         rows.append([1.0, job.evaluated - before])
-    passes_, tokens = torch.tensor(rows, dtype=torch.float64), torch.tensor(seconds, dtype=torch.float64)
-    a, b = torch.linalg.lstsq(passes_, tokens[:, None]).solution.flatten().tolist()
+    features, targets = torch.tensor(rows, dtype=torch.float64), torch.tensor(seconds, dtype=torch.float64)
+    a, b = torch.linalg.lstsq(features, targets[:, None]).solution.flatten().tolist()
     return a * job.total + b * job.window.evaluations(job.cells, job.capacities)
 
 
-def report(name: str, ratio: float, least: float, **more: object) -> None:
+def report(name: str, ratio: float, minimum: float, **details: object) -> None:
+    """Print a ratio and its details, and assert that it is at least the minimum."""
     load = f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}"
-    print(f"\n{name}: {ratio:.1f}x, at least {least}x asked; {more}; {load}")
-    assert ratio >= least
+    print(f"\n{name}: {ratio:.1f}x, required {minimum}x; {details}; {load}")
+    assert ratio >= minimum
 
 
-def bytes_of(job: Sampler) -> str:
+def cache_size(job: Sampler) -> str:
+    """Return the peak size of the KV caches as text."""
     config, tokens = job.gpt.config, job.window.peak(job.cells, job.capacities)
     return f"{tokens * config.layers * 2 * config.width * 4 * len(job.codes) / 1e9:.2f} GB"
 
 
-def test_a_grid_of_one_window(spatial: GPT) -> None:
+def test_speed_for_a_grid_of_one_window(spatial: GPT) -> None:
     full = reference_seconds(spatial)
     cached = cached_reference_seconds(spatial)
-    for pictures, least in ((1, 35), (4, 70)):
-        job = sampler(spatial, 16, 16, pictures)
-        took = clock(lambda job=job: [job.step() for _ in range(job.total)])
+    for pictures, minimum in ((1, 35), (4, 70)):
+        job = create_sampler(spatial, 16, 16, pictures)
+        took = seconds_of(lambda job=job: [job.step() for _ in range(job.total)])
         per_picture = took / pictures
         report(
-            f"16x16, {pictures} at once", 256 * full / per_picture, least, seconds=round(took, 1), caches=bytes_of(job)
+            f"16x16, {pictures} at once",
+            256 * full / per_picture,
+            minimum,
+            seconds=round(took, 1),
+            caches=cache_size(job),
         )
         if pictures == 1:
             report("16x16, the reference's own cached sampler", cached / took, 1.2)
@@ -173,18 +182,18 @@ def test_a_grid_of_one_window(spatial: GPT) -> None:
 
 @torch.no_grad()
 def cached_reference_seconds(gpt: GPT) -> float:
-    """Of the reference's cached sampler: the first pass, and 32 of the 255 that follow, spread evenly."""
+    """Return the seconds of the reference's cached sampler, from its first pass and 32 of the 255 that follow."""
     past: list[Tensor] = []
-    first = clock(lambda: reference(gpt, torch.randint(1024, (1, 256)), past))
+    first = seconds_of(lambda: reference_logits(gpt, torch.randint(1024, (1, 256)), past))
     steps = 0.0
     for length in range(256, 511, 8):
-        held = [torch.zeros(2, 1, 16, length, 64) for _ in range(24)]
-        steps += clock(lambda held=held: reference(gpt, torch.randint(1024, (1, 1)), held))
+        cache = [torch.zeros(2, 1, 16, length, 64) for _ in range(24)]
+        steps += seconds_of(lambda cache=cache: reference_logits(gpt, torch.randint(1024, (1, 1)), cache))
     return first + steps / 32 * 255
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "prefix", "options", "least"),
+    ("height", "width", "prefix", "options", "minimum"),
     [
         (32, 32, 256, {}, 4.5),
         (32, 32, 1, {}, 5.5),
@@ -195,24 +204,24 @@ def cached_reference_seconds(gpt: GPT) -> float:
         (42, 64, 256, {"stride": (8, 8), "memory": 2e9}, 20),
     ],
 )
-def test_a_larger_grid(
-    spatial: GPT, height: int, width: int, prefix: int, options: dict[str, object], least: float
+def test_speed_for_larger_grids(
+    spatial: GPT, height: int, width: int, prefix: int, options: dict[str, object], minimum: float
 ) -> None:
-    gpt = spatial if prefix == 256 else start_code(spatial)
-    full, job = reference_seconds(gpt), sampler(gpt, height, width, **options)
+    gpt = spatial if prefix == 256 else with_start_code(spatial)
+    full, job = reference_seconds(gpt), create_sampler(gpt, height, width, **options)
     block = 511 if prefix == 256 else 256
     counted = height * width * block / job.window.evaluations(job.cells, job.capacities)
     took = fitted_seconds(job)
     name = f"{height}x{width}, {prefix} before, {json.dumps(options)}"
     report(
-        name, height * width * full / took, least,
-        counted=round(counted, 2), caches=bytes_of(job), seconds=round(took), reference=round(height * width * full),
+        name, height * width * full / took, minimum,
+        counted=round(counted, 2), caches=cache_size(job), seconds=round(took), reference=round(height * width * full),
     )  # fmt: skip
 
 
-def test_how_many_codes_are_near_ties(spatial: GPT) -> None:
-    """Codes of the exact way against the reference's, from the same codes before them, on cells spread over a grid."""
-    job, same, near = sampler(spatial, 32, 32), 0, 0
+def test_exact_sampling_differs_from_the_reference_only_in_near_ties(spatial: GPT) -> None:
+    """Cells spread over a grid, each sampled from the same codes before it."""
+    job, same, near = create_sampler(spatial, 32, 32), 0, 0
     codes = torch.randint(1024, (1, 32, 32))
     job._grid.copy_(codes)
     for turn in range(5, job.total, 44):
@@ -221,7 +230,7 @@ def test_how_many_codes_are_near_ties(spatial: GPT) -> None:
         job.step()
         for row, column in drawn:
             with torch.no_grad():
-                logits = whole_window(spatial, job.context.condition, codes, row, column)
+                logits = whole_window_logits(spatial, job.context.condition, codes, row, column)
             choice = logits + job.noise(row, column)
             best, second = choice.topk(2).values[0]
             equal = int(choice.argmax(-1)) == int(job.codes[0, row, column])
@@ -229,5 +238,5 @@ def test_how_many_codes_are_near_ties(spatial: GPT) -> None:
             same += equal
             assert equal or best - second <= 1e-4
             job._grid[:, row, column] = codes[:, row, column]
-    print(f"\n{same} codes the same, {near} near ties")
+    print(f"\n{same} codes equal, {near} near ties")
     assert same

@@ -1,4 +1,4 @@
-"""Stage 2's training against a plain eager loop in fp32, as minGPT's.
+"""Training steps of the transformer against a plain eager loop in fp32, as in minGPT.
 
 pytest -m benchmark -s tests/benchmarks/test_transformer_stage.py
 """
@@ -25,7 +25,7 @@ SHAPE = GPTConfig(vocab_size=1024, block_size=145, layers=6, heads=4, width=288,
 
 
 class PlainBlock(nn.Module):
-    """minGPT's block: attention written out, a mask of its own."""
+    """minGPT's block: attention written out, one causal mask per block."""
 
     def __init__(self, c: GPTConfig) -> None:
         super().__init__()
@@ -46,15 +46,15 @@ class PlainBlock(nn.Module):
         return x + self.mlp(self.ln2(x))
 
 
-class Plain:
-    """The training step as it was published: eager, fp32, AdamW a parameter at a time."""
+class PlainTrainer:
+    """The published training step: eager, fp32, AdamW parameter by parameter."""
 
     def __init__(self, c: GPTConfig) -> None:
         self.tok, self.pos = nn.Embedding(c.vocab_size, c.width), nn.Parameter(torch.zeros(1, c.block_size, c.width))
         self.blocks = nn.Sequential(*(PlainBlock(c) for _ in range(c.layers)), nn.LayerNorm(c.width))
         self.head = nn.Linear(c.width, c.vocab_size, bias=False)
-        self.all = [*self.tok.parameters(), self.pos, *self.blocks.parameters(), *self.head.parameters()]
-        self.optimiser = torch.optim.AdamW(self.all, lr=3e-4, betas=(0.9, 0.95), foreach=False)
+        self.parameters = [*self.tok.parameters(), self.pos, *self.blocks.parameters(), *self.head.parameters()]
+        self.optimiser = torch.optim.AdamW(self.parameters, lr=3e-4, betas=(0.9, 0.95), foreach=False)
 
     def step(self, batch: CodeBatch) -> float:
         assert batch.condition is not None
@@ -63,34 +63,35 @@ class Plain:
         loss = F.cross_entropy(logits.view(-1, logits.shape[-1]), batch.codes.reshape(-1))
         self.optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.all, 1.0)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimiser.step()
         return float(loss.detach())
 
 
-def batch(step: int) -> CodeBatch:
-    draws = torch.Generator().manual_seed(step)
-    return CodeBatch(torch.randint(1024, (BATCH, CELLS), generator=draws), torch.zeros(BATCH, 1, dtype=torch.int64))
+def random_batch(step: int) -> CodeBatch:
+    """Return random codes (BATCH, CELLS) that depend on the step alone."""
+    generator = torch.Generator().manual_seed(step)
+    return CodeBatch(torch.randint(1024, (BATCH, CELLS), generator=generator), torch.zeros(BATCH, 1, dtype=torch.int64))
 
 
-def test_throughput() -> None:
-    """Tokens a second at the starter's shape, turn by turn, the median of the turns' ratios; processor time of all."""
+def test_throughput_is_at_least_1_3_times_that_of_a_plain_loop() -> None:
+    """Tokens per second of processor time at the starter's shape; the median ratio of alternating steps."""
     machine = choose_machine()
     precision = None if machine.precision == "fp32" else machine.dtype
     torch.manual_seed(0)
     ours = TransformerStage(
-        TransformerStageSettings(steps=1000), GPT(SHAPE).to(machine.device), batch, precision=precision
+        TransformerStageSettings(steps=1000), GPT(SHAPE).to(machine.device), random_batch, precision=precision
     )
-    plain = Plain(SHAPE)
+    plain = PlainTrainer(SHAPE)
     assert machine.device.type == "cpu", "the plain loop runs on the CPU"
     turns: list[tuple[float, float]] = []
     for turn in range(5):
-        took = []
-        for step in (lambda: ours.step()["loss"], lambda t=turn: plain.step(batch(t))):  # type: ignore[misc]
-            began: Any = time.process_time()
+        seconds = []
+        for step in (lambda: ours.step()["loss"], lambda t=turn: plain.step(random_batch(t))):  # type: ignore[misc]
+            started: Any = time.process_time()
             step()
-            took.append(time.process_time() - began)
-        turns.append((took[0], took[1]))
+            seconds.append(time.process_time() - started)
+        turns.append((seconds[0], seconds[1]))
     turns = turns[1:]
     speeds = [BATCH * CELLS * torch.get_num_threads() / statistics.median(t) for t in zip(*turns, strict=True)]
     ratio = statistics.median(b / a for a, b in turns)
