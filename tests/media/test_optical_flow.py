@@ -22,19 +22,19 @@ def pair(shapes: Make, apart: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_a_shift_is_found_and_a_still_background_has_no_flow(shapes: Make) -> None:
     first, second = pair(shapes, 2)
-    found = estimate_flow(first, second)
-    assert found.shape == (1, 64, 96, 2)
-    assert (found[0, 24:40, 14:30].mean((0, 1)) - torch.tensor([4.0, 0.0])).abs().max() < 0.7
-    assert found[0, 50:, 60:].abs().mean() < 0.3
+    flow = estimate_flow(first, second)
+    assert flow.shape == (1, 64, 96, 2)
+    assert (flow[0, 24:40, 14:30].mean((0, 1)) - torch.tensor([4.0, 0.0])).abs().max() < 0.7
+    assert flow[0, 50:, 60:].abs().mean() < 0.3
     assert torch.equal(estimate_flow(first, first), torch.zeros(1, 64, 96, 2))
 
 
 def test_an_image_smaller_than_dis_supports_has_a_flow_too() -> None:
     blobs = torch.rand(1, 1, 8, 14, generator=torch.Generator().manual_seed(0)) * 2 - 1
     blobs = F.interpolate(blobs, scale_factor=2, mode="bicubic").clamp(-1, 1).expand(1, 3, 16, 28)
-    found = estimate_flow(blobs[..., 2:26], blobs[..., 1:25])
-    assert found.shape == (1, 16, 24, 2)
-    assert found[0, 4:12, 6:18].mean((0, 1)).tolist() == pytest.approx([1.0, 0.0], abs=0.3)
+    flow = estimate_flow(blobs[..., 2:26], blobs[..., 1:25])
+    assert flow.shape == (1, 16, 24, 2)
+    assert flow[0, 4:12, 6:18].mean((0, 1)).tolist() == pytest.approx([1.0, 0.0], abs=0.3)
 
 
 def test_warping_restores_the_first_image_and_hidden_pixels_have_low_confidence(shapes: Make) -> None:

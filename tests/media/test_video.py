@@ -47,17 +47,17 @@ def faststart(path: Path) -> bool:
 
 @pytest.mark.parametrize(("fps", "count"), [(12, 5), (12.5, 7), (30, 1), (24, 30)])
 def test_an_mp4_has_the_format_that_every_player_supports(tmp_path: Path, fps: float, count: int) -> None:
-    made = write_video(frames(tmp_path, count), tmp_path / "a.mp4", fps=fps)
-    assert made == (tmp_path / "a.mp4", count, (48, 32), (0, 0))
-    with av.open(str(made.path)) as file:
+    video = write_video(frames(tmp_path, count), tmp_path / "a.mp4", fps=fps)
+    assert video == (tmp_path / "a.mp4", count, (48, 32), (0, 0))
+    with av.open(str(video.path)) as file:
         (stream,) = file.streams
         context = stream.codec_context
         assert (context.name, context.pix_fmt, context.width, context.height) == ("h264", "yuv420p", 48, 32)
         assert float(stream.average_rate) == pytest.approx(fps)
         assert float(stream.duration * stream.time_base) == pytest.approx(count / fps, abs=0.01)
         assert context.colorspace == 1  # bt709
-    assert faststart(made.path)
-    read = pictures(made.path)
+    assert faststart(video.path)
+    read = pictures(video.path)
     assert len(read) == count
     for i, picture in enumerate(read):
         assert np.abs(picture[8:-8, 8:-8].mean((0, 1)) - COLOURS[i % 5]).max() < 6, i
@@ -93,10 +93,10 @@ def test_odd_sides_are_padded_or_cropped_and_reported(tmp_path: Path, kind: str)
 @pytest.mark.parametrize("between", ["blend", "flow"])
 def test_interpolation_reaches_the_output_rate(tmp_path: Path, between: FrameInterpolation) -> None:
     shots = frames(tmp_path, 6)
-    made = write_video(shots, tmp_path / "a.mp4", fps=6, out_fps=24, between=between)
-    with av.open(str(made.path)) as file:
+    video = write_video(shots, tmp_path / "a.mp4", fps=6, out_fps=24, between=between)
+    with av.open(str(video.path)) as file:
         assert float(file.streams.video[0].average_rate) == 24
-    read = pictures(made.path)
+    read = pictures(video.path)
     assert len(read) == 24
     assert np.abs(read[0].mean((0, 1)) - COLOURS[0]).max() < 8
 
@@ -104,12 +104,12 @@ def test_interpolation_reaches_the_output_rate(tmp_path: Path, between: FrameInt
 @pytest.mark.parametrize("seconds", [0.5, 3.0])
 def test_audio_is_added_and_cut_to_the_length_of_the_video(tmp_path: Path, seconds: float) -> None:
     sound = tone(tmp_path / "a.wav", seconds)
-    made = write_video(frames(tmp_path, 12), tmp_path / "a.mp4", fps=12, audio=sound)
-    with av.open(str(made.path)) as file:
+    video = write_video(frames(tmp_path, 12), tmp_path / "a.mp4", fps=12, audio=sound)
+    with av.open(str(video.path)) as file:
         assert file.streams.audio[0].codec_context.name == "aac"
         samples = sum(frame.samples for frame in file.decode(audio=0))
         assert samples / file.streams.audio[0].rate == pytest.approx(min(seconds, 1), abs=0.15)
-    assert len(pictures(made.path)) == 12 and faststart(made.path)
+    assert len(pictures(video.path)) == 12 and faststart(video.path)
     silent = write_video(frames(tmp_path, 3), tmp_path / "a.gif", audio=sound)
     assert silent.frames == 3
 

@@ -1,4 +1,4 @@
-"""Attention by plain steps against torch's own, and the tower that it straightens."""
+"""Plain attention against torch's own, and the replaced attention of an image tower."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Large pictures decoded in strips are the pictures that one pass makes."""
+"""Large images decoded in strips equal those of one pass."""
 
 import pytest
 import torch

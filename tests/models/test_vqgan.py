@@ -1,4 +1,4 @@
-"""The VQGAN takes the public checkpoints' shapes and reproduces the reference's stored numbers."""
+"""The VQGAN has the shapes of the public checkpoints and reproduces the stored values of the reference."""
 
 import json
 import subprocess

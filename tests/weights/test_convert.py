@@ -129,7 +129,7 @@ def test_an_unconditional_stage_2_checkpoint_is_split(tmp_path: Path) -> None:
 
 
 def listed(name: str) -> dict[str, torch.Tensor]:
-    """The tensors of a key list, at full size, without their numbers."""
+    """The tensors of a key list, at full size, without values."""
     state = {}
     for line in (GOLDEN / "keys" / f"{name}.txt").read_text().splitlines():
         key, shape = line.split(" ", 1)
@@ -181,12 +181,12 @@ def test_the_key_lists_of_net2net_models_match_exactly(condition: str) -> None:
     state = listed(f"net2net_{condition}")
     if condition == "seg":
         state["cond_stage_model.colorize"] = torch.empty(3, 182, 1, 1)
-    found = {part.kind: part for part in map_checkpoint(state, config)}
-    assert set(found) == {"vqgan", "transformer"} | ({"condition"} if condition == "seg" else set())
-    taken = sum(len(part.tensors) for part in found.values())
-    assert taken == len([key for key in state if not key.endswith(("attn.mask", "colorize"))])
+    networks = {part.kind: part for part in map_checkpoint(state, config)}
+    assert set(networks) == {"vqgan", "transformer"} | ({"condition"} if condition == "seg" else set())
+    mapped_keys = sum(len(part.tensors) for part in networks.values())
+    assert mapped_keys == len([key for key in state if not key.endswith(("attn.mask", "colorize"))])
     if condition == "seg":
-        assert found["condition"].config["image_channels"] == 182
+        assert networks["condition"].config["image_channels"] == 182
     assert [part.kind for part in map_checkpoint(state, {}, "vqgan")] == ["vqgan"]  # needs no yaml
     with pytest.raises(UserError, match="put its yaml beside the checkpoint"):
         map_checkpoint(state, {})
@@ -367,7 +367,7 @@ def test_ema_weights_are_preferred_and_training_state_is_ignored(tmp_path: Path)
 
 
 def test_a_failed_second_file_removes_the_first(tmp_path: Path) -> None:
-    (tmp_path / "it.safetensors").mkdir()  # the transformer's name is taken by a folder
+    (tmp_path / "it.safetensors").mkdir()  # the transformer's name is mapped_keys by a folder
     with pytest.raises(UserError, match="could not be written"):
         converted(GOLDEN / "taming_net2net_class.ckpt", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["it.safetensors"]

@@ -1,4 +1,4 @@
-"""Downloads from mirrors that drop, lie, redirect, or are something else: a local server plays them."""
+"""Downloads from mirrors that drop connections, send wrong lengths, redirect or fail, played by a local server."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Mirror(http.server.BaseHTTPRequestHandler):
     """Serves BODY in the manner that the first part of the path names."""
 
     protocol_version = "HTTP/1.1"
-    asked: list[tuple[str, str]] = []  # noqa: RUF012  (path, Range)
+    requests: list[tuple[str, str]] = []  # noqa: RUF012  (path, Range)
     files: dict[str, bytes] = {}  # noqa: RUF012
 
     def do_GET(self) -> None:
         manner = self.path.strip("/").split("/")[0]
-        wanted = self.headers.get("Range", "")
-        Mirror.asked.append((manner, wanted))
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        requested = self.headers.get("Range", "")
+        Mirror.requests.append((manner, requested))
+        start = int(requested.removeprefix("bytes=").removesuffix("-")) if requested else 0
         getattr(self, manner.replace("-", "_"))(start)
 
     def send(self, body: bytes, code: int = 200, length: int | None = None, **headers: str) -> None:
@@ -46,14 +46,14 @@ class Mirror(http.server.BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-        with contextlib.suppress(OSError):  # who asked may have hung up
+        with contextlib.suppress(OSError):  # the client may have disconnected
             self.wfile.write(body)
         self.close_connection = length is not None
 
     def part(self, body: bytes, start: int, most: int | None = None) -> None:
-        rest = body[start:]
-        cut = rest if most is None else rest[:most]
-        length = len(rest) if len(cut) < len(rest) else None
+        remaining = body[start:]
+        cut = remaining if most is None else remaining[:most]
+        length = len(remaining) if len(cut) < len(remaining) else None
         if start:
             self.send(cut, 206, length, Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}")
         else:
@@ -118,13 +118,13 @@ class Mirror(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
-    """The address of a mirror that behaves as named."""
+    """Returns the URL of a mirror that behaves as named."""
     monkeypatch.setattr(fetch, "RETRY_PAUSE", 0.0)
     monkeypatch.setenv("no_proxy", "*")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
-    server.handle_error = lambda request, address: None  # who asked may have hung up
+    server.handle_error = lambda request, address: None  # the client may have disconnected
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    Mirror.asked.clear()
+    Mirror.requests.clear()
     Mirror.files.clear()
     yield lambda manner: f"http://127.0.0.1:{server.server_address[1]}/{manner}/x.ckpt"
     server.shutdown()
@@ -140,10 +140,10 @@ def test_a_file_is_downloaded_completely(at: Callable[[str], str], tmp_path: Pat
     seen: list[tuple[int, int | None]] = []
     fetch.download([at(manner)], tmp_path / "x", sha256=SHA, size=len(BODY), progress=lambda *now: seen.append(now))
     assert (tmp_path / "x").read_bytes() == BODY
-    assert [one.name for one in tmp_path.iterdir()] == ["x"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert seen[-1] == (len(BODY), len(BODY)) and seen == sorted(seen)
-    if manner == "drops":  # went on where each connection ended
-        assert [asked for _, asked in Mirror.asked] == ["", "bytes=300000-", "bytes=600000-", "bytes=900000-"]
+    if manner == "drops":  # continued where each connection ended
+        assert [offset for _, offset in Mirror.requests] == ["", "bytes=300000-", "bytes=600000-", "bytes=900000-"]
 
 
 @pytest.mark.parametrize("manner", ["good", "no_ranges", "beyond", "moved"])
@@ -151,7 +151,7 @@ def test_a_download_resumes_after_an_interruption(at: Callable[[str], str], tmp_
     (tmp_path / "x.part").write_bytes(BODY[:123_456])
     get([at(manner)], tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == BODY
-    assert Mirror.asked[0][1] == Mirror.asked[-1][1] == "bytes=123456-" or manner == "beyond"
+    assert Mirror.requests[0][1] == Mirror.requests[-1][1] == "bytes=123456-" or manner == "beyond"
 
 
 @pytest.mark.parametrize("left", [BODY, BODY + b"too much", b"rubbish" * 1000, b""])
@@ -178,7 +178,7 @@ def test_a_failing_mirror_is_named_and_the_next_one_used(
     assert not (tmp_path / "x").exists()
     get([at(manner), at("good")], tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == BODY
-    bad = [one.name for one in tmp_path.iterdir() if one.name != "x"]
+    bad = [path.name for path in tmp_path.iterdir() if path.name != "x"]
     assert bad == (["x.bad"] if manner == "other" else [])  # the wrong file is put aside, never opened
 
 
@@ -209,7 +209,7 @@ def test_a_host_that_does_not_answer_is_a_user_error(tmp_path: Path, monkeypatch
 def test_an_existing_file_is_not_downloaded_again(at: Callable[[str], str], tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(BODY)
     get([at("good")], tmp_path / "x")
-    assert not Mirror.asked
+    assert not Mirror.requests
     (tmp_path / "x").write_bytes(BODY[::-1])
     get([at("good")], tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == BODY
@@ -220,7 +220,7 @@ def test_an_existing_file_is_not_downloaded_again(at: Callable[[str], str], tmp_
 
 @pytest.fixture
 def record(at: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsRecord:
-    """The golden VQModel as a public network of a person's own list."""
+    """The golden VQModel as a public network in the user's own list."""
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     for name in ("taming_vqmodel.ckpt", "taming_vqmodel.yaml"):
@@ -245,25 +245,25 @@ def write(at: Callable[[str], str], folder: Path, *more: str, sha256: str = "") 
 def test_fetch_converts_once_and_reports_it(record: WeightsRecord, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'tiny-f2' is not downloaded yet; .*vqtools weights fetch tiny-f2"):
         load_vqgan("tiny-f2")
-    told: list[str] = []
-    path = fetch.fetch(record, say=told.append)
+    lines: list[str] = []
+    path = fetch.fetch(record, say=lines.append)
     stored = load_file(GOLDEN / "taming_vqmodel_io.safetensors")
     model = load_vqgan("tiny-f2")
     assert torch.equal(model.encode(stored["image"]), stored["codes"]) and model.config.resolution == 32
     assert path == tmp_path / "home" / "tiny-f2.safetensors" == resolve_path("vqgan", "tiny-f2")
-    assert any("127.0.0.1" in line for line in told) and any("latent-diffusion VQModel" in line for line in told)
+    assert any("127.0.0.1" in line for line in lines) and any("latent-diffusion VQModel" in line for line in lines)
     assert not list((tmp_path / "home" / "downloads").iterdir())
     about = read_header(path)["about"]
     assert about["sha256"] == record.sha256 and about["licence"] == "MIT" and about["name"] == "tiny-f2"
-    asked = len(Mirror.asked)
-    assert fetch.fetch(record) == path and len(Mirror.asked) == asked
+    requests = len(Mirror.requests)
+    assert fetch.fetch(record) == path and len(Mirror.requests) == requests
 
 
 def test_a_wrong_hash_is_never_opened(at: Callable[[str], str], record: WeightsRecord, tmp_path: Path) -> None:
     write(at, tmp_path, sha256="0" * 64)
     with pytest.raises(UserError, match=r"sha256 is .* instead of 000000000000.*\.bad"):
         fetch.fetch(find_downloadable("tiny-f2"))
-    assert [one.name for one in (tmp_path / "home" / "downloads").glob("*.ckpt*")] == ["tiny-f2.ckpt.bad"]
+    assert [path.name for path in (tmp_path / "home" / "downloads").glob("*.ckpt*")] == ["tiny-f2.ckpt.bad"]
     assert not list((tmp_path / "home").glob("*.safetensors"))
 
 
@@ -276,9 +276,9 @@ def test_a_download_that_cannot_be_converted_is_kept(
         fetch.fetch(find_downloadable("tiny-f2"))
     Mirror.files["taming_vqmodel.yaml"] = (GOLDEN / "taming_vqmodel.yaml").read_bytes()
     write(at, tmp_path)
-    before = sum(manner == "file" for manner, _ in Mirror.asked)
+    before = sum(manner == "file" for manner, _ in Mirror.requests)
     fetch.fetch(find_downloadable("tiny-f2"))
-    assert sum(manner == "file" for manner, _ in Mirror.asked) == before + 1  # the config alone
+    assert sum(manner == "file" for manner, _ in Mirror.requests) == before + 1  # the config alone
 
 
 def test_an_unverified_network_needs_agreement(at: Callable[[str], str], record: WeightsRecord, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_an_unverified_network_needs_agreement(at: Callable[[str], str], record:
         write(at, tmp_path, *([more] if more else []), sha256=sha256)
         with pytest.raises(UserError, match=f"is unverified: {says}.*--yes"):
             fetch.fetch(find_downloadable("tiny-f2"))
-        assert not Mirror.asked
+        assert not Mirror.requests
     assert fetch.fetch(find_downloadable("tiny-f2"), yes=True).is_file()
 
 
@@ -299,7 +299,7 @@ def test_missing_disk_space_is_an_error_before_any_request(
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(UserError, match=r"needs 6\.13 MB until it is converted, but .* has 10 B left"):
         fetch.fetch(record)
-    assert not Mirror.asked
+    assert not Mirror.requests
 
 
 def test_a_clip_and_a_perceptual_network_are_not_converted(
@@ -316,8 +316,8 @@ def test_a_clip_and_a_perceptual_network_are_not_converted(
 
 
 def test_the_starter_models_are_never_downloaded() -> None:
-    told: list[str] = []
-    assert fetch.fetch(find_downloadable("starter"), say=told.append).exists() and "is already downloaded" in told[0]
+    lines: list[str] = []
+    assert fetch.fetch(find_downloadable("starter"), say=lines.append).exists() and "is already downloaded" in lines[0]
     with pytest.raises(UserError, match=r"weights\.txt has no 'vqgan-imagenet-f16-1634'; did you mean"):
         find_downloadable("vqgan-imagenet-f16-1634")
 

@@ -1,4 +1,4 @@
-"""Our own files of weights: round trips, and files that are not what they say."""
+"""Our own files of weights: round trips, and files that do not match their header."""
 
 import json
 from pathlib import Path

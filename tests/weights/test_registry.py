@@ -1,4 +1,4 @@
-"""weights.txt, read into records."""
+"""weights.txt, parsed to records."""
 
 from __future__ import annotations
 
