@@ -1,4 +1,4 @@
-"""Bring every notebook, the README's badge and the tables of docs/settings.md into their committed form.
+"""Bring the notebooks, README's badge, the tables of docs/settings.md and CONTRIBUTING's file map into committed form.
 
     python -m recipes.pages            # write them
     python -m recipes.pages --check    # write nothing; list the files that would change and exit with 1
@@ -18,6 +18,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from recipes import file_map
 from vqtools.animation.settings import AnimateSettings, FlySettings, MorphSettings
 from vqtools.core.settings import Settings, settings_table
 from vqtools.painting.settings import PaintSettings
@@ -143,6 +144,14 @@ def settings_page(text: str) -> str:
     return text
 
 
+def packages() -> list[str]:
+    """Return the packages of vqtools from the highest layer to the lowest, as pyproject.toml's contract orders them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    names = [name.strip().removeprefix("vqtools.") for layer in layers for name in layer.split("|")]
+    return [name for name in names if name != "version"]
+
+
 def to_text(page: dict[str, Any]) -> str:
     """Return a notebook as text, formatted as Jupyter writes it."""
     return json.dumps(page, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
@@ -150,8 +159,9 @@ def to_text(page: dict[str, Any]) -> str:
 
 def expected_files() -> dict[Path, str]:
     """Return the expected text of each file that this script writes."""
-    settings, title_page = ROOT / "docs/settings.md", ROOT / "README.md"
+    settings, title_page, contributing = ROOT / "docs/settings.md", ROOT / "README.md", ROOT / "CONTRIBUTING.md"
     expected = {
+        contributing: file_map.contributing(contributing.read_text("utf-8"), ROOT, packages()),
         title_page: readme(title_page.read_text("utf-8"), repository()),
         settings: settings_page(settings.read_text("utf-8")),
     }

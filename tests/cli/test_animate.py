@@ -195,7 +195,7 @@ def test_a_dry_run_needs_no_network(kind: str, monkeypatch: pytest.MonkeyPatch) 
         (["a", "--zoom", "0:(1.0+)"], "\n  0:(1.0+)\n         ^"),
         (["a", "--zoom", "0"], "frame 0: zoom 0: must be more than 0"),
         (["a", "--size", "100x64"], "width 100 is not a multiple of 8"),
-        (["a", "--rewind", "3"], "--rewind is for a folder"),
+        (["a", "--rewind", "3"], "--rewind needs a folder"),
         (["--resume", "none"], "holds no animation"),
         (["a", "--audio", "none.wav"], "'none.wav' is not there"),
         (["a", "--prompts-at", "0: x, 2"], "a colon"),
