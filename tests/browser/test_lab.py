@@ -22,7 +22,7 @@ from vqtools.media.png_record import read_record
 
 pytestmark = pytest.mark.browser
 
-OLDER = (
+COLAB_VERSIONS = (
     "ipywidgets==7.7.1", "ipykernel==6.17.1", "ipython==7.34.0", "jupyterlab==3.6.*", "jupyterlab-widgets==1.1.*",
     "anywidget", "setuptools<80",
 )  # fmt: skip
@@ -33,13 +33,13 @@ STOPWATCH = """text => {
   const watch = window.watch = { start: 0, end: 0 };
   for (const kind of ["pointerdown", "keydown"])
     document.addEventListener(kind, () => { watch.start = performance.now(); }, true);
-  const status = [...document.querySelectorAll(".vqtools-panel .vqtools-status")].filter(one => one.offsetParent).pop();
-  const see = () => {
+  const status = [...document.querySelectorAll(".vqtools-panel .vqtools-status")].filter(element => element.offsetParent).pop();
+  const check = () => {
     if (watch.start && !watch.end && status.innerText.includes(text)) watch.end = performance.now();
   };
-  new MutationObserver(see).observe(status, { subtree: true, childList: true, characterData: true });
+  new MutationObserver(check).observe(status, { subtree: true, childList: true, characterData: true });
 }"""
-LONG = 180  # seconds; networks are loaded meanwhile, perhaps on a slow machine
+LONG = 180  # seconds; networks are loaded in this time, on slow machines too
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = LONG) -> None:
@@ -63,7 +63,7 @@ class Lab:
         self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
 
     def running(self) -> int:
-        """Number of cells that run or wait."""
+        """Return the number of cells that run or are queued."""
         return sum("*" in text for text in self.page.locator(".jp-InputPrompt").all_inner_texts())
 
     def button(self, text: str) -> Locator:
@@ -73,6 +73,7 @@ class Lab:
         return self.panel.locator(".vqtools-status").first.inner_text()  # an animation's curves have one, too
 
     def says(self, text: str) -> None:
+        """Wait until the status line contains the text."""
         wait_until(lambda: text in self.status(), f"{text!r} in the status line, which says {self.status()!r}")
 
     def type(self, name: str, text: str) -> None:
@@ -80,30 +81,31 @@ class Lab:
         self.page.keyboard.press("Tab")
 
     def changes(self) -> None:
+        """Wait until the picture changes."""
         before = self.picture.screenshot()
         wait_until(lambda: self.picture.screenshot() != before, "another picture")
 
-    def seconds(self, act: Callable[[], None], text: str) -> float:
-        """Seconds from a click or a key until the status line contains the text."""
+    def seconds(self, action: Callable[[], None], text: str) -> float:
+        """Return the seconds from a click or a key until the status line contains the text."""
         self.page.evaluate(STOPWATCH, text)
-        act()
+        action()
         self.page.wait_for_function("() => window.watch.end")
         return float(self.page.evaluate("() => (window.watch.end - window.watch.start) / 1000"))
 
     def step_seconds(self) -> float:
-        """Mean seconds per step of a run, over its next ten steps."""
+        """Return the mean seconds per step of a run, over its next ten steps."""
 
         def position() -> int:
-            found = re.match(r"(\d+) of .* it/s", self.status())
-            return int(found[1]) if found else 0
+            match = re.match(r"(\d+) of .* it/s", self.status())
+            return int(match[1]) if match else 0
 
         wait_until(lambda: position() > 0, "the rate")
-        first, begun = position(), time.monotonic()
+        first, started = position(), time.monotonic()
         wait_until(lambda: position() >= first + 10, "ten steps")
-        return (time.monotonic() - begun) / (position() - first)
+        return (time.monotonic() - started) / (position() - first)
 
     def draw(self) -> None:
-        """A stroke from left to right over the upper half of the picture."""
+        """Draw a stroke from left to right over the upper half of the picture."""
         area = self.panel.locator(".vqtools-canvas canvas").bounding_box()
         assert area is not None
         self.page.mouse.move(area["x"] + 0.2 * area["width"], area["y"] + 0.25 * area["height"])
@@ -128,32 +130,32 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lab(folder: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with opened(folder, request.param, sys.executable) as lab:
+    with open_notebook(folder, request.param, sys.executable) as lab:
         yield lab
 
 
 @pytest.fixture(scope="session")
-def older(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The interpreter of an environment with what Colab runs: ipywidgets 7.7.1 and ipykernel 6.17, and a JupyterLab 3.
+def colab_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The interpreter of an environment with Colab's versions of ipywidgets and ipykernel, and JupyterLab 3.
 
-    VQTOOLS_OLDER names one that is tdownloaded already. torch and the like are those of this environment.
+    VQTOOLS_OLDER names an existing one. All other packages, such as torch, come from this environment.
     """
     if python := os.environ.get("VQTOOLS_OLDER"):
         return python
-    place = tmp_path_factory.mktemp("older") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-    python = str(place / "bin" / "python")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *OLDER], check=True)
+    environment = tmp_path_factory.mktemp("colab") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    python = str(environment / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *COLAB_VERSIONS], check=True)
     # after its own packages: missing ones are taken from this environment and this checkout
-    ours = [str(Path(__file__).parents[2]), *(path for path in sys.path if path.endswith("site-packages"))]
-    folder = next((place / "lib").glob("python*/site-packages"))
-    (folder / "ours.pth").write_text("\n".join(ours) + "\n")
+    fallbacks = [str(Path(__file__).parents[2]), *(path for path in sys.path if path.endswith("site-packages"))]
+    folder = next((environment / "lib").glob("python*/site-packages"))
+    (folder / "fallbacks.pth").write_text("\n".join(fallbacks) + "\n")
     return python
 
 
 @contextlib.contextmanager
-def opened(folder: Path, notebook: str, python: str) -> Iterator[Lab]:
-    """A notebook in its own JupyterLab, in Chromium."""
+def open_notebook(folder: Path, notebook: str, python: str) -> Iterator[Lab]:
+    """Open a notebook in Chromium, in its own JupyterLab server."""
     with jupyterlab(folder, python) as address, sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
@@ -168,7 +170,7 @@ def opened(folder: Path, notebook: str, python: str) -> Iterator[Lab]:
 
 @contextlib.contextmanager
 def jupyterlab(folder: Path, python: str = sys.executable) -> Iterator[str]:
-    """The address of a JupyterLab server that runs until the block ends."""
+    """Start a JupyterLab server for the block, and give its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -178,7 +180,7 @@ def jupyterlab(folder: Path, python: str = sys.executable) -> Iterator[str]:
     environment |= {f"JUPYTERLAB_{kind}_DIR": str(folder / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
     quiet = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
-    quiet.write_text('{"fetchNews": "false"}')  # the question about news would cover the page
+    quiet.write_text('{"fetchNews": "false"}')  # the dialog about news would cover the page
     with open(folder / "server.log", "wb") as log:
         command = [python, "-m", "jupyterlab", *options]
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -260,7 +262,7 @@ def test_pictures_are_painted_paused_stopped_and_saved(lab: Lab, folder: Path) -
 
 @pytest.fixture
 def only_the_panel(folder: Path) -> None:
-    """Notebook 05 with only the cells up to its panel, which take no minutes."""
+    """Write panel.ipynb: the cells of notebook 05 up to its panel, which run within seconds."""
     page = json.loads((folder / "05_animate.ipynb").read_text("utf-8"))
     page["cells"] = [cell for cell in page["cells"] if cell["id"] in ("ready", "models", "settings", "panel")]
     (folder / "panel.ipynb").write_text(json.dumps(page), "utf-8")
@@ -287,14 +289,14 @@ def test_a_curve_is_edited_by_dragging_and_played_on_a_test_card(lab: Lab) -> No
 
     def frame() -> int:
         text = lab.panel.get_by_label("zoom", exact=True).input_value()
-        found = re.fullmatch(r"0:\(1\.04\), (\d+):\(.*\)", text)
-        return int(found[1]) if found else 0
+        match = re.fullmatch(r"0:\(1\.04\), (\d+):\(.*\)", text)
+        return int(match[1]) if match else 0
 
     wait_until(lambda: frame() > 19, "the dragged point in the form")
     dots.nth(1).dblclick()
     wait_until(lambda: dots.count() == 1, "one point again")
     lab.button("Dry run").click()
-    wait_until(lambda: lab.panel.locator("video").count() == 1, "the test card's film")
+    wait_until(lambda: lab.panel.locator("video").count() == 1, "the test card's video")
     assert not lab.errors()
 
 
@@ -309,10 +311,11 @@ def test_a_rewound_octave_zoom_takes_another_prompt(lab: Lab, folder: Path) -> N
     lab.button("Animate").click()
     lab.says("saved as")
     video = lab.panel.locator("video")
-    wait_until(lambda: bool(video.count() and video.first.evaluate("one => one.currentTime > 0")), "the film, playing")
-    note, row = (
-        lab.panel.locator(one).bounding_box() for one in (".vqtools-row + .vqtools-note", ".vqtools-row >> nth=1")
+    wait_until(
+        lambda: bool(video.count() and video.first.evaluate("video => video.currentTime > 0")), "the video to play"
     )
+    note = lab.panel.locator(".vqtools-row + .vqtools-note").bounding_box()
+    row = lab.panel.locator(".vqtools-row >> nth=1").bounding_box()
     assert note is not None and row is not None and abs(note["x"] - row["x"]) < 4
 
     film = folder / "animations" / "a-red-apple-3"
@@ -348,26 +351,26 @@ def edit_while_painting(lab: Lab, folder: Path) -> None:
     lab.changes()
     wait_until(lambda: "a sailing boat" in lab.panel.locator(".vqtools-losses").inner_text(), "losses by prompt")
     step = lab.step_seconds()
-    took = {"Pause": lab.seconds(lab.button("Pause").click, "Paused at")}
-    took["Resume"] = lab.seconds(lab.button("Resume").click, " it/s")
+    delays = {"Pause": lab.seconds(lab.button("Pause").click, "Paused at")}
+    delays["Resume"] = lab.seconds(lab.button("Resume").click, " it/s")
     lab.panel.get_by_label("prompt", exact=True).fill("a lighthouse")
-    took["edit"] = lab.seconds(lambda: lab.page.keyboard.press("Tab"), "prompt changed")
-    took["Undo"] = lab.seconds(lab.button("Undo").click, "undone")
+    delays["edit"] = lab.seconds(lambda: lab.page.keyboard.press("Tab"), "prompt changed")
+    delays["Undo"] = lab.seconds(lab.button("Undo").click, "undone")
     assert lab.panel.get_by_label("prompt", exact=True).input_value().startswith("a sailing boat")
     lab.button("Brush").click()
     lab.panel.locator(".vqtools-tools select:visible").first.select_option(label="leave as it is")
     lab.draw()
-    took["region"] = lab.seconds(lab.button("Apply").click, "that stays as it is")
+    delays["region"] = lab.seconds(lab.button("Apply").click, "that stays as it is")
     lab.changes()
     lab.button("Brush").click()
-    took["Stop"] = lab.seconds(lab.button("Stop").click, "Stopped at")
-    timings = ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in took.items())
-    print(f"milliseconds until an act took effect: {timings}; a step takes {step * 1000:.0f}")
+    delays["Stop"] = lab.seconds(lab.button("Stop").click, "Stopped at")
+    timings = ", ".join(f"{name} {seconds * 1000:.0f}" for name, seconds in delays.items())
+    print(f"milliseconds until an action took effect: {timings}; a step takes {step * 1000:.0f}")
     lab.says("saved as")
-    made = max(pictures.glob("*.png"), key=lambda path: path.stat().st_mtime)
-    journal = read_record(made)["journal"]
-    assert [one["do"] for one in journal] == ["edit", "go", "protect"]
-    assert sorted(took.values())[len(took) // 2] < 0.3 + step, timings
+    newest = max(pictures.glob("*.png"), key=lambda path: path.stat().st_mtime)
+    edits = read_record(newest)["journal"]
+    assert [entry["do"] for entry in edits] == ["edit", "go", "protect"]
+    assert sorted(delays.values())[len(delays) // 2] < 0.3 + step, timings
 
     position = lab.status().split(" · ")[0]
     lab.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
@@ -388,9 +391,9 @@ def test_a_picture_is_edited_while_it_forms(lab: Lab, folder: Path) -> None:
     edit_while_painting(lab, folder)
 
 
-def test_a_picture_is_edited_while_it_forms_with_the_widget_versions_of_colab(folder: Path, older: str) -> None:
+def test_a_picture_is_edited_while_it_forms_with_the_widget_versions_of_colab(folder: Path, colab_python: str) -> None:
     program = "import ipywidgets, ipykernel; print(ipywidgets.__version__, ipykernel.__version__)"
-    versions = subprocess.run([older, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    versions = subprocess.run([colab_python, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert versions == ["7.7.1", "6.17.1"]
-    with opened(folder, "04_paint.ipynb", older) as lab:
+    with open_notebook(folder, "04_paint.ipynb", colab_python) as lab:
         edit_while_painting(lab, folder)

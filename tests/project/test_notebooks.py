@@ -1,4 +1,4 @@
-"""Every notebook as it is committed: it runs from top to bottom, twice, and is fit to be committed."""
+"""The committed notebooks run from top to bottom, twice, and contain no outputs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_there_are_notebooks() -> None:
 
 
 @each
-def test_runs_from_top_to_bottom_and_again(notebook: Path, tmp_path: Path) -> None:
-    for folder in (tmp_path / "first", tmp_path / "first"):  # again among the pictures of the first time
+def test_a_notebook_runs_twice(notebook: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path / "first", tmp_path / "first"):  # the second time beside the files that the first run wrote
         shutil.copytree(notebook.parent, folder, dirs_exist_ok=True)
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
         command += ["--nbval-cell-timeout=600", "--rootdir", str(folder), "-c", os.devnull, notebook.name]
-        done = subprocess.run(
+        result = subprocess.run(
             command,
             cwd=folder,
             env={**os.environ, "VQTOOLS_QUICK": "1", "VQTOOLS_HOME": str(tmp_path / "home")},
@@ -34,11 +34,11 @@ def test_runs_from_top_to_bottom_and_again(notebook: Path, tmp_path: Path) -> No
             text=True,
             timeout=1300,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 @each
-def test_is_clean(notebook: Path) -> None:
+def test_a_notebook_has_no_outputs_and_short_cells(notebook: Path) -> None:
     page: dict[str, Any] = json.loads(notebook.read_text("utf-8"))
     assert page["metadata"]["kernelspec"]["name"] == "python3"
     assert "widgets" not in page["metadata"]
