@@ -28,7 +28,10 @@ _workers: weakref.WeakSet[JobWorker] = weakref.WeakSet()
 
 
 class WorkerListener(Protocol):
-    """What a worker reports, and what it asks. All but the first two are called in the worker's thread."""
+    """What a worker reports, and what it asks.
+
+    All but the first two are called in the worker's thread; job_at_rest can be called in that of ``switch_to``.
+    """
 
     def state_changed(self) -> None:
         """The state or the job has changed."""

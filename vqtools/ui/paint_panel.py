@@ -97,7 +97,7 @@ class PaintPanel(PicturePanel):
         """Paint short runs of so many seeds as a grid; :meth:`pick` or :meth:`cross` continue from it."""
         self.grid_runs.candidates(count)
 
-    drafts = candidates
+    drafts = candidates  # its name in 0.1
 
     def grid(self, vary: Mapping[str, list[Any]]) -> None:
         """Paint every combination of values as one grid: ``{"prompt": [...], "seed": [1, 2, 3]}``."""
