@@ -33,7 +33,8 @@ STOPWATCH = """text => {
   const watch = window.watch = { start: 0, end: 0 };
   for (const kind of ["pointerdown", "keydown"])
     document.addEventListener(kind, () => { watch.start = performance.now(); }, true);
-  const status = [...document.querySelectorAll(".vqtools-panel .vqtools-status")].filter(element => element.offsetParent).pop();
+  const lines = [...document.querySelectorAll(".vqtools-panel .vqtools-status")];
+  const status = lines.filter(line => line.offsetParent).pop();
   const check = () => {
     if (watch.start && !watch.end && status.innerText.includes(text)) watch.end = performance.now();
   };
