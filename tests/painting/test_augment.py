@@ -22,7 +22,7 @@ def views(codes: str, count: int = 40, method: str = "random", image: torch.Tens
 
 
 @pytest.mark.parametrize("code", RARE)
-def test_each_code_changes_some_views_and_leaves_the_others_alone(code: str) -> None:
+def test_each_code_changes_some_cutouts_and_not_the_others(code: str) -> None:
     plain, changed = views(""), views(code)
     same = (plain - changed).abs().amax((1, 2, 3)) < 1e-4
     chance = 0.5 if code in ("Cr", "Re") else 0.7
@@ -32,7 +32,7 @@ def test_each_code_changes_some_views_and_leaves_the_others_alone(code: str) -> 
     assert torch.equal(usual.homography, with_it.homography) and torch.equal(usual.noise_seed, with_it.noise_seed)
 
 
-def test_the_generator_is_drawn_from_alike_with_any_codes() -> None:
+def test_the_generator_advances_equally_for_all_codes() -> None:
     states = []
     for codes in ("", AUGMENTATIONS, ALL_AUGMENTATIONS):
         source, before = generator(), torch.get_rng_state()
@@ -44,7 +44,7 @@ def test_the_generator_is_drawn_from_alike_with_any_codes() -> None:
     assert all(torch.equal(state, states[0]) for state in states)
 
 
-def test_grouping_changes_no_view_of_any_kind() -> None:
+def test_grouping_changes_no_augmented_cutout() -> None:
     image = torch.rand(1, 3, 40, 48, generator=generator(1))
     cuts = draw_cutouts(generator(), 7, 40, 48, side=16, augment=ALL_AUGMENTATIONS, method="pooled")
     whole = apply_cutouts(image, cuts)
@@ -52,7 +52,7 @@ def test_grouping_changes_no_view_of_any_kind() -> None:
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
 
 
-def test_gradient_through_every_augmentation_is_the_derivative() -> None:
+def test_the_gradient_through_every_augmentation_is_the_derivative() -> None:
     image = torch.rand(1, 3, 12, 12, generator=generator()).requires_grad_()
     cuts = draw_cutouts(generator(3), 4, 12, 12, side=6, augment=ALL_AUGMENTATIONS)
     direction = torch.randn(image.shape, generator=generator(1))
@@ -63,7 +63,7 @@ def test_gradient_through_every_augmentation_is_the_derivative() -> None:
     assert float((gradient * direction).sum()) == pytest.approx(float((moved * weights).sum()), rel=1e-3)
 
 
-def test_an_erased_part_is_black_and_of_the_said_size() -> None:
+def test_an_erased_box_is_black_and_of_the_documented_size() -> None:
     seen = views("Er", 200, image=torch.ones(1, 3, 40, 48))
     share = (seen[:, 0] == 0).float().mean((1, 2))
     erased = share[share > 0]
@@ -71,13 +71,13 @@ def test_an_erased_part_is_black_and_of_the_said_size() -> None:
     assert abs(len(erased) / 200 - 0.7) < 0.1
 
 
-def test_turns_are_of_at_most_fifteen_degrees() -> None:
+def test_rotations_are_of_at_most_fifteen_degrees() -> None:
     move = draw_extra(torch.arange(500), frozenset({"Ro"})).move
     angle = torch.atan2(move[:, 1, 0], move[:, 0, 0]).rad2deg()
     assert 14 < angle.abs().max() <= 15.001 and abs((angle != 0).float().mean() - 0.7) < 0.06
 
 
-def test_closer_cuts_stay_inside_the_view() -> None:
+def test_crops_stay_inside_the_cutout() -> None:
     for code, least in (("Cr", 0.8), ("Re", 0.3)):
         move = draw_extra(torch.arange(500), frozenset({code})).move
         for axis in (0, 1):
@@ -86,7 +86,7 @@ def test_closer_cuts_stay_inside_the_view() -> None:
             assert (centre.abs() + half).max() <= 1 + 1e-5
 
 
-def test_methods_choose_sizes() -> None:
+def test_methods_determine_the_sizes() -> None:
     def sizes(method: str) -> torch.Tensor:
         cuts = draw_cutouts(generator(), 400, 100, 200, side=20, augment="", method=method)
         return 2 * cuts.homography[:, 1, 1] * 100
@@ -99,7 +99,7 @@ def test_methods_choose_sizes() -> None:
     assert torch.equal(sizes("pooled"), sizes("random"))
 
 
-def test_pooling_keeps_a_spark_that_a_mean_loses() -> None:
+def test_pooling_keeps_a_bright_pixel_that_averaging_loses() -> None:
     image = torch.zeros(1, 3, 96, 96)
     image[..., 48, 48] = 1
     seen = {
@@ -112,7 +112,7 @@ def test_pooling_keeps_a_spark_that_a_mean_loses() -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 12), (64, 16)])
-def test_tiny_pictures_survive_every_method_and_code(size: tuple[int, int]) -> None:
+def test_tiny_pictures_work_with_every_method_and_code(size: tuple[int, int]) -> None:
     for method in ("random", "pooled", "overview", "whole"):
         cuts = draw_cutouts(generator(), 5, *size, side=16, augment=ALL_AUGMENTATIONS, method=method)
         seen = apply_cutouts(torch.rand(1, 3, *size, generator=generator()), cuts)

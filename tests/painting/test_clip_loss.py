@@ -19,14 +19,14 @@ def test_spherical_distance_is_half_the_squared_angle() -> None:
     torch.testing.assert_close(distance, expected)
 
 
-def test_spherical_distance_has_finite_gradients_where_points_meet_and_where_they_are_opposite() -> None:
+def test_spherical_distance_has_finite_gradients_for_equal_and_opposite_vectors() -> None:
     a = torch.tensor([[0.0, 1.0, 0.0]], requires_grad=True)
     for b in (a.detach().clone(), -a.detach()):
         (gradient,) = torch.autograd.grad(spherical_distance(a, b).sum(), a)
         assert gradient.isfinite().all()
 
 
-def test_clamp_with_grad_passes_what_leads_back() -> None:
+def test_clamp_with_grad_passes_gradients_that_lead_back_into_the_range() -> None:
     x = torch.tensor([-2.0, -2.0, 0.5, 0.5, 3.0, 3.0], requires_grad=True)
     gradient = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
     y = clamp_with_grad(x, 0, 1)
@@ -47,7 +47,7 @@ def losses_and_pull(degrees: float, weight: float, stop: float) -> tuple[float, 
     return loss.item(), pull.item()
 
 
-def test_value_and_pull_of_a_prompt_by_hand() -> None:
+def test_value_and_gradient_of_a_prompt_match_hand_calculation() -> None:
     # d = angle²/2, so its slope is the angle
     angle = math.radians(60)
     for weight in (2.0, -0.3):
@@ -56,7 +56,7 @@ def test_value_and_pull_of_a_prompt_by_hand() -> None:
         assert math.isclose(pull, weight * angle)
 
 
-def test_a_positive_prompt_stops_pulling_below_its_stop() -> None:
+def test_a_positive_prompt_has_no_gradient_below_its_stop() -> None:
     d = math.radians(60) ** 2 / 2
     far, near = losses_and_pull(60, 2.0, d - 0.01), losses_and_pull(60, 2.0, d + 0.01)
     assert math.isclose(far[1], 2 * math.radians(60))
@@ -64,7 +64,7 @@ def test_a_positive_prompt_stops_pulling_below_its_stop() -> None:
     assert math.isclose(near[0], 2 * d)  # the value goes on telling the truth
 
 
-def test_a_negative_prompt_stops_pushing_when_far_enough() -> None:
+def test_a_negative_prompt_has_no_gradient_beyond_its_stop() -> None:
     d = math.radians(60) ** 2 / 2
     near, far = losses_and_pull(60, -0.5, -d - 0.01), losses_and_pull(60, -0.5, -d + 0.01)
     assert math.isclose(near[1], -0.5 * math.radians(60))
@@ -72,7 +72,7 @@ def test_a_negative_prompt_stops_pushing_when_far_enough() -> None:
     assert math.isclose(far[0], -0.5 * d)
 
 
-def test_the_stop_counts_for_each_picture_by_itself() -> None:
+def test_the_stop_applies_to_each_image_separately() -> None:
     weights, stops = torch.tensor([1.0], dtype=torch.float64), torch.tensor([0.5], dtype=torch.float64)
     pictures = at_angle(20, 90).requires_grad_()
     (gradient,) = torch.autograd.grad(prompt_losses(pictures, at_angle(0), weights, stops).sum(), pictures)

@@ -20,13 +20,13 @@ def smooth(height: int, width: int) -> torch.Tensor:
     return torch.stack([x.sin(), (x + y).cos(), (2 * y).sin()]).unsqueeze(0) / 2 + 0.5
 
 
-def test_without_augmentations_a_cut_of_the_whole_is_the_picture() -> None:
+def test_a_plain_cutout_of_the_whole_picture_is_the_picture() -> None:
     image = torch.rand(1, 3, 16, 16, generator=generator())
     cuts = draw_cutouts(generator(), 3, 16, 16, side=16, augment="")
     torch.testing.assert_close(apply_cutouts(image, cuts), image.expand(3, -1, -1, -1), atol=1e-5, rtol=0)
 
 
-def test_a_plain_cut_is_the_crop_scaled_down() -> None:
+def test_a_plain_cutout_is_the_downscaled_crop() -> None:
     image = smooth(96, 128)
     cuts = draw_cutouts(generator(2), 6, 96, 128, side=32, cut_power=0.5, augment="")
     assert len(set(cuts.level.tolist())) > 1
@@ -40,7 +40,7 @@ def test_a_plain_cut_is_the_crop_scaled_down() -> None:
         assert (view - crop)[:, 2:-2, 2:-2].abs().max() < 0.07  # half a pixel is lost in rounding the crop
 
 
-def test_a_fine_pattern_fades_instead_of_turning_into_a_coarse_one() -> None:
+def test_fine_patterns_do_not_alias() -> None:
     y, x = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
     image = ((x + y) % 2).float().expand(1, 3, -1, -1).contiguous()
     cuts = draw_cutouts(generator(), 4, 128, 128, side=32, cut_power=1e-3, augment="Af")
@@ -48,13 +48,13 @@ def test_a_fine_pattern_fades_instead_of_turning_into_a_coarse_one() -> None:
     assert (views - 0.5).abs().max() < 0.1
 
 
-def test_beyond_the_border_is_the_border_and_no_other_level() -> None:
+def test_outside_the_picture_its_border_is_repeated() -> None:
     cuts = draw_cutouts(generator(), 60, 64, 96, side=16, augment="Hf Af Pe")
     assert len(set(cuts.level.tolist())) > 3
     assert torch.allclose(apply_cutouts(torch.ones(1, 3, 64, 96), cuts), torch.ones(()))
 
 
-def test_softening_is_a_sharpness_filters() -> None:
+def test_the_blur_is_that_of_a_sharpness_filter() -> None:
     from kornia.enhance import sharpness
 
     image = torch.rand(1, 3, 16, 16, generator=generator())
@@ -65,7 +65,7 @@ def test_softening_is_a_sharpness_filters() -> None:
     torch.testing.assert_close(apply_cutouts(image, cuts)[inside], expected[inside], atol=1e-5, rtol=0)
 
 
-def test_augmentations_stay_in_range_and_noise_has_its_strength() -> None:
+def test_cutouts_stay_in_range_and_noise_has_its_documented_strength() -> None:
     image = torch.rand(1, 3, 40, 48, generator=generator())
     cuts = draw_cutouts(generator(), 32, 40, 48, side=24)
     views = apply_cutouts(image, cuts)
@@ -76,7 +76,7 @@ def test_augmentations_stay_in_range_and_noise_has_its_strength() -> None:
     assert cuts.noise.max() <= 0.1
 
 
-def test_switching_one_augmentation_leaves_the_other_draws_alone() -> None:
+def test_switching_one_augmentation_does_not_change_the_other_draws() -> None:
     every = draw_cutouts(generator(), 64, 40, 48, side=24)
     for code, name in (("Sh", "blur"), ("Ji", "colour"), ("Gn", "noise"), ("Af", "homography"), ("Pe", "homography")):
         rest = " ".join(other for other in ["Hf", "Af", "Pe", "Sh", "Ji", "Gn"] if other != code)
@@ -88,7 +88,7 @@ def test_switching_one_augmentation_leaves_the_other_draws_alone() -> None:
         assert changed == [name]
 
 
-def test_chances_are_as_documented() -> None:
+def test_probabilities_are_as_documented() -> None:
     n = 4000
     cuts = draw_cutouts(generator(), n, 64, 64, side=64)  # the box is the whole picture
     assert abs((cuts.blur > 0).float().mean() - 0.4) < 0.03
@@ -112,27 +112,27 @@ def test_perspective_moves_the_corners_inward() -> None:
     torch.testing.assert_close(seen[..., :2] / seen[..., 2:], corners.expand(50, -1, -1), atol=1e-5, rtol=0)
 
 
-def test_colour_leaves_greys_alone() -> None:
+def test_colour_jitter_keeps_greys() -> None:
     cuts = draw_cutouts(generator(), 50, 8, 8, side=8, augment="Ji")
     torch.testing.assert_close(cuts.colour @ torch.ones(3), torch.ones(50, 3))
     assert (cuts.colour - torch.eye(3)).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("power", [0.3, 1.0, 4.0])
-def test_sizes_follow_the_power(power: float) -> None:
+def test_sizes_follow_the_exponent(power: float) -> None:
     cuts = draw_cutouts(generator(), 4000, 100, 200, side=20, cut_power=power, augment="")
     size = 2 * cuts.homography[:, 1, 1] * 100
     assert size.min() >= 20 - 1e-3 and size.max() <= 100 + 1e-3
     assert abs(size.mean() - (20 + 80 / (power + 1))) < 2
 
 
-def test_a_picture_smaller_than_the_clip_is_enlarged() -> None:
+def test_a_picture_smaller_than_the_clip_input_is_enlarged() -> None:
     cuts = draw_cutouts(generator(), 2, 8, 12, side=16, augment="")
     assert torch.allclose(2 * cuts.homography[:, 1, 1] * 8, torch.tensor(8.0))
     assert apply_cutouts(torch.rand(1, 3, 8, 12), cuts).shape == (2, 3, 16, 16)
 
 
-def test_grouping_changes_no_view() -> None:
+def test_grouping_changes_no_cutout() -> None:
     image = torch.rand(1, 3, 40, 48, generator=generator())
     cuts = draw_cutouts(generator(), 7, 40, 48, side=16)
     whole = apply_cutouts(image, cuts)
@@ -141,14 +141,14 @@ def test_grouping_changes_no_view() -> None:
         torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=0)
 
 
-def test_gradients_reach_every_pixel_that_is_seen() -> None:
+def test_gradients_reach_every_pixel_in_a_cutout() -> None:
     image = torch.rand(1, 3, 64, 64, generator=generator()).requires_grad_()
     cuts = draw_cutouts(generator(), 4, 64, 64, side=16, cut_power=1e-3)  # whole pictures
     (gradient,) = torch.autograd.grad(apply_cutouts(image, cuts).square().sum(), image)
     assert (gradient[..., 16:-16, 16:-16] != 0).all()
 
 
-def test_gradient_is_the_derivative() -> None:
+def test_the_gradient_is_the_derivative() -> None:
     image = torch.rand(1, 3, 12, 12, generator=generator(), dtype=torch.float32).requires_grad_()
     cuts = draw_cutouts(generator(3), 3, 12, 12, side=6)
     direction = torch.randn(image.shape, generator=generator(1))
@@ -167,12 +167,12 @@ def test_warps_stay_exact_under_autocast() -> None:
     assert torch.equal(views, apply_cutouts(image, cuts))
 
 
-def test_only_the_given_generator_is_drawn_from() -> None:
+def test_only_the_given_generator_is_used() -> None:
     before = torch.get_rng_state()
     apply_cutouts(torch.zeros(1, 3, 16, 16), draw_cutouts(generator(), 3, 16, 16, side=8))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_an_unknown_code_is_named() -> None:
+def test_an_unknown_augmentation_code_is_an_error() -> None:
     with pytest.raises(UserError, match="'Zz': expected codes of Hf Af Pe Sh Ji Gn"):
         draw_cutouts(generator(), 3, 16, 16, side=8, augment="Af, Zz")

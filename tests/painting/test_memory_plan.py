@@ -39,19 +39,19 @@ def taken(painting: Painter) -> int:
 
 
 @pytest.mark.parametrize("fields", [{}, {"checkpoint": "on"}, {"cutouts": 40}, {"cutouts": 40, "group": 4}])
-def test_counts_are_those_that_are_measured(painter: Make, fields: dict[str, object]) -> None:
+def test_counted_bytes_are_close_to_measured_ones(painter: Make, fields: dict[str, object]) -> None:
     painting = painter(**{"size": (64, 48), "cutouts": 6, "augment": "Af", "checkpoint": "off", **fields})
     needs = count_memory(painting.settings, painting.vqgan, painting.clips, CPU)
     expected = needs.peak(painting.settings.group or painting.settings.cutouts, painting.settings.checkpoint == "on")
     assert 0.8 < expected / taken(painting) < 1.35
 
 
-def test_memory_does_not_grow_with_the_cutouts(painter: Make) -> None:
+def test_memory_does_not_grow_with_the_number_of_cutouts(painter: Make) -> None:
     few, many = (taken(painter(size=(96, 64), cutouts=cutouts, group=4)) for cutouts in (8, 64))
     assert many < 1.05 * few
 
 
-def test_counting_leaves_networks_and_random_numbers_alone(painter: Make) -> None:
+def test_counting_changes_neither_networks_nor_random_numbers(painter: Make) -> None:
     painting, before = painter(), torch.get_rng_state()
     weights = [p.clone() for p in painting.vqgan.parameters()]
     plan_memory(painting.settings, painting.vqgan, painting.clips, CPU)
@@ -83,7 +83,7 @@ def proposal(monkeypatch: pytest.MonkeyPatch, free: int | None, **fields: object
         (5600, {"checkpoint": "on", "group": 4}, 4, True, True),
     ],
 )
-def test_the_quickest_way_that_fits_is_proposed(
+def test_the_fastest_option_that_fits_is_proposed(
     monkeypatch: pytest.MonkeyPatch, free: int, fields: dict[str, object], group: int, checkpoint: bool, fits: bool
 ) -> None:
     plan = proposal(monkeypatch, free, **fields)
@@ -94,7 +94,7 @@ def test_the_quickest_way_that_fits_is_proposed(
     assert ("too much: choose a smaller size" in plan.describe()) != fits
 
 
-def test_settings_that_fit_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_fit_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = PaintSettings.parse({"cutouts": 32})
     assert apply_plan(settings, proposal(monkeypatch, 10**5)) == settings
     assert proposal(monkeypatch, 10**11).describe() == "needs 0.0 GB of 93.1 GB free"

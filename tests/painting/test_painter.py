@@ -54,7 +54,9 @@ EVERYTHING = {
 
 @pytest.mark.parametrize("more", [{}, EVERYTHING], ids=["usual", "everything"])
 @pytest.mark.parametrize("group", range(6))
-def test_gradient_in_two_stages_is_the_plain_gradient(painter: Make, tiny_clip: Any, group: int, more: Any) -> None:
+def test_the_gradient_in_two_stages_equals_one_backward_pass(
+    painter: Make, tiny_clip: Any, group: int, more: Any
+) -> None:
     fields = {"prompt": "a red apple:1.5 | blur:-0.5 | sky:0.3:0.9", "group": group, "init_weight": 0.2, **more}
     painting = painter(clips=[tiny_clip(), tiny_clip(size=8, seed=1)], weights=[1, 3], **fields)
     run(painting, 2)
@@ -70,7 +72,7 @@ def test_gradient_in_two_stages_is_the_plain_gradient(painter: Make, tiny_clip: 
 
 
 @pytest.mark.parametrize("group", [0, 2])
-def test_same_seed_same_bits_and_another_seed_another_picture(painter: Make, group: int) -> None:
+def test_the_same_seed_gives_the_same_bits(painter: Make, group: int) -> None:
     paintings = [painter(seed=seed, group=group) for seed in (3, 3, 4)]
     for painting in paintings:
         run(painting, 3)
@@ -79,12 +81,12 @@ def test_same_seed_same_bits_and_another_seed_another_picture(painter: Make, gro
     assert not torch.allclose(first, other, atol=0.05)
 
 
-def test_each_step_lowers_the_loss_on_the_whole(painter: Make) -> None:
+def test_steps_lower_the_loss(painter: Make) -> None:
     losses = [scalars["loss"] for scalars in run(painter(iterations=40, cutouts=16), 40)]
     assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.02
 
 
-def test_stopped_and_resumed_equals_never_stopped(painter: Make, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(painter: Make, tmp_path: Path) -> None:
     unbroken = painter(init_weight=0.1)
     expected = run(unbroken, 7)
     for stop in (0, 4):
@@ -101,7 +103,7 @@ def test_stopped_and_resumed_equals_never_stopped(painter: Make, tmp_path: Path)
         assert torch.equal(resumed.image(), unbroken.image())
 
 
-def test_a_step_back_paints_the_same_again(painter: Make) -> None:
+def test_restoring_a_state_repeats_the_same_steps(painter: Make) -> None:
     painting = painter()
     run(painting, 2)
     state = painting.state_dict()
@@ -112,7 +114,7 @@ def test_a_step_back_paints_the_same_again(painter: Make) -> None:
     assert torch.equal(painting.image(), expected)
 
 
-def test_global_random_numbers_are_neither_used_nor_moved(painter: Make) -> None:
+def test_the_global_random_generator_is_neither_used_nor_advanced(painter: Make) -> None:
     torch.manual_seed(1)
     quiet = painter()
     before = torch.get_rng_state()
@@ -126,7 +128,7 @@ def test_global_random_numbers_are_neither_used_nor_moved(painter: Make) -> None
     assert torch.equal(busy.image(), quiet.image())
 
 
-def test_networks_are_left_as_they_are(painter: Make) -> None:
+def test_networks_are_not_changed(painter: Make) -> None:
     painting = painter()
     before = [p.clone() for module in (painting.vqgan, *painting.clips) for p in module.parameters()]
     run(painting, 2)
@@ -135,7 +137,7 @@ def test_networks_are_left_as_they_are(painter: Make) -> None:
     assert not any(p.requires_grad for p in painting.vqgan.parameters())  # or each step would keep what they need
 
 
-def test_latents_stay_in_the_codebooks_range(painter: Make) -> None:
+def test_latents_stay_within_the_range_of_the_codebook(painter: Make) -> None:
     painting = painter(learning_rate=5)
     run(painting, 3)
     codebook = painting.vqgan.codebook
@@ -144,7 +146,7 @@ def test_latents_stay_in_the_codebooks_range(painter: Make) -> None:
     assert (painting.z >= low).all() and (painting.z <= high).all()
 
 
-def test_init_weight_holds_to_the_start_and_not_to_zero(painter: Make) -> None:
+def test_init_weight_pulls_to_the_initial_latents(painter: Make) -> None:
     start = painter(seed=7).start
     far = {}
     for weight in (0, 1000):
@@ -165,7 +167,7 @@ def test_init_weight_holds_to_the_start_and_not_to_zero(painter: Make) -> None:
     )
 
 
-def test_a_prompt_that_has_stopped_no_longer_moves_the_picture(painter: Make) -> None:
+def test_a_prompt_beyond_its_stop_has_no_gradient(painter: Make) -> None:
     for prompt in ("apple:1:9", "apple:-1:0"):  # already nearer than 9; already farther than 0
         _, gradient = painter(prompt=prompt).gradient()
         assert gradient.abs().max() == 0
@@ -174,7 +176,7 @@ def test_a_prompt_that_has_stopped_no_longer_moves_the_picture(painter: Make) ->
         assert gradient.abs().max() > 0
 
 
-def test_each_prompts_loss_is_reported(painter: Make) -> None:
+def test_the_loss_of_each_prompt_is_reported(painter: Make) -> None:
     scalars = painter(prompt="castle:2 | blur:-0.3").step()
     assert list(scalars) == ["loss", "castle", "blur"]
     assert math.isclose(scalars["loss"], scalars["castle"] + scalars["blur"], rel_tol=1e-6)
@@ -193,7 +195,7 @@ def test_an_edit_takes_effect_at_the_next_step(painter: Make) -> None:
     assert torch.equal(edited.z, other.z)
 
 
-def test_rate_falls_in_the_last_quarter(painter: Make) -> None:
+def test_the_learning_rate_falls_in_the_last_quarter(painter: Make) -> None:
     painting = painter(iterations=8, learning_rate=0.2)
     rates = []
     for _ in range(8):
@@ -202,7 +204,7 @@ def test_rate_falls_in_the_last_quarter(painter: Make) -> None:
     assert rates == pytest.approx([0.2] * 6 + [0.02] * 2)
 
 
-def test_the_picture_shown_is_that_of_the_average(painter: Make) -> None:
+def test_the_displayed_picture_is_decoded_from_the_moving_average(painter: Make) -> None:
     painting, bare = painter(learning_rate=1), painter(learning_rate=1, ema=0)
     run(painting, 4)
     run(bare, 4)
@@ -218,7 +220,7 @@ def test_the_picture_shown_is_that_of_the_average(painter: Make) -> None:
     assert painting.preview().size == (24, 16)
 
 
-def test_no_number_stops_and_keeps_the_last_good_state(painter: Make) -> None:
+def test_a_loss_that_is_not_finite_is_an_error_and_keeps_the_state(painter: Make) -> None:
     painting = painter()
     run(painting, 2)
     state, clip, embed = painting.state_dict(), painting.clips[0], painting.clips[0].embed_image
@@ -232,7 +234,7 @@ def test_no_number_stops_and_keeps_the_last_good_state(painter: Make) -> None:
     assert torch.equal(painting.z, unhurt.z)
 
 
-def test_a_step_that_ran_out_of_memory_has_not_happened(painter: Make) -> None:
+def test_a_step_that_runs_out_of_memory_changes_nothing(painter: Make) -> None:
     painting, unhurt = painter(), painter()
     run(painting, 1)
     run(unhurt, 1)
@@ -251,14 +253,14 @@ def test_a_step_that_ran_out_of_memory_has_not_happened(painter: Make) -> None:
     assert torch.equal(painting.z, unhurt.z)
 
 
-def test_a_seed_is_drawn_where_none_is_given(painter: Make) -> None:
+def test_a_missing_seed_is_drawn(painter: Make) -> None:
     first, second = painter(seed=None), painter(seed=None)
     assert isinstance(first.settings.seed, int)
     assert first.settings.seed != second.settings.seed
     assert torch.equal(painter(seed=first.settings.seed).z, first.z)
 
 
-def test_impossible_sizes_and_states_are_said(painter: Make) -> None:
+def test_invalid_sizes_and_states_are_errors(painter: Make) -> None:
     with pytest.raises(UserError, match=r"height 17 is not a multiple of 2; the nearest is 1[68]"):
         painter(size=(24, 17))
     with pytest.raises(ValueError, match=r"start of shape \(1, 6, 3, 3\): .* need \(1, 6, 8, 12\)"):
@@ -267,14 +269,14 @@ def test_impossible_sizes_and_states_are_said(painter: Make) -> None:
         painter().load_state_dict(painter(size=(32, 16)).state_dict())
 
 
-def test_lower_precision_paints_about_the_same(painter: Make) -> None:
+def test_half_precision_gives_a_similar_picture(painter: Make) -> None:
     exact, half = painter(), painter(machine=Machine(torch.device("cpu"), "bf16", 1))
     (_, expected), (_, gradient) = exact.gradient(), half.gradient()
     assert gradient.dtype == torch.float32
     assert torch.cosine_similarity(gradient.flatten(), expected.flatten(), dim=0) > 0.95
 
 
-def test_a_clip_in_half_precision_sees_about_the_same(painter: Make) -> None:
+def test_a_clip_in_half_precision_gives_similar_losses(painter: Make) -> None:
     half = Machine(torch.device("cpu"), "bf16", 1)
     gradients = {}
     for precision in ("auto", "same"):
@@ -284,7 +286,7 @@ def test_a_clip_in_half_precision_sees_about_the_same(painter: Make) -> None:
     assert torch.cosine_similarity(gradients["auto"].flatten(), gradients["same"].flatten(), dim=0) > 0.9
 
 
-def test_presets_fill_what_is_not_set() -> None:
+def test_presets_set_the_fields_that_are_not_given() -> None:
     assert PaintSettings.parse({"preset": "draft"}).iterations == PRESETS["draft"]["iterations"]
     chosen = PaintSettings.parse({"preset": "best", "iterations": 7})
     assert (chosen.iterations, chosen.cutouts) == (7, PRESETS["best"]["cutouts"])
@@ -293,7 +295,7 @@ def test_presets_fill_what_is_not_set() -> None:
     assert PaintSettings.parse(chosen.model_dump()) == chosen
 
 
-def test_public_architectures_paint() -> None:
+def test_public_architectures_can_be_painted_with() -> None:
     import open_clip
 
     from vqtools.models.clip import CLIP
@@ -311,7 +313,7 @@ def test_public_architectures_paint() -> None:
     assert painting.image().shape == (3, 32, 64)
 
 
-def test_picture_prompts_pull_to_the_picture(painter: Make, tmp_path: Path) -> None:
+def test_picture_prompts_pull_towards_the_picture(painter: Make, tmp_path: Path) -> None:
     file = tmp_path / "red 12:30.png"
     Image.new("RGB", (20, 12), "red").save(file)
     prompt = format_prompts([prompts.Prompt(f"picture:{file}", 2), prompts.Prompt("a red apple")])
@@ -327,7 +329,7 @@ def test_picture_prompts_pull_to_the_picture(painter: Make, tmp_path: Path) -> N
     )
 
 
-def test_a_picture_prompt_that_is_no_picture_is_said_and_nothing_moves(painter: Make, tmp_path: Path) -> None:
+def test_a_picture_prompt_without_a_picture_is_an_error_and_changes_nothing(painter: Make, tmp_path: Path) -> None:
     (tmp_path / "words.png").write_text("no picture")
     for name, says in (("words.png", "not a picture that can be read"), ("none.png", "not there"), ("", "a folder")):
         painting = painter(prompt=f"picture:{tmp_path / name}")
@@ -338,13 +340,13 @@ def test_a_picture_prompt_that_is_no_picture_is_said_and_nothing_moves(painter: 
         painter(prompt="picture: :2")
 
 
-def test_prompts_of_one_name_are_both_reported(painter: Make) -> None:
+def test_equal_prompts_are_reported_under_different_names(painter: Make) -> None:
     scalars = painter(prompt="sky | sky:2").step()
     assert list(scalars) == ["loss", "sky", "sky (2)"]
     assert math.isclose(scalars["loss"], 3 * scalars["sky"], rel_tol=1e-6)
 
 
-def test_memory_that_runs_out_halves_the_group_and_goes_on_with_the_same_draws(painter: Make) -> None:
+def test_running_out_of_memory_halves_the_group_and_keeps_the_random_numbers(painter: Make) -> None:
     painting, same = painter(cutouts=8), painter(cutouts=8, group=2)
     clip, embed = painting.clips[0], painting.clips[0].embed_image
 
@@ -363,7 +365,7 @@ def test_memory_that_runs_out_halves_the_group_and_goes_on_with_the_same_draws(p
     ]
 
 
-def test_memory_that_runs_out_in_the_decoder_makes_it_forgetful(painter: Make) -> None:
+def test_running_out_of_memory_in_the_decoder_switches_on_checkpointing(painter: Make) -> None:
     painting, same = painter(group=1), painter(group=1)
 
     def full(latents: torch.Tensor) -> torch.Tensor:
@@ -375,7 +377,7 @@ def test_memory_that_runs_out_in_the_decoder_makes_it_forgetful(painter: Make) -
     assert painting.settings.checkpoint == "on" and "gradient checkpointing" in painting.notes[0]
 
 
-def test_other_errors_are_not_taken_for_a_want_of_memory(painter: Make) -> None:
+def test_other_errors_are_not_taken_for_out_of_memory(painter: Make) -> None:
     painting = painter()
 
     def broken(images: torch.Tensor) -> torch.Tensor:
@@ -388,7 +390,7 @@ def test_other_errors_are_not_taken_for_a_want_of_memory(painter: Make) -> None:
 
 
 @pytest.mark.parametrize("name", get_args(Optimiser))
-def test_every_optimiser_moves_stops_and_goes_on(painter: Make, name: str, tmp_path: Path) -> None:
+def test_every_optimiser_can_be_resumed(painter: Make, name: str, tmp_path: Path) -> None:
     unbroken, first = painter(optimiser=name), painter(optimiser=name)
     run(unbroken, 5)
     run(first, 2)
@@ -408,16 +410,7 @@ def test_init_weight_decays(painter: Make) -> None:
     assert weights[4] == pytest.approx(1.0)
 
 
-def test_clips_count_by_their_weights(painter: Make, tiny_clip: Any) -> None:
-    clips = [tiny_clip(), tiny_clip(seed=5)]
-    one, other, both = (
-        painter(clips=clips, weights=weights, augment="", cut_method="whole", size=(16, 16)).gradient()[0]["loss"]
-        for weights in ((1, 1e-9), (1e-9, 1), (3, 1))
-    )
-    assert both == pytest.approx(0.75 * one + 0.25 * other, rel=1e-5)
-
-
-def test_bare_pixels_can_be_painted_too(painter: Make) -> None:
+def test_pixels_can_be_optimised_without_a_vqgan(painter: Make) -> None:
     painting = painter(drawer="pixels", size=(23, 17), iterations=40)
     losses = [scalars["loss"] for scalars in run(painting, 30)]
     assert sum(losses[-5:]) < sum(losses[:5])

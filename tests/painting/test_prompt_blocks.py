@@ -17,7 +17,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def test_every_shipped_block_makes_a_prompt() -> None:
+def test_every_shipped_block_is_a_valid_prompt() -> None:
     shipped = load_blocks()
     assert {"styles", "media", "light", "without"} <= set(shipped)
     for name in (name for group in shipped.values() for name in group):
@@ -26,7 +26,7 @@ def test_every_shipped_block_makes_a_prompt() -> None:
     assert repelled[0] == prompts.Prompt("a castle", 2) and repelled[1].weight < 0 and "letters" in repelled[1].text
 
 
-def test_words_go_to_what_is_asked_for_and_to_nothing_else() -> None:
+def test_blocks_are_added_to_prompts_with_positive_weight_only() -> None:
     known = {"any": {"oil": "in oil: on canvas", "dark": "| light:-0.5"}}
     text = add_blocks("a | b:2:0.1 | blur:-0.3 | picture:c.png", ["oil", "dark"], known)
     found = parse_prompts(text)
@@ -36,7 +36,7 @@ def test_words_go_to_what_is_asked_for_and_to_nothing_else() -> None:
     assert found[1].stop == 0.1
 
 
-def test_a_file_of_ones_own_is_begun_with_the_shipped_and_then_counts_alone(
+def test_the_users_file_starts_as_a_copy_and_replaces_the_shipped_one(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shipped = load_blocks()
@@ -55,14 +55,14 @@ def test_a_file_of_ones_own_is_begun_with_the_shipped_and_then_counts_alone(
     ("line", "says"),
     [("moon", "line 2.*NAME = TEXT"), ("moon =", "line 2"), ("m n = x", "line 2"), ("m = | a:nan", "line 2.*finite")],
 )
-def test_a_line_that_is_none_is_named(home: Path, line: str, says: str) -> None:
+def test_an_invalid_line_is_named(home: Path, line: str, says: str) -> None:
     home.mkdir()
     (home / "blocks.txt").write_text(f"[a]\n{line}\n", "utf-8")
     with pytest.raises(UserError, match=says):
         load_blocks()
 
 
-def test_a_prompt_file_has_a_prompt_a_line(tmp_path: Path) -> None:
+def test_a_prompt_file_has_one_prompt_per_line(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_text("\ufeff# mine\n\na red apple:2 | blur:-1\n  12:30 clock  \n", "utf-8")
     assert read_prompt_file(path) == ["a red apple:2 | blur:-1", "12:30 clock"]

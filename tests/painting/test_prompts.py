@@ -47,7 +47,7 @@ def test_parse(text: str, expected: list[Prompt]) -> None:
     "text", ["", "  ", "|", "apple |", ":2", "apple:nan", "apple:inf", "apple:-Infinity", "apple:1e999", "apple:1:nan",
              "apple:1:inf", "a | | b"]
 )  # fmt: skip
-def test_impossible_prompts_are_one_clear_line(text: str) -> None:
+def test_invalid_prompts_are_errors_of_one_line(text: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_prompts(text)
     assert "\n" not in str(caught.value)
@@ -57,12 +57,12 @@ def test_impossible_prompts_are_one_clear_line(text: str) -> None:
 @settings(max_examples=300)
 @example([Prompt("a:3", 2)])
 @given(PROMPTS)
-def test_formatting_and_parsing_again_is_the_identity(prompts: list[Prompt]) -> None:
+def test_parsing_undoes_formatting(prompts: list[Prompt]) -> None:
     assert parse_prompts(format_prompts(prompts)) == prompts
 
 
 @given(ANY_TEXT)
-def test_any_text_parses_or_gives_a_clear_error(text: str) -> None:
+def test_any_text_parses_or_is_a_user_error(text: str) -> None:
     try:
         prompts = parse_prompts(text)
     except UserError:

@@ -32,7 +32,7 @@ def run(job: PaintJob) -> PaintJob:
     return job
 
 
-def test_same_seed_same_picture_other_seed_another() -> None:
+def test_the_picture_depends_on_the_seed_alone() -> None:
     first = vqtools.paint("a red apple", seed=1, **QUICK)
     torch.rand(5)  # what others draw changes nothing
     assert first.size == (64, 64)
@@ -40,13 +40,13 @@ def test_same_seed_same_picture_other_seed_another() -> None:
     assert pixels(vqtools.paint("a red apple", seed=2, **QUICK)) != pixels(first)
 
 
-def test_without_a_seed_one_is_drawn_and_recorded() -> None:
+def test_a_missing_seed_is_drawn_and_recorded() -> None:
     a, b = (create_paint_job(PaintSettings(prompt="a tree", **QUICK)) for _ in range(2))
     assert a.settings.seed is not None and a.settings.seed != b.settings.seed
     assert a.record()["settings"]["seed"] == a.settings.seed
 
 
-def test_the_record_makes_the_same_picture_again(tmp_path: Path) -> None:
+def test_the_record_reproduces_the_picture(tmp_path: Path) -> None:
     job = run(create_paint_job(PaintSettings(prompt="a star | blur:-0.3", seed=5, group=1, **QUICK)))
     file = save_png(tmp_path / "star.png", job.picture(), job.record())
     record = read_record(file)
@@ -58,7 +58,7 @@ def test_the_record_makes_the_same_picture_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", [2, 13])
-def test_a_stopped_painting_goes_on_to_the_same_picture(steps: int) -> None:
+def test_a_resumed_painting_makes_the_same_picture(steps: int) -> None:
     settings = PaintSettings(prompt="a red apple", seed=3, **QUICK)
     whole, first, again = (create_paint_job(settings) for _ in range(3))
     for _ in range(steps):
@@ -68,14 +68,14 @@ def test_a_stopped_painting_goes_on_to_the_same_picture(steps: int) -> None:
     assert pixels(run(again).picture()) == pixels(run(whole).picture())
 
 
-def test_the_first_preview_shows_the_transformers_grids_and_the_last_the_picture() -> None:
+def test_the_preview_shows_the_candidates_and_then_the_picture() -> None:
     job = create_paint_job(PaintSettings(prompt="a red apple", seed=3, **QUICK))
     job.step()
     assert job.preview().size == (2 * 96, 8)
     assert run(job).preview().size == (64, 64)
 
 
-def test_starts_from_random_codes_and_from_a_picture() -> None:
+def test_paintings_start_from_random_codes_and_from_a_picture() -> None:
     random_start = create_paint_job(PaintSettings(prompt="a red apple", seed=3, transformer="none", **QUICK))
     assert random_start.total == 3
     (picture,) = sorted(PICTURES.glob("*.webp"))[:1]
@@ -86,13 +86,13 @@ def test_starts_from_random_codes_and_from_a_picture() -> None:
     assert "init" in from_picture.step()
 
 
-def test_a_picture_that_is_not_square_holds_the_whole_draft() -> None:
+def test_a_picture_that_is_not_square_has_the_whole_candidate() -> None:
     wide = resize_and_pad(Image.new("RGB", (96, 96), "red"), (256, 128))
     assert wide.size == (256, 128)
     assert wide.getcolors() == [(256 * 128, (255, 0, 0))]
 
 
-def test_bad_wishes_name_the_way_out(tmp_path: Path) -> None:
+def test_errors_name_the_value_and_the_expectation(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"width 100 is not a multiple of 8; the nearest is (96|104)"):
         create_paint_job(PaintSettings(size=(100, 64)))
     with pytest.raises(UserError, match="there is no vqgan named 'startr'; did you mean 'starter'"):
@@ -103,7 +103,7 @@ def test_bad_wishes_name_the_way_out(tmp_path: Path) -> None:
         load_clip("no/such")
 
 
-def test_a_transformer_of_other_networks_is_refused_only_when_asked_for(tmp_path: Path, monkeypatch) -> None:
+def test_a_transformer_of_other_networks_is_an_error_only_if_it_is_set(tmp_path: Path, monkeypatch) -> None:
     vqgan = load_vqgan("starter")
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
     tensors = {k: v + 0.01 for k, v in vqgan.state_dict().items()}
@@ -113,7 +113,7 @@ def test_a_transformer_of_other_networks_is_refused_only_when_asked_for(tmp_path
         create_paint_job(PaintSettings(vqgan="mine", transformer="starter", **QUICK))
 
 
-def test_the_starters_judge_and_redraw_pictures_they_never_saw() -> None:
+def test_the_starter_models_rank_and_reconstruct_unseen_pictures() -> None:
     credits = json.loads((PICTURES / "credits.json").read_text())
     files = sorted(PICTURES.glob("*.webp"))
     assert sorted(credits) == [f.name for f in files]
@@ -132,7 +132,7 @@ def test_the_starters_judge_and_redraw_pictures_they_never_saw() -> None:
 STEERED = {"size": (64, 64), "iterations": 6, "cutouts": 2, "transformer": "none"}
 
 
-def test_a_steered_picture_is_made_again_from_its_png(tmp_path: Path) -> None:
+def test_an_edited_picture_is_reproduced_from_its_png(tmp_path: Path) -> None:
     """The whole way: prompts as a picture and words, a stroke, a way given up; then the PNG alone."""
     reference = tmp_path / "reference.png"
     Image.new("RGB", (20, 20), "orange").save(reference)
@@ -154,7 +154,7 @@ def test_a_steered_picture_is_made_again_from_its_png(tmp_path: Path) -> None:
     assert run(larger).picture().size == (96, 96)
 
 
-def test_steering_begins_while_the_transformer_draws() -> None:
+def test_edits_work_while_the_transformer_draws() -> None:
     settings = PaintSettings(prompt="a red apple | a tree", seed=3, **QUICK)
     job = create_session(settings)
     job.step()
@@ -172,7 +172,7 @@ def test_steering_begins_while_the_transformer_draws() -> None:
     assert run(job).position == job.total
 
 
-def test_regions_and_protection_come_from_settings_too(tmp_path: Path) -> None:
+def test_regions_and_protection_can_be_settings(tmp_path: Path) -> None:
     mask = tmp_path / "mask.png"
     Image.new("L", (32, 32), 255).save(mask)
     fields = {"regions": f"1=0,0,0.5,1 | 2={mask}", "protect": "0,0.5,1,1"}
@@ -184,7 +184,7 @@ def test_regions_and_protection_come_from_settings_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"init": "noise"}, {"init": "gradient"}, {"init": "codes"}, {"drawer": "pixels"}])
-def test_other_starts_are_of_their_seed(fields: dict[str, str]) -> None:
+def test_generated_starts_depend_on_the_seed(fields: dict[str, str]) -> None:
     first, again, other = (
         create_paint_job(PaintSettings(prompt="a tree", seed=seed, **QUICK, **fields)) for seed in (1, 1, 2)
     )
@@ -192,7 +192,7 @@ def test_other_starts_are_of_their_seed(fields: dict[str, str]) -> None:
     assert pixels(run(first).picture()) == pixels(run(again).picture()) != pixels(run(other).picture())
 
 
-def test_two_clips_and_what_can_not_be_said() -> None:
+def test_two_clips_guide_and_invalid_combinations_are_errors() -> None:
     with pytest.raises(UserError, match="exclude each other"):
         create_paint_job(PaintSettings(init="noise", init_image="a.png", **QUICK))
     for clip in ("", "starter:-1", "starter | starter:2"):
@@ -200,7 +200,7 @@ def test_two_clips_and_what_can_not_be_said() -> None:
             PaintSettings.parse({"clip": clip})
 
 
-def test_a_run_that_does_not_fit_is_grouped_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_does_not_fit_is_grouped_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_plan, "available_memory", lambda machine: 10**8)
     job = create_paint_job(PaintSettings(prompt="a tree", seed=1, **{**STEERED, "cutouts": 16, "size": (128, 128)}))
     assert job.settings.group < 16 or job.settings.checkpoint == "on"
@@ -208,9 +208,7 @@ def test_a_run_that_does_not_fit_is_grouped_before_it_starts(monkeypatch: pytest
     assert "of 0.1 GB free with" in job.notes[0]
 
 
-def test_a_model_that_is_trained_again_under_its_name_is_loaded_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_was_trained_again_is_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQTOOLS_HOME", str(tmp_path))
     vqgan = load_vqgan()
     for shift in (0.0, 0.5):
