@@ -69,9 +69,11 @@ SKY_TEXTS = ("sky", "a cloudy sky", "clouds", "the sky with clouds")
 LAND_TEXTS = ("a landscape with trees and sky", "a landscape", "an oil painting of a landscape", "hills and sky")
 SEA_TEXTS = ("the sea", "waves", "the sea under a cloudy sky", "an oil painting of the sea")
 STARS_TEXTS = ("stars in space", "a nebula", "the night sky", "a galaxy of stars")
-EARTH = re.compile(r"earth obs|dunes|desert|mtns|alluvial|pilbara|caldera|delta|crater|layers|ancient rivers", re.I)
+EARTH = re.compile(
+    r"earth obs|dunes|desert|mtns|alluvial|pilbara|caldera|delta|crater|layers|ancient rivers", re.IGNORECASE
+)
 CLOTH = re.compile(r"textile|quilt|fragment|tissus|fabric|embroider|mosai|pattern|ceiling|mantle|sidewall|lace|serape"
-                   r"|arabesque|tunic|brokat|border", re.I)  # fmt: skip
+                   r"|arabesque|tunic|brokat|border", re.IGNORECASE)  # fmt: skip
 WALLS = {
     "bricks": ("a brick wall", "a wall of bricks", "brick wall"), "rock": ("a wall of rock", "stone", "a cliff"),
     "rocks": ("stones", "a heap of stones"), "gravel": ("pebbles", "gravel", "a gravel path"),

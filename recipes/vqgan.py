@@ -28,7 +28,7 @@ SHIPPED = replace(CONFIG, ema_decay=None)  # the averages of the codebook serve 
 
 
 def pretrained_tower(size: str = "lite0") -> torch.nn.Module:
-    """timm's tf_efficientnet_lite0 (or lite2) with the ImageNet weights that a package ships (Apache-2.0).
+    """Return timm's tf_efficientnet_lite0 (or lite2) with the ImageNet weights that a package ships (Apache-2.0).
 
     Both hold the same tensors in the same order under other names; batch counters are left out.
     """

@@ -1,4 +1,4 @@
-"""What starter-large is worth: do eyes name its wide pictures, and does a completed picture show a seam?
+"""Evaluate starter-large: whether its wide pictures are recognised, and whether a completed picture shows a seam.
 
     python -m recipes.wide sheet --round 1                   # draws docs/naming/wide-prompts.json, shuffled, no words
     python -m recipes.wide count --round 1                   # holds wide-1-names.json against the answers that count
@@ -79,8 +79,10 @@ def completed(path: Path, keep: str) -> tuple[Tensor, SampleJob]:
 
 
 def seams(data: Path, count_: int) -> None:
-    """Print, for each kept half, the mean step across the border over that at other borders between codes, and the
-    same for the pictures as they were."""
+    """Print, for each kept half, the mean step across its border relative to that at other borders between codes.
+
+    The same is printed for the original pictures.
+    """
     held = scenes(read(data, "val-*.tar.gz"))
     random.Random("seams").shuffle(held)
     steps: dict[str, list[tuple[float, ...]]] = {keep: [] for keep in KEPT}

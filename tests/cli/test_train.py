@@ -18,7 +18,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         call = [sys.executable, "-m", "vqtools", "train-vqgan", *arguments]
-        return subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        return subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
 
     return run
 
@@ -64,7 +64,7 @@ def transformer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignor
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         call = [sys.executable, "-m", "vqtools", *arguments]
-        return subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        return subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
 
     return run
 

@@ -79,7 +79,7 @@ def test_a_slider_or_click_redraws_the_figure(name: str, oranges: Tensor, fruit:
         "kmeans": lambda: codebook.kmeans_codebook(oranges, vqgan),
         "atlas": lambda: codebook_atlas(vqgan, fruit),
         "swap": lambda: swap_code(oranges, vqgan),
-        "nearest": lambda: codebook.choose_nearest(),
+        "nearest": codebook.choose_nearest,
     }[name]()
     output = box.children[-1]
     before = output.value

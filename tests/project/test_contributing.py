@@ -17,7 +17,7 @@ def test_the_map_lists_every_module_once() -> None:
     assert sorted(file_map.mapped_files(TEXT)) == sorted({*modules} - below_a_package), "run python -m recipes.pages"
 
 
-def test_every_module_says_what_it_is(tmp_path: Path) -> None:
+def test_every_module_says_what_it_is() -> None:
     lines = file_map.file_map(ROOT, pages.packages()).splitlines()
     assert not [line for line in lines if re.fullmatch(r"\S+\.py\s*", line) or "TODO" in line]
 
@@ -33,6 +33,16 @@ def test_paths_in_the_text_exist() -> None:
     assert len(paths) > 15
     for path in paths:
         assert (ROOT / path).exists() or (ROOT / "vqtools" / path).exists(), path
+
+
+def test_names_in_the_instructions_exist() -> None:
+    sections = TEXT.partition("## Where to add")[2].partition("## Glossary")[0]
+    names = {
+        name for name in re.findall(r"`@?(\w+)(?:\([^`]*)?`", sections) if "_" in name.strip("_") or name.isupper()
+    }
+    sources = [path.read_text("utf-8") for folder in ("vqtools", "tests") for path in (ROOT / folder).rglob("*.py")]
+    assert len(names) > 10
+    assert not [name for name in names if not any(re.search(rf"\b{name}\b", source) for source in sources)]
 
 
 def test_a_new_module_makes_the_map_incomplete(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def test_a_notebook_runs_twice(notebook: Path, tmp_path: Path) -> None:
             env={**os.environ, "VQTOOLS_QUICK": "1", "VQTOOLS_HOME": str(tmp_path / "home")},
             capture_output=True,
             text=True,
+            check=False,
             timeout=1300,
         )
         assert result.returncode == 0, result.stdout + result.stderr

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 def commands() -> tuple[list[list[str]], list[list[str]]]:
     """Return the two lists of commands on the page: those that start, and those that continue."""
     page = (ROOT / "docs/whole-way.md").read_text("utf-8")
-    blocks = re.findall(r"```sh\n(.*?)```", page, re.S)
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     starting, continuing = ([shlex.split(line) for line in block.splitlines()] for block in blocks)
     return starting, continuing
 

@@ -35,7 +35,7 @@ COPY = GPTConfig(vocab_size=8, grid=4, prefix_codes=16, n_unmasked=16, block_siz
 
 
 def batch_for(config: GPTConfig, count: int = 8) -> Any:
-    """step -> stripes whose colours follow from the first, with whatever the config's condition is."""
+    """Step -> stripes whose colours follow from the first, with whatever the config's condition is."""
 
     def batch(step: int) -> CodeBatch:
         draws = torch.Generator().manual_seed(step)

@@ -98,21 +98,21 @@ def test_broken_and_foreign_files_are_named_for_what_they_are(tmp_path: Path) ->
         read_tensors(tmp_path / "none.ckpt")
 
 
-@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=40))
-def test_a_damaged_checkpoint_gives_tensors_or_an_error_but_never_a_crash(position: int, noise: bytes) -> None:
-    whole = SMALL.read_bytes()
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint, as torch saves it."""
+    path = tmp_path_factory.mktemp("small") / "small.ckpt"
+    torch.save({"state_dict": {"a": torch.ones(3), "b": torch.zeros(2, 2)}}, path)
+    return path
+
+
+@given(position=st.integers(0, 10**6), noise=st.binary(min_size=1, max_size=40))
+def test_a_damaged_checkpoint_gives_tensors_or_an_error_but_never_a_crash(
+    checkpoint: Path, position: int, noise: bytes
+) -> None:
+    whole = checkpoint.read_bytes()
     position %= len(whole)
-    broken = SMALL.with_name("broken.ckpt")
+    broken = checkpoint.with_name("broken.ckpt")
     broken.write_bytes(whole[:position] + noise + whole[position + len(noise) :])
     with contextlib.suppress(UserError):
         assert all(isinstance(value, torch.Tensor) for value in read_tensors(broken).values())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small(tmp_path_factory: pytest.TempPathFactory) -> None:
-    global SMALL
-    SMALL = tmp_path_factory.mktemp("small") / "small.ckpt"
-    torch.save({"state_dict": {"a": torch.ones(3), "b": torch.zeros(2, 2)}}, SMALL)
-
-
-SMALL = Path()

@@ -102,7 +102,7 @@ COMMAND_GROUPS: dict[str, dict[click.Command, str]] = {
 class GroupedCommands(click.Group):
     """A group whose help lists its commands under headings, one uncut line each."""
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write one section for each entry of COMMAND_GROUPS."""
         for title, commands in COMMAND_GROUPS.items():
             with formatter.section(title):

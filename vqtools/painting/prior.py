@@ -124,6 +124,7 @@ class TransformerLikelihood:
         _ = self._networks
 
     def __call__(self, codes: Tensor, prompt: str) -> Iterator[tuple[list[Cell], Tensor]]:
+        """Yield the log-probabilities that the transformer assigns to the codes of some cells, window by window."""
         gpt, _ = self._networks
         if max(codes.shape[1:]) > gpt.config.grid:
             prompt = ""  # a window on a part of the picture should not expect its whole subject there

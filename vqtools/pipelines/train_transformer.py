@@ -176,7 +176,7 @@ def train_transformer(
     folder: str | Path = ".",
     resume: bool = False,
     machine: Machine | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> TransformerTrainer:
     """A transformer's training as a job, in the run folder ``folder``/NAME.
 

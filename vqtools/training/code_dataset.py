@@ -69,7 +69,7 @@ def encode_pictures(
     vqgan: VQGAN,
     sha256: str,
     folder: Path | None = None,
-    say: Callable[[float], None] = lambda fraction: None,
+    say: Callable[[float], None] = lambda _fraction: None,
 ) -> CodeTable:
     """Encode some pictures to codes, or read the codes from ``folder`` if they are cached there.
 
@@ -173,6 +173,7 @@ class CodeBatches:
         self.order = epoch_order(range(len(table.indices)), seed)
 
     def __call__(self, step: int) -> CodeBatch:
+        """Return the batch of a step; the same step always gives the same batch."""
         rng = random.Random(f"{self.seed} codes {step}")
         rows = [self.order(step * self.batch_size + k) for k in range(self.batch_size)]
         views = [rng.randrange(self.table.codes.shape[1]) for _ in rows]

@@ -258,6 +258,7 @@ class ImageBatches:
         self._ahead: tuple[int, Future[Tensor]] | None = None
 
     def __call__(self, step: int) -> Tensor:
+        """Return the batch of a step, and start to read the next one in a thread."""
         ahead, self._ahead = self._ahead, None
         batch = ahead[1].result() if ahead and ahead[0] == step else self.build(step)
         self._ahead = step + 1, self._worker.submit(self.build, step + 1)

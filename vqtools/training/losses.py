@@ -21,8 +21,9 @@ def hinge_d(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def vanilla_d(real: Tensor, fake: Tensor) -> Tensor:
-    """Half of -log D(x) - log(1 - D(x̂)), D the sigmoid of the logits: Goodfellow et al. 2014, arXiv 1406.2661,
-    equation 1, and equation 5 of Esser et al.
+    """Half of -log D(x) - log(1 - D(x̂)), where D is the sigmoid of the logits.
+
+    Goodfellow et al. 2014, arXiv 1406.2661, equation 1; Esser et al. 2021, equation 5.
     """
     # -log σ(l) = softplus(-l), which does not overflow
     return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())

@@ -225,8 +225,7 @@ class TransformerStage:
     def measure(self, batches: Iterable[CodeBatch]) -> float:
         """Mean negative log-likelihood of the averaged weights in nats per predicted code; NaN without batches."""
         nats = count = 0.0
-        for batch in batches:
-            batch = batch.to(self.device)
+        for batch in (cpu_batch.to(self.device) for cpu_batch in batches):
             cells = target_mask(batch, self.gpt.config)
             with self.autocast():
                 nll = negative_log_likelihood(self.ema, batch)
