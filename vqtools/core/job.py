@@ -40,18 +40,8 @@ class Steppable(Protocol):
         ...
 
 
-class Job(Protocol):
+class Job(Steppable, Protocol):
     """Long work in steps. The state is complete after each step, random generators included."""
-
-    @property
-    def position(self) -> int:
-        """Number of steps done."""
-        ...
-
-    @property
-    def total(self) -> int:
-        """Number of steps of the whole job."""
-        ...
 
     def step(self) -> dict[str, float]:
         """Do one unit of work and return its scalars; "loss" is among them if there is one."""
