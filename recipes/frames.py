@@ -43,6 +43,7 @@ def plan(round_: int) -> list[list[tuple[int, bool]]]:
 def last_frame(prompt: str, seed_: int, ours: bool) -> Image.Image:
     from vqtools.animation.project import Project
     from vqtools.animation.settings import AnimateSettings
+    from vqtools.core.job import finish
     from vqtools.media.image import load_picture
     from vqtools.pipelines.animate import create_animation
 
@@ -50,9 +51,7 @@ def last_frame(prompt: str, seed_: int, ours: bool) -> Image.Image:
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Path(folder) / "zoom", {"settings": settings.model_dump(mode="json")})
         project.save()
-        job = create_animation(settings, project)
-        while job.position < job.total:
-            job.step()
+        finish(create_animation(settings, project))
         return load_picture(max(project.frames.glob("*.png")))
 
 

@@ -1,10 +1,10 @@
 """Evaluate starter-large: whether its wide pictures are recognised, and whether a completed picture shows a seam.
 
-    python -m recipes.wide sheet --round 1                   # draws docs/naming/wide-prompts.json, shuffled, no words
-    python -m recipes.wide count --round 1                   # holds wide-1-names.json against the answers that count
-    python -m recipes.wide seams --data FOLDER               # of held-out pictures, completed on every side
+    python -m recipes.wide sheet --round 1                   # sample docs/naming/wide-prompts.json, shuffled
+    python -m recipes.wide count --round 1                   # compare wide-1-names.json with the accepted answers
+    python -m recipes.wide seams --data FOLDER               # complete held-out pictures on every side
 
-The names are given by eyes that get the sheet alone, "seam" after them where one is seen: {"1": "a brick wall", …}.
+The names come from people (or models) who see the sheet alone, with "seam" if they see one: {"1": "a brick wall", …}.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from torch import Tensor
 from recipes.large import scenes
 from recipes.naming import FOLDER, contains_answer, prompt_seed
 from recipes.pictures import read
+from vqtools.core.job import finish
 from vqtools.media.image import load_picture, resize_and_crop, to_tensor
+from vqtools.models.tiled_decoding import decode_any_size
 from vqtools.models.vqgan import VQGAN
 from vqtools.pipelines import sample
 from vqtools.pipelines.sample import SampleJob, create_sample_job
@@ -38,19 +40,19 @@ def prompts() -> list[dict[str, Any]]:
 
 
 def order(round_: int) -> list[int]:
-    """Which prompt stands at each place of a round's sheet."""
+    """The index of the prompt at each place of a round's sheet."""
     places = list(range(len(prompts())))
     random.Random(f"wide {round_}").shuffle(places)
     return places
 
 
 def sheet(round_: int) -> Image.Image:
-    """One picture a prompt at ``seed``, the CLIP's choice of ``GRIDS``, numbered from 1, twice as large."""
+    """One picture per prompt, selected by the CLIP from ``GRIDS`` candidates, numbered from 1 and enlarged twice."""
     page = Image.new("RGB", (2 * (2 * SIZE[0] + 8), 4 * (2 * SIZE[1] + 26)), "white")
     draw = ImageDraw.Draw(page)
     for place, index in enumerate(order(round_)):
-        wish = {"transformer": "starter-large", "size": SIZE, "grids": GRIDS, "seed": prompt_seed(round_, index)}
-        picture = sample.sample(prompts()[index]["prompt"], **wish)
+        fields = {"transformer": "starter-large", "size": SIZE, "grids": GRIDS, "seed": prompt_seed(round_, index)}
+        picture = sample.sample(prompts()[index]["prompt"], **fields)
         x, y = place % 2 * (2 * SIZE[0] + 8) + 4, place // 2 * (2 * SIZE[1] + 26) + 22
         page.paste(picture.resize((2 * SIZE[0], 2 * SIZE[1]), Image.Resampling.LANCZOS), (x, y))
         draw.text((x, y - 18), str(place + 1), fill="black", font_size=16)
@@ -58,7 +60,7 @@ def sheet(round_: int) -> Image.Image:
 
 
 def count(round_: int) -> str:
-    """A table in markdown of what was seen, the count, and in how many a seam."""
+    """A Markdown table of the names given, with the number of recognised pictures and of seams."""
     names = json.loads((FOLDER / f"wide-{round_}-names.json").read_text())
     rows, right, seams = ["| place | prompt | seen | counts |", "| --- | --- | --- | --- |"], 0, 0
     for place, index in enumerate(order(round_)):
@@ -70,11 +72,9 @@ def count(round_: int) -> str:
 
 
 def completed(path: Path, keep: str) -> tuple[Tensor, SampleJob]:
-    """The codes (1, h, w) of a picture of which half is drawn anew, and the drawing."""
-    wish = {"transformer": "starter-large", "size": KEPT[keep], "complete": str(path), "keep": keep, "seed": 1}
-    job = create_sample_job(SampleSettings.parse(wish))
-    while job.position < job.total:
-        job.step()
+    """The codes (1, h, w) of a picture of which half is resampled, and the job."""
+    fields = {"transformer": "starter-large", "size": KEPT[keep], "complete": str(path), "keep": keep, "seed": 1}
+    job = finish(create_sample_job(SampleSettings.parse(fields)))
     return job.codes, job
 
 
@@ -91,14 +91,33 @@ def seams(data: Path, count_: int) -> None:
             path = Path(folder) / "given.png"
             Image.fromarray(picture.pixels[..., :3]).save(path)
             for keep, size in KEPT.items():
-                drawn, job = completed(path, keep)
+                sampled, job = completed(path, keep)
                 whole = job.vqgan.encode(to_tensor(resize_and_crop(load_picture(path), size)))
-                lying = keep in ("upper", "lower")
-                drawn_, whole_ = (seam_contrast(codes, job.vqgan, 12, lying=lying) for codes in (drawn, whole))
-                steps[keep].append((*drawn_, *whole_))
+                horizontal = keep in ("upper", "lower")
+                after, before = (
+                    seam_contrast(codes, job.vqgan, 12, horizontal=horizontal) for codes in (sampled, whole)
+                )
+                steps[keep].append((*after, *before))
     for keep, found in steps.items():
         across, others, before, elsewhere = map(sum, zip(*found, strict=True))
         print(f"{keep} kept: {across / others:.2f} times other borders; as they were {before / elsewhere:.2f}")
+
+
+def seam_contrast(codes: Tensor, vqgan: VQGAN, column: int, *, horizontal: bool = False) -> tuple[float, float]:
+    """Mean absolute difference of neighbouring pixels across one border between codes, and across all others.
+
+    codes: (b, h, w). column: the first column to the right of a vertical border, or with ``horizontal`` the first row
+    below a horizontal one. Both results are in [0, 2], of decoded pictures; where no seam is visible they are about
+    equal.
+    """
+    with torch.no_grad():
+        images = decode_any_size(vqgan, codes).float().clamp(-1, 1)
+    images = images.mT if horizontal else images
+    f, w = vqgan.f, images.shape[-1] // vqgan.f
+    step = (images[..., 1:] - images[..., :-1]).abs().mean((0, 1, 2))
+    borders = step[f - 1 :: f][: w - 1]
+    others = torch.cat([borders[: column - 1], borders[column:]])
+    return float(borders[column - 1]), float(others.mean())
 
 
 def main() -> None:
@@ -122,22 +141,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-
-def seam_contrast(codes: Tensor, vqgan: VQGAN, place: int, *, lying: bool = False) -> tuple[float, float]:
-    """How much neighbouring pixels differ across a border between codes, and across all other such borders.
-
-    codes (b, h, w); place: the first column to the right of an upright border, or the first row below a lying one.
-    Mean absolute differences of decoded pictures, in [0, 2]. Where nothing gives the border away the first is about
-    the second.
-    """
-    from vqtools.models.tiled_decoding import decode_any_size
-
-    with torch.no_grad():
-        images = decode_any_size(vqgan, codes).float().clamp(-1, 1)
-    images = images.mT if lying else images
-    f, w = vqgan.f, images.shape[-1] // vqgan.f
-    step = (images[..., 1:] - images[..., :-1]).abs().mean((0, 1, 2))
-    borders = step[f - 1 :: f][: w - 1]
-    others = torch.cat([borders[: place - 1], borders[place:]])
-    return float(borders[place - 1]), float(others.mean())

@@ -39,7 +39,7 @@ def test_it_says_what_it_chose_and_where_the_model_is(command, tmp_path: Path) -
     ("arguments", "words"),
     [
         ([], "there is no folder of pictures; say which: vqtools train-vqgan FOLDER"),
-        (["absent"], "'absent' is not there; expected a folder or a zip of pictures"),
+        (["absent"], "'absent' does not exist; expected a folder, a zip or a tar of pictures"),
         ([PICTURES, "--size=37"], "size 37 is not a multiple of 8; the nearest is 40"),
         ([PICTURES, "--gan=hing"], "gan 'hing': must be 'hinge', 'vanilla' or 'minimax'"),
         ([PICTURES, "--steps=many"], "steps 'many': must be a whole number"),

@@ -208,7 +208,7 @@ def test_errors_of_invalid_settings_say_what_to_do() -> None:
         ({"stride": 3}, r"stride \(3, 3\) of a window of 4 must be 1 to 2"),
         ({"top_k": -1}, "top_k -1: must be at least 0"),
         ({"temperature": -1}, "temperature -1"),
-        ({"complete": str(PICTURES[0]), "keep": "whole"}, "cannot stand whole in 40x24"),
+        ({"complete": str(PICTURES[0]), "keep": "whole"}, "does not fit whole into 40x24"),
         ({"complete": "nowhere.png"}, "is not there"),
     ]
     for wish, words in wishes:

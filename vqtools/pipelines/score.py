@@ -56,7 +56,7 @@ class ScoreJob(Scorer):
         return float(self.nats.nanmean()) / math.log(2)
 
     def heat_map(self) -> Image.Image:
-        """The picture, and beside it each code's negative log-likelihood, from black (0) over red to white (maximum)."""
+        """The picture, and beside it each code's negative log-likelihood, from black (0) over red to white."""
         relative = (self.nats[0] / self.nats[0].nan_to_num().max().clamp(min=1e-9)).nan_to_num().clamp(0, 1)
         channels = [(3 * relative - start).clamp(0, 1) for start in range(3)]
         heat = to_picture(torch.stack(channels) * 2 - 1).resize(self.image.size, Image.Resampling.NEAREST)

@@ -111,7 +111,7 @@ class TransformerTrainer(Trainer[TransformerStage]):
         return path
 
     def preview(self) -> Image.Image:
-        """Samples of the averaged weights, with the same noise at every step; below them completed held-out pictures."""
+        """Samples of the averaged weights, with the same noise each time; below them completed held-out pictures."""
         if self._preview is None or self._preview[0] != self.position:
             self._preview = self.position, self._draw_preview()
         return self._preview[1]
@@ -206,9 +206,8 @@ def train_transformer(
 def _check_settings(s: TrainTransformerSettings) -> None:
     """UserError if the settings contradict each other."""
     if s.width % s.heads:
-        raise UserError(
-            f"width {s.width} is not a multiple of {s.heads} heads; the nearest below is {max(1, s.width // s.heads) * s.heads}"
-        )
+        below = max(1, s.width // s.heads) * s.heads
+        raise UserError(f"width {s.width} is not a multiple of {s.heads} heads; the nearest below is {below}")
     if s.rotary and s.width // s.heads % 4:
         raise UserError(f"rotary positions need a width per head that is a multiple of 4, not {s.width // s.heads}")
     if s.holes and s.condition in ("class", "codes"):

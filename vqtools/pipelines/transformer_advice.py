@@ -46,9 +46,7 @@ def suggest_transformer_settings(
     chosen = {k: v for k, v in chosen.items() if k not in given}
     settings = TrainTransformerSettings.parse({**requested.model_dump(), **chosen}).quick()
     why.append(f"{settings.layers} layers of {settings.width}, a window of {settings.grid}x{settings.grid} codes")
-    why.append(
-        f"at most {settings.steps} steps of {settings.batch_size} pictures; it stops early when held-out pictures get no better"
-    )
+    why.append(f"at most {settings.steps} steps of {settings.batch_size} pictures, fewer if early stopping ends them")
     return settings, why
 
 

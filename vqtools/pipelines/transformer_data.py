@@ -127,7 +127,7 @@ def _load_conditions(
         captions = find_captions(Path(s.folder), sources)
         if not any(captions):
             raise UserError(
-                f"condition caption needs captions; {s.folder} has none: put a .txt of the same name beside each picture"
+                f"condition caption needs captions; {s.folder} has none: add a .txt of the same name to each picture"
             )
         captioner = build_captioner(load_clip(s.clip), [text for texts in captions for text in texts], device)
         return PictureConditions(captions=captions, captioner=captioner)

@@ -66,7 +66,7 @@ def target_mask(batch: CodeBatch, config: GPTConfig) -> Tensor:
 
 
 def parameter_groups(gpt: GPT, decay: float) -> list[dict[str, Any]]:
-    """Parameter groups of an optimiser: weight decay for linear layers' matrices, none for biases, norms, embeddings."""
+    """Parameter groups of an optimiser: only the matrices of linear layers have weight decay."""
     matrix_ids = {id(m.weight) for m in gpt.modules() if isinstance(m, nn.Linear)}
     decayed = [p for p in gpt.parameters() if id(p) in matrix_ids]
     undecayed = [p for p in gpt.parameters() if id(p) not in matrix_ids]
