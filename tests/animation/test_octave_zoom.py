@@ -73,7 +73,7 @@ def test_a_run_resumed_at_any_step_makes_the_same_frames(octaves: Make, tmp_path
         other = octaves(tmp_path / f"{stop} state")
         other.load_state_dict(state)
         assert other.position == stop
-        for number in range(other.frames):
+        for number in range(other.frames_written):
             (tmp_path / f"{stop} state" / "frames").mkdir(exist_ok=True)
             (tmp_path / f"{stop} state" / "frames" / f"frame-{number:05d}.png").write_bytes(
                 (tmp_path / "whole" / "frames" / f"frame-{number:05d}.png").read_bytes()
@@ -162,9 +162,9 @@ def test_a_run_killed_after_a_rewind_makes_the_same_frames(octaves: Make, tmp_pa
     job, count = rewound_job("killed"), 0
     while job.position < job.total:
         job.step()
-        if (now := len(job.painted) + job.frames) != count:  # a file was written: as if killed right after
+        if (now := len(job.painted) + job.frames_written) != count:  # a file was written: as if killed right after
             count, job = now, octaves_like(octaves, job, tmp_path / "killed")
-            assert len(job.painted) + job.frames == now
+            assert len(job.painted) + job.frames_written == now
     assert shots(tmp_path / "killed") == expected and job.rewind_point == whole.rewind_point
 
 

@@ -86,7 +86,7 @@ def _count_remaining(job: Animator | OctaveZoom) -> _RemainingWork:
     if isinstance(job, OctaveZoom):
         pictures = job.count - len(job.pictures)
         rows = pictures * max(0, job.steps - iterations) if pictures else 0
-        return _RemainingWork(rows, pictures * iterations, 0, job.settings.frames - job.frames)
+        return _RemainingWork(rows, pictures * iterations, 0, job.settings.frames - job.frames_written)
     frames = job.plan.remaining(job.frames_made)
     rows = max(0, job.first.total - iterations) if not job.frames_made and job.first.position == 0 else 0
     steps = sum(frame.iterations for frame in frames) + (0 if job.frames_made else iterations)

@@ -81,12 +81,12 @@ class OctaveZoom:
             self.painted = {k: picture for k, picture in self.painted.items() if k < gap}
         self._matched: list[Tensor] = []
         self._loop_offset = 0.0  # level of a loop's first frame
-        self.frames = 0  # written
+        self.frames_written = 0
         self._current_job = self._create_job()
         self.steps = self._current_job.total if self._current_job else 1  # of one picture; all have as many
         most = settings.frames if self._current_job is None else self.rewind_point.frame
-        while self.frames < most and self._frame_path(self.frames).is_file():
-            self.frames += 1
+        while self.frames_written < most and self._frame_path(self.frames_written).is_file():
+            self.frames_written += 1
 
     @property
     def pictures(self) -> list[Tensor]:
@@ -103,7 +103,7 @@ class OctaveZoom:
     def position(self) -> int:
         """Guidance steps of all pictures done, plus frames written."""
         current = min(self._current_job.position, self.steps) if self._current_job else 0
-        return len(self.painted) * self.steps + current + self.frames
+        return len(self.painted) * self.steps + current + self.frames_written
 
     @property
     def total(self) -> int:
@@ -113,7 +113,7 @@ class OctaveZoom:
     @property
     def done(self) -> int:
         """Frames written so far."""
-        return self.frames
+        return self.frames_written
 
     def prompt(self, k: int) -> str:
         """The prompt of picture k."""
@@ -161,10 +161,10 @@ class OctaveZoom:
             if self._current_job.position >= self._current_job.total:
                 self._finish_picture()
             return scalars
-        picture = to_picture(self.render_frame(self.frames))
-        self.project.save_frame(self.frames, picture, {"level": self._level(self.frames)})
-        self.frames += 1
-        return {"frame": float(self.frames)}
+        picture = to_picture(self.render_frame(self.frames_written))
+        self.project.save_frame(self.frames_written, picture, {"level": self._level(self.frames_written)})
+        self.frames_written += 1
+        return {"frame": float(self.frames_written)}
 
     def _freeze_joined_codes(self) -> None:
         """Reset the latents where the current picture joins painted ones: guidance changes only what is new."""
@@ -199,11 +199,11 @@ class OctaveZoom:
     def preview(self) -> Image.Image:
         """The current picture, or the newest frame; before the current picture's first step, what was there before."""
         if self._current_job is None:
-            return to_picture(self.render_frame(max(0, self.frames - 1)))
+            return to_picture(self.render_frame(max(0, self.frames_written - 1)))
         if self._current_job.position or not self.painted:
             return self._current_job.preview()
-        if self.frames:
-            return load_picture(self._frame_path(self.frames - 1))
+        if self.frames_written:
+            return load_picture(self._frame_path(self.frames_written - 1))
         return to_picture(self.pictures[-1])
 
     def render_frame(self, frame: int) -> Tensor:
@@ -240,9 +240,9 @@ class OctaveZoom:
         """
         if self.ring:
             raise UserError("a loop has no frame from which another path could start: its end leads to its beginning")
-        if frames > self.frames:
-            raise UserError(f"{frames} frames can't be removed: the folder holds {self.frames}")
-        left = self.frames - frames
+        if frames > self.frames_written:
+            raise UserError(f"{frames} frames can't be removed: the folder holds {self.frames_written}")
+        left = self.frames_written - frames
         needed = self.plan.pictures_of(left)
         removed = [k for k in sorted(self.painted) if k not in needed]
         inner = (needed.start or self.rewind_point.inner) if left else 0
@@ -251,7 +251,7 @@ class OctaveZoom:
         self.project.save()
         self._delete_discarded()
         self.painted = {k: picture for k, picture in self.painted.items() if k not in removed}
-        self.frames, self._matched, self._current_job = left, [], self._create_job()
+        self.frames_written, self._matched, self._current_job = left, [], self._create_job()
         self.steps = self._current_job.total if self._current_job else self.steps
         return left
 
@@ -288,12 +288,12 @@ class OctaveZoom:
         """The painted pictures, the state of the current one, and the number of frames written."""
         job = self._current_job.state_dict() if self._current_job else None
         pictures = {k: picture.clone() for k, picture in self.painted.items()}
-        return {"pictures": pictures, "job": job, "frames": self.frames}
+        return {"pictures": pictures, "job": job, "frames": self.frames_written}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state; frames that it counts must be in the folder."""
         self.painted = {k: picture.clone() for k, picture in state["pictures"].items()}
-        self.frames, self._matched = int(state["frames"]), []
+        self.frames_written, self._matched = int(state["frames"]), []
         self._current_job = self._create_job() if state["job"] is not None else None
         if self._current_job is not None:
             self._current_job.load_state_dict(state["job"])
