@@ -4,14 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vqtools.cli.main import main
+from tests.cli.conftest import run_command
 from vqtools.media.png_record import read_record
-
-
-def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        main(arguments)
-    return int(exit_info.value.code or 0)
 
 
 def test_the_commands_make_grids_and_continue_from_them(
@@ -20,16 +14,16 @@ def test_the_commands_make_grids_and_continue_from_them(
     monkeypatch.chdir(tmp_path)
     quick = ["--size", "64x64", "-i", "2", "-cuts", "2", "--grids", "1"]
 
-    assert call("candidates", "a cat", "--count", "2", "-sd", "3", "--each", "--with", "oil", *quick) == 0
+    assert run_command("candidates", "a cat", "--count", "2", "-sd", "3", "--each", "--with", "oil", *quick) == 0
     assert read_record("a-cat-an-oil-painting-on-canvas-3-drafts.png")["activity"] == "drafts"
     grid, first = "a-cat-an-oil-painting-on-canvas-3-drafts.png", "a-cat-an-oil-painting-on-canvas-3-drafts-01.png"
-    assert call("candidates", "--from", grid, "--pick", "2", "-i", "2", "--out", "p.png") == 0
+    assert run_command("candidates", "--from", grid, "--pick", "2", "-i", "2", "--out", "p.png") == 0
     record = read_record("p.png")
     assert record["began"]["iterations"] == 2 and record["settings"]["iterations"] == 4
-    assert call("candidates", "--from", grid, "--cross", "1,2", "-i", "1", "--out", "c.png") == 0
+    assert run_command("candidates", "--from", grid, "--cross", "1,2", "-i", "1", "--out", "c.png") == 0
     assert read_record("c.png")["settings"]["init_image"] == "cross-1-2.png"
     assert read_record(first)["settings"]["seed"] == 3
-    assert call("grid", "a cat", "a dog", "--vary", "seed=1-2", *quick, "--out", "g.png") == 0
+    assert run_command("grid", "a cat", "a dog", "--vary", "seed=1-2", *quick, "--out", "g.png") == 0
     assert len(read_record("g.png")["cells"]) == 4
     capsys.readouterr()
     for arguments, message in (
@@ -41,5 +35,5 @@ def test_the_commands_make_grids_and_continue_from_them(
         (("grid", "a", "--vary", "seed=5-1"), "not an ascending range"),
         (("grid",), "no prompt"),
     ):
-        assert call(*arguments) == 2
+        assert run_command(*arguments) == 2
         assert message in capsys.readouterr().err
