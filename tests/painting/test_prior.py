@@ -1,4 +1,4 @@
-"""The likelihood prior: its gradient, what it does to a short run, and that it costs nothing when it is off."""
+"""The likelihood prior: its gradient, its effect on a short run, and that weight 0 changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a transformer expects in a picture: the same as what its score says, told what it can be told."""
+"""Predictions of a transformer for the prior: equal to the score, with the caption it can read."""
 
 from __future__ import annotations
 

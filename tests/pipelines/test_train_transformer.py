@@ -1,4 +1,4 @@
-"""A transformer trained from a folder: what it finds there, a log, states that survive a kill, a model sample finds."""
+"""A transformer trained from a folder: conditions found there, log, resuming after a kill, and the exported model."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A VQGAN trained from a folder: chosen settings, a log, states that survive a kill, a model that paint finds."""
+"""A VQGAN trained from a folder: suggested settings, log, resuming after a kill, and the exported model."""
 
 import os
 import shutil

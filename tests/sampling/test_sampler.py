@@ -1,4 +1,4 @@
-"""Drawing grids: the reference's stored codes, every exact way the same, seeds, resuming, guidance, given codes."""
+"""Sampling grids: equality with the reference, exact options, seeds, resuming, guidance, given codes."""
 
 import itertools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The geometry of the walk, over all grids up to 40 × 40 and windows up to 16."""
+"""The positions of the sliding window, over all grids up to 40 × 40 and windows up to 16."""
 
 from itertools import pairwise
 

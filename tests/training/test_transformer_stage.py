@@ -1,4 +1,4 @@
-"""Stage 2 on a tiny transformer: it learns, resumes to the same bits, and two processes make the steps of one."""
+"""Stage 2 on a tiny transformer: training, resuming, and two processes that equal one."""
 
 import copy
 import math

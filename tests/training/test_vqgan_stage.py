@@ -1,4 +1,4 @@
-"""Stage 1 on tiny networks: it learns, resumes to the same bits, and keeps its two players apart."""
+"""Stage 1 on tiny networks: training, resuming, and separate steps of generator and discriminator."""
 
 import copy
 from dataclasses import replace
