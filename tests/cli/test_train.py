@@ -73,6 +73,6 @@ def test_a_trained_transformer_can_be_sampled(vqtools: Run, tmp_path: Path) -> N
 
 def test_missing_data_of_a_transformer_is_one_line_and_exit_code_2(vqtools: Run) -> None:
     done = vqtools("train-transformer", PICTURES, "--condition", "caption", *GRID)
-    assert done.returncode == 2 and "has none: put a .txt" in done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2 and "has none: add a .txt" in done.stderr.strip().splitlines()[-1]
     done = vqtools("train-transformer")
     assert done.returncode == 2 and "name one: vqtools train-transformer FOLDER" in done.stderr
