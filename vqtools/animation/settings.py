@@ -56,7 +56,8 @@ class AnimateSettings(PaintSettings):
 
     prompt: str = option(
         "a red apple",
-        help="what the video shows, as in paint; ^ separates scenes; {} is replaced by each text of prompts_at",
+        help="what the video shows; separate scenes with ^, and prompts within a scene as in "
+        "vqtools paint; {} is replaced by each text of prompts_at",
     )
     frames: int = option(60, help="number of frames", quick=4, ge=1, le=1_000_000)
     fps: float = option(12.0, help="frames per second", ge=0.1, le=240)
@@ -85,8 +86,8 @@ class AnimateSettings(PaintSettings):
     )
     anchor: float = option(
         0.2,
-        help="how much of the video's own frame each frame starts from: 1 all of it, 0 only the "
-        "previous result moved along the optical flow",
+        help="with --video: image that each frame starts from: 1 is the input video's frame, 0 is "
+        "the previous output warped by the optical flow, values between blend both",
         group="your video",
         ge=0,
         le=1,
@@ -106,7 +107,8 @@ class AnimateSettings(PaintSettings):
     )
     scene_frames: int = option(
         0,
-        help="frames per scene when scenes separated by ^ repeat; 0 divides all frames evenly",
+        help="number of frames per scene; after the last scene (see ^) the first one follows "
+        "again; 0 divides all frames evenly among the scenes",
         group="prompts by time",
         ge=0,
     )
@@ -131,7 +133,7 @@ class AnimateSettings(PaintSettings):
     )
     border: Literal["reflect", "replicate", "wrap", "zeros", "outpaint"] = option(
         "reflect",
-        help="how areas that enter the frame are filled; outpaint lets the transformer draw them",
+        help="how areas that enter the frame are filled; outpaint lets the transformer sample them",
         group="motion",
     )
     depth: str = option(
@@ -155,7 +157,8 @@ class AnimateSettings(PaintSettings):
     )
     loop: bool = option(
         False,
-        help="make the last frame lead into the first; an octave zoom then contains itself after whole doublings",
+        help="make the last frame lead into the first; with --octave-zoom the picture contains a "
+        "smaller copy of itself, and the loop takes a whole number of doublings",
         group="steadiness",
         live=False,
     )
@@ -184,7 +187,7 @@ class AnimateSettings(PaintSettings):
     )
     init_weight: float = option(
         0.0,
-        help="keep each frame close to the previous frame's latents: weight of MSE(z, z_init) / 2",
+        help="keep each frame close to the previous frame's latents, as the weight of MSE(z, z_init) / 2",
         group="steadiness",
         short=("iw",),
         ge=0,
@@ -207,16 +210,23 @@ class AnimateSettings(PaintSettings):
     )
     seed_behavior: Literal["run", "iter", "fixed"] = option(
         "run",
-        help="random numbers per frame: run continues the sequence, iter uses seed + frame, fixed "
-        "repeats the same ones",
+        help="random crops and noise of each frame: run continues the random sequence, iter "
+        "restarts with seed + frame, fixed restarts with the same seed",
         group="steadiness",
     )
     format: Literal["mp4", "webm", "gif"] = option("mp4", help="video format", group="video")
     out_fps: float | None = option(
-        None, help="frame rate of the video, with interpolated frames (see --between)", group="video", ge=0.1, le=240
+        None,
+        help="frame rate of the video file, above --fps; --between must say how the additional frames are made",
+        group="video",
+        ge=0.1,
+        le=240,
     )
     between: Literal["none", "blend", "flow"] = option(
-        "none", help="frame interpolation for out_fps: blend, or flow (along the optical flow)", group="video"
+        "none",
+        help="how the additional frames of --out-fps are interpolated: blend (cross-fade), or flow"
+        " (warped along the optical flow)",
+        group="video",
     )
     crf: int = option(
         17, help="video quality (constant rate factor): lower is better and larger", group="video", ge=0, le=50
@@ -321,8 +331,12 @@ class FlySettings(VideoSettings):
         "4**(t/max_f)",
         help="zoom factor: 1 shows as much as fits, 4 a quarter of it; t is the frame, max_f the last one",
     )
-    x: str = option("0.5", help="centre of the view, from the left", unit="fraction of the width")
-    y: str = option("0.5", help="centre of the view, from the top", unit="fraction of the height")
+    x: str = option(
+        "0.5", help="horizontal centre of the view: 0 is the left edge, 1 the right edge", unit="fraction of the width"
+    )
+    y: str = option(
+        "0.5", help="vertical centre of the view: 0 is the top edge, 1 the bottom edge", unit="fraction of the height"
+    )
     interpolation: Literal["linear", "smooth", "step"] = option("smooth", help="interpolation between keyframes")
 
     @field_validator("zoom", "x", "y", mode="before")

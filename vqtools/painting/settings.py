@@ -57,16 +57,16 @@ class PaintSettings(Settings):
     )
     init_weight: float = option(
         0.0,
-        help="keep the result close to the initial latents: weight of MSE(z, z_init) / 2; the "
-        "counterpart of a low denoising strength",
+        help="how firmly the result stays close to the initial latents, as the weight of MSE(z, "
+        "z_init) / 2; 0 does not hold it, higher values act like a lower denoising strength",
         group="start from",
         short=("iw",),
         ge=0,
     )
     init_decay: float = option(
         1.0,
-        help="factor that init_weight reaches at the last iteration: 1 keeps it constant, 0.01 "
-        "releases the picture gradually",
+        help="fraction of init_weight that is left at the last iteration: 1 keeps it constant, "
+        "0.01 releases the picture gradually",
         group="start from",
         gt=0,
         le=1,
@@ -148,7 +148,7 @@ class PaintSettings(Settings):
     optimiser: Optimiser = option("Adam", help="torch optimiser for the latents", group="guidance", short=("opt",))
     learning_rate: float = option(
         0.1,
-        help="learning rate of the latents; a tenth of it in the last quarter of the iterations",
+        help="learning rate for the latents; it is reduced to a tenth in the last quarter of the iterations",
         group="guidance",
         short=("lr",),
         gt=0,
@@ -177,13 +177,18 @@ class PaintSettings(Settings):
     )
     palette: str = option("", help="colours to keep to, such as #d62828 #fcbf49 #003049", group="look")
     palette_weight: float = option(
-        10.0, help="weight of the distance to the nearest colour of the palette", group="look", ge=0, le=10_000
+        10.0,
+        help="weight of the loss that draws each pixel to the nearest colour of the palette",
+        group="look",
+        ge=0,
+        le=10_000,
     )
-    style_image: str = option("", help="a picture file; only the codes that occur in it are used", group="look")
+    style_image: str = option("", help="a picture file; only codes that occur in it are used", group="look")
     prior: float = option(
         0.0,
         help="weight of the transformer's negative log-likelihood of the codes: 0.03 to 0.1 makes "
-        "pictures calmer and simpler, more flattens them; steps take about 50 % longer",
+        "pictures calmer and simpler, higher values flatten them; steps take about 50 % "
+        "longer",
         group="look",
         ge=0,
         le=100,
@@ -209,15 +214,16 @@ class PaintSettings(Settings):
     )
     group: int = option(
         0,
-        help="number of crops per CLIP pass; fewer need less memory; 0 for all at once",
+        help="number of crops per forward pass of CLIP; fewer need less memory; 0 for all at once",
         group="advanced",
         ge=0,
         le=4096,
     )
     checkpoint: Literal["auto", "on", "off"] = option(
         "auto",
-        help="gradient checkpointing: recompute decoder activations in the backward pass; about 30"
-        " % slower, much less memory; auto when memory is short",
+        help="gradient checkpointing, to save memory (not a model file; see --vqgan): recompute "
+        "decoder activations in the backward pass, about 30 % slower; auto when memory is "
+        "short",
         group="advanced",
     )
     compile: bool = option(False, help="use torch.compile: slow start, faster steps", group="advanced")

@@ -49,7 +49,8 @@ class VQGANStageSettings(Settings):
     )
     disc_layers: int = option(
         2,
-        help="strided layers of the discriminator: 2 for patches of 34 pixels, 3 for 70 (Isola 2017)",
+        help="number of strided convolutions in the PatchGAN discriminator (Isola 2017): 2 give a "
+        "receptive field of 34 × 34 pixels, 3 give 70 × 70",
         group="discriminator",
         ge=1,
         le=4,
@@ -99,7 +100,12 @@ class VQGANStageSettings(Settings):
         "codebook term, as in the published code and models, or the encoder term, as in the "
         "paper (van den Oord 2017, equation 3); an EMA codebook has only the encoder term",
     )
-    commitment_weight: float = option(0.25, help="weight of that term, beta in the papers", group="codebook", ge=0)
+    commitment_weight: float = option(
+        0.25,
+        help="weight beta (van den Oord 2017, equation 3) of the term that the setting commitment names",
+        group="codebook",
+        ge=0,
+    )
     decoder_only: bool = option(False, help="train only the decoder: every picture keeps its codes", group="codebook")
     seed: int = option(0, help="random seed", ge=0)
 
@@ -173,11 +179,17 @@ class TransformerStageSettings(Settings):
     optimiser: Literal["adamw", "muon"] = option(
         "adamw",
         group="advanced",
-        help="AdamW (Loshchilov 2019), or Muon for the matrices of the blocks (Jordan 2024): fewer"
-        " steps, needs torch 2.9",
+        help="adamw (Loshchilov 2019), or muon: Muon for the weight matrices of the transformer "
+        "blocks and AdamW for the rest (Jordan 2024), which converges in fewer steps and "
+        "needs torch 2.9",
     )
     warmup: int = option(200, help="steps over which the learning rate rises", unit="steps", group="advanced", ge=0)
-    weight_decay: float = option(0.05, help="weight decay of the matrices", group="advanced", ge=0)
+    weight_decay: float = option(
+        0.05,
+        help="weight decay, for weight matrices only: not for biases, norms and embeddings",
+        group="advanced",
+        ge=0,
+    )
     accumulate: int = option(
         1,
         help="gradient accumulation: parts in which a batch is processed when it does not fit in memory",
