@@ -145,7 +145,7 @@ def test_a_prior_added_in_mid_run_is_replayed_to_the_same_bits(painter: Make) ->
 def test_without_a_transformer_or_codes_an_error_is_raised_before_a_step(painter: Make) -> None:
     for painting, says in (
         (painter(prior=1), "no transformer"),
-        (with_prior(painter(prior=1, drawer="pixels")), "bare pixels"),
+        (with_prior(painter(prior=1, drawer="pixels")), "pixels have no codes"),
     ):
         before = painting.z.detach().clone()
         with pytest.raises(UserError, match=says):

@@ -147,5 +147,5 @@ def test_a_missing_network_is_noted_under_the_preset(panel: PaintPanel, trial: B
     panel.form.inputs("vqgan")[0].value = "nowhere"
     choose(panel, "draft")
     panel.preset_sizes.wait(20)
-    assert "no vqgan is called" in note(panel) and not trial.count
+    assert "no vqgan named" in note(panel) and not trial.count
     assert panel.form.settings().iterations == 30
