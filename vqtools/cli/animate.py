@@ -31,17 +31,19 @@ def _animate_settings() -> type[Settings]:
 
 @click.command(cls=SettingsCommand, settings=_animate_settings)
 @click.argument("prompt", nargs=-1)
-@click.option("--out", metavar="FOLDER", help="Folder to make [default: named after prompt and seed].")
-@click.option("--resume", metavar="FOLDER", help="Continue in a folder made before; other flags apply from here on.")
+@click.option("--out", metavar="FOLDER", help="Folder to create [default: named after prompt and seed].")
+@click.option("--resume", metavar="FOLDER", help="Continue in an existing folder; other flags apply from here on.")
 @click.option(
     "--rewind",
     metavar="NUMBER",
     type=click.IntRange(0),
     default=0,
-    help="With --resume: first remove this many of the last frames.",
+    help="With --resume: first delete this many of the last frames.",
 )
-@click.option("--dry-run", is_flag=True, help="Only show the motion, on a test card, within seconds.")
-@click.option("--apart", is_flag=True, help="Render each scene of ^ by itself; accelerate launch distributes them.")
+@click.option("--dry-run", is_flag=True, help="Only preview the motion on a test card, in seconds.")
+@click.option(
+    "--apart", is_flag=True, help="Render the scenes between ^ separately; accelerate launch distributes them."
+)
 @debug_option
 def animate(
     prompt: tuple[str, ...], out: str | None, resume: str | None, rewind: int, dry_run: bool, apart: bool, **flags: Any

@@ -15,7 +15,7 @@ def add_blocks(prompt: str, names: tuple[str, ...]) -> str:
 
 
 @click.command()
-@click.option("--edit", is_flag=True, help="Copy the shipped blocks to a file of your own, and print where it is.")
+@click.option("--edit", is_flag=True, help="Copy the shipped blocks to a file of your own, and print its path.")
 @debug_option
 def blocks(edit: bool) -> None:
     """List texts to add to prompts, by name: vqtools paint "a castle" --with watercolour --with no-lettering."""

@@ -26,8 +26,13 @@ from vqtools.core.errors import UserError
 @click.option("--from", "source", metavar="GRID.png", help="A grid of candidates to continue from.")
 @click.option("--pick", type=int, metavar="NUMBER", help="With --from: continue with this candidate.")
 @click.option("--cross", metavar="A,B", help="With --from: continue from halves of these two candidates.")
-@click.option("--halves", type=click.Choice(["left-right", "top-bottom"]), default="left-right", help="For --cross.")
-@click.option("--each", is_flag=True, help="Also save every candidate as a picture of its own.")
+@click.option(
+    "--halves",
+    type=click.Choice(["left-right", "top-bottom"]),
+    default="left-right",
+    help="The two halves that --cross combines.",
+)
+@click.option("--each", is_flag=True, help="Also save every candidate as a separate PNG.")
 @click.option("--out", metavar="PATH", help="File or folder to write to [default: named after prompt and seed].")
 @debug_option
 def candidates(
@@ -42,7 +47,7 @@ def candidates(
     out: str | None,
     **flags: Any,
 ) -> int:
-    """Paint a grid of candidates for PROMPT, 16 seeds with 40 iterations each; then continue with one, or cross two.
+    """Paint a grid of candidates for PROMPT, 16 seeds with 40 iterations each; then continue with one, or combine two.
 
     \b
     vqtools candidates "a castle by the sea" --seed 1
@@ -82,7 +87,7 @@ def _parse_pair(text: str) -> list[int]:
 def _continue_from_candidates(
     cells: list[Any], indices: list[int], halves: Any, fields: dict[str, Any], folder: Path, name: str | None
 ) -> int:
-    """Paint the chosen candidates again and continue from them: from one as it is, from two crossed."""
+    """Paint the chosen candidates again and continue from them: from one of them, or from halves of two."""
     from vqtools.core.job import run_job
     from vqtools.painting.settings import PaintSettings
     from vqtools.pipelines.grid import PaintGrid

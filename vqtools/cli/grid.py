@@ -28,10 +28,13 @@ _MAX_VALUES = 256  # of a range like seed=1-4
 @click.argument("prompt", nargs=-1)
 @click.option("--prompts", metavar="FILE", help="More prompts, one for each line of a text file.")
 @click.option(
-    "--vary", metavar="SETTING=A,B,…", multiple=True, help="The values of a setting; whole numbers also as 1-4."
+    "--vary",
+    metavar="SETTING=A,B,…",
+    multiple=True,
+    help="Values of a setting to compare; ranges of whole numbers as 1-4.",
 )
 @click.option("--with", "added", metavar="BLOCK", multiple=True, help="Add a prompt block; see vqtools blocks.")
-@click.option("--each", is_flag=True, help="Also save every picture by itself.")
+@click.option("--each", is_flag=True, help="Also save every picture as a separate PNG.")
 @click.option("--out", metavar="PATH", help="File or folder to write to [default: named after the first prompt].")
 @debug_option
 def grid(

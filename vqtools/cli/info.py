@@ -12,7 +12,7 @@ from vqtools.version import __version__
 @click.command()
 @debug_option
 def info() -> None:
-    """Show versions, device, memory, and where files are."""
+    """Show versions, device, memory, and the folders of models and notebooks."""
     import platform
 
     from vqtools.core.device import choose_machine

@@ -28,8 +28,8 @@ def _fly_settings() -> type[Settings]:
     return FlySettings
 
 
-_out_option = click.option("--out", metavar="FOLDER", help="Folder to make [default: named after the first picture].")
-_resume_option = click.option("--resume", metavar="FOLDER", help="Continue in a folder made before.")
+_out_option = click.option("--out", metavar="FOLDER", help="Folder to create [default: named after the first picture].")
+_resume_option = click.option("--resume", metavar="FOLDER", help="Continue in an existing folder.")
 
 
 @click.command(cls=SettingsCommand, settings=_morph_settings, argument="")

@@ -54,7 +54,7 @@ class _Request:
 @click.command(cls=SettingsCommand, settings=paint_settings)
 @click.argument("prompt", nargs=-1)
 @click.option("--from", "source", metavar="PICTURE.png", help="Take all settings from a picture made by vqtools.")
-@click.option("--replay", is_flag=True, help="With --from: repeat its edits too, whatever other flags change.")
+@click.option("--replay", is_flag=True, help="With --from: repeat its edits too, even if other flags change settings.")
 @click.option("--film", is_flag=True, help="With --from: write a video of how the picture was made.")
 @click.option(
     "--bigger", metavar="FACTOR", type=float, help="Continue at a larger size, from --from or the new picture [1 to 2]."

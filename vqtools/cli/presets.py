@@ -9,9 +9,13 @@ from vqtools.cli.output import echo_status
 
 
 @click.command()
-@click.option("--vqgan", metavar="NAME", default="starter", show_default=True, help="The VQGAN to measure with.")
-@click.option("--clip", metavar="NAME", default="starter", show_default=True, help="The CLIP to measure with.")
-@click.option("--again", is_flag=True, help="Measure again, even if the result is stored.")
+@click.option(
+    "--vqgan", metavar="NAME", default="starter", show_default=True, help="VQGAN for which to measure the step time."
+)
+@click.option(
+    "--clip", metavar="NAME", default="starter", show_default=True, help="CLIP for which to measure the step time."
+)
+@click.option("--again", is_flag=True, help="Measure again, even if there is a stored result.")
 @debug_option
 def presets(vqgan: str, clip: str, again: bool) -> None:
     """Show what draft, normal, better and best mean on this machine: time and size, from a benchmark of ten seconds."""

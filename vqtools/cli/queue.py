@@ -16,19 +16,17 @@ from vqtools.core.errors import UserError
 
 @click.command()
 @click.argument("folder")
-@click.option(
-    "--set", "changes", metavar="SETTING=VALUE", multiple=True, help="For every picture, in place of its own value."
-)
-@click.option("--out", metavar="FOLDER", help="For the pictures and the report [default: done, inside FOLDER].")
+@click.option("--set", "changes", metavar="SETTING=VALUE", multiple=True, help="Override a setting of every picture.")
+@click.option("--out", metavar="FOLDER", help="Folder for the pictures and the report [default: done, inside FOLDER].")
 @click.option("--trust-paths", is_flag=True, help="Read the files that the settings name.")
-@click.option("--report", is_flag=True, help="Only print what has been done so far.")
+@click.option("--report", is_flag=True, help="Only print which pictures are finished so far.")
 @debug_option
 def queue(folder: str, changes: tuple[str, ...], out: str | None, trust_paths: bool, report: bool) -> int:
     """Paint the settings files and PNGs in FOLDER, for example overnight.
 
     \b
-    A settings file is JSON or YAML: settings by name, or a list of such; times: 4 paints it with four seeds. A PNG of
-    vqtools is painted again. Files added meanwhile are painted too. What was stopped or killed continues where it was.
+    A settings file is JSON or YAML: settings by name, or a list of these; times: 4 paints four seeds. A PNG made by
+    vqtools is painted again. Files added during the run are painted too. A stopped or killed queue can be continued.
 
     \b
     vqtools queue tonight

@@ -31,7 +31,7 @@ def _sample_settings() -> type[Settings]:
 def sample(
     prompt: tuple[str, ...], source: str | None, trust_paths: bool, out: str | None, film: bool, **flags: Any
 ) -> int:
-    """Sample a picture of any size from a transformer, of PROMPT if it was trained with captions.
+    """Sample a picture of any size from a transformer; PROMPT is used if it was trained on captions.
 
     \b
     vqtools sample --size 256x128 --seed 42

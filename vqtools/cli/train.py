@@ -34,7 +34,7 @@ def _vqgan_settings() -> type[Settings]:
 def train_vqgan(folder: str | None, resume: bool, **flags: Any) -> int:
     """Train a VQGAN on the pictures in FOLDER (or a zip, or tar shards).
 
-    Settings that you omit are chosen from what the folder holds, and printed. The run's folder has the model's name.
+    Settings that you omit are chosen to fit the pictures, and printed. The run's folder has the model's name.
 
     \b
     vqtools train-vqgan holiday-pictures --name my-holidays
@@ -62,7 +62,7 @@ def _transformer_settings() -> type[Settings]:
 def train_transformer(folder: str | None, resume: bool, **flags: Any) -> int:
     """Train a transformer on the VQGAN codes of the pictures in FOLDER (or a zip, or tar shards).
 
-    Settings that you omit are chosen from what the folder holds, and printed. The run's folder has the model's name.
+    Settings that you omit are chosen to fit the pictures, and printed. The run's folder has the model's name.
 
     \b
     vqtools train-transformer --vqgan my-holidays holiday-pictures --name my-coast

@@ -1,4 +1,4 @@
-"""The command `vqtools upscale`: a picture enlarged by an upscaling network of the user's.
+"""The command `vqtools upscale`: enlarge a picture with the user's upscaling network.
 
 Knows flags, files and messages; `pipelines.upscale` does the work. Imports nothing heavy before it is called.
 """

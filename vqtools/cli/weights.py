@@ -20,7 +20,7 @@ from vqtools.core.errors import UserError
 @debug_option
 @click.pass_context
 def weights(context: click.Context) -> None:
-    """List all known networks: name, kind, size, whether the file is here, licence, training data."""
+    """List all known networks: name, kind, size, whether it is downloaded, licence, training data."""
     if context.invoked_subcommand is not None:
         return
     from vqtools.core.paths import home_folder
@@ -51,7 +51,7 @@ def weights(context: click.Context) -> None:
 @click.option("--yes", is_flag=True, help="Accept a network whose licence or file could not be verified.")
 @debug_option
 def fetch_weights(name: str, yes: bool) -> int:
-    """Download the network NAME, check it, and convert it."""
+    """Download the network NAME, verify its hash, and convert it."""
     from vqtools.weights import fetch
     from vqtools.weights.fetch import find_downloadable
     from vqtools.weights.registry import format_bytes
@@ -77,7 +77,7 @@ def fetch_weights(name: str, yes: bool) -> int:
 @click.option("--name", metavar="NAME", help="Name of the converted network [default: the file's name].")
 @debug_option
 def convert_weights(file: Path, name: str | None) -> None:
-    """Convert a checkpoint of another program to a network that can be used by its name.
+    """Convert a checkpoint of another program to a network that vqtools can load by name.
 
     \b
     FILE may be a taming-transformers, latent-diffusion, diffusers or LlamaGen checkpoint, or a diffusers folder;
