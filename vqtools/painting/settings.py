@@ -5,9 +5,10 @@ Knows fields and their checks; imports neither networks nor torch, because the c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from vqtools.core.settings import Settings, Size, network_option, option, seed_option, size_option
 from vqtools.painting.parsers import AUGMENTATIONS, parse_area, parse_augment, parse_clips, parse_palette, parse_regions
@@ -28,6 +29,17 @@ PRESETS: dict[str, dict[str, int]] = {
 def matching_transformer(vqgan: str, clip: str) -> Literal["starter", "none"]:
     """Name of the transformer that draws the start for a VQGAN and a CLIP: the starter fits the starter pair alone."""
     return "starter" if vqgan == clip == "starter" else "none"
+
+
+# fields whose text has a grammar, and the functions that raise UserError if it cannot be parsed
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "prompt": parse_prompts,
+    "regions": parse_regions,
+    "protect": parse_area,
+    "clip": parse_clips,
+    "palette": parse_palette,
+    "augment": parse_augment,
+}
 
 
 class PaintSettings(Settings):
@@ -246,39 +258,9 @@ class PaintSettings(Settings):
         preset = values.get("preset") if isinstance(values, dict) else None
         return {**PRESETS[preset], **values} if isinstance(preset, str) and preset in PRESETS else values
 
-    @field_validator("prompt")
+    @field_validator(*_PARSERS)
     @classmethod
-    def _check_prompt(cls, value: str) -> str:
-        parse_prompts(value)
-        return value
-
-    @field_validator("regions")
-    @classmethod
-    def _check_regions(cls, value: str) -> str:
-        parse_regions(value)
-        return value
-
-    @field_validator("protect")
-    @classmethod
-    def _check_protect(cls, value: str) -> str:
-        if value.strip():
-            parse_area(value)
-        return value
-
-    @field_validator("clip")
-    @classmethod
-    def _check_clip(cls, value: str) -> str:
-        parse_clips(value)
-        return value
-
-    @field_validator("palette")
-    @classmethod
-    def _check_palette(cls, value: str) -> str:
-        parse_palette(value)
-        return value
-
-    @field_validator("augment")
-    @classmethod
-    def _check_augment(cls, value: str) -> str:
-        parse_augment(value)
+    def _check_text(cls, value: str, info: ValidationInfo) -> str:
+        if value.strip() or info.field_name != "protect":
+            _PARSERS[info.field_name or ""](value)
         return value
