@@ -1,4 +1,4 @@
-"""One process of a team: some steps of the tiny training of test_distributed.py; the first process writes what came out."""
+"""One process of a distributed run: some steps of the tiny training of test_distributed.py; rank 0 saves the result."""
 
 import os
 import sys
