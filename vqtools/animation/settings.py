@@ -93,7 +93,10 @@ class AnimateSettings(PaintSettings):
         le=1,
     )
     audio: str = option(
-        "", help="a sound file: curves can use its variables, and the video gets its sound", group="audio"
+        "",
+        help="a sound file: it becomes the soundtrack, and curves can use variables computed from "
+        "it (audio-reactive motion)",
+        group="audio",
     )
     iterations_per_frame: str = _curve_option("10", help="optimisation steps per painted frame", group="basic")
     prompts_at: str = option(
@@ -210,8 +213,8 @@ class AnimateSettings(PaintSettings):
     )
     seed_behavior: Literal["run", "iter", "fixed"] = option(
         "run",
-        help="random crops and noise of each frame: run continues the random sequence, iter "
-        "restarts with seed + frame, fixed restarts with the same seed",
+        help="seed of each frame's crops and noise: run (one random sequence through the whole "
+        "run), iter (seed + frame number), fixed (the same seed for every frame)",
         group="steadiness",
     )
     format: Literal["mp4", "webm", "gif"] = option("mp4", help="video format", group="video")
@@ -317,7 +320,12 @@ class MorphSettings(VideoSettings):
     vqgan: str = network_option(
         "name or path of the VQGAN in whose latent space the pictures are interpolated", short=("ckpt",)
     )
-    hold: float = option(0.2, help="fraction of the time for which each picture stays unchanged", ge=0, lt=1)
+    hold: float = option(
+        0.2,
+        help="fraction of each picture's share of the video during which it stands still before the transition",
+        ge=0,
+        lt=1,
+    )
     loop: bool = option(False, help="return to the first picture at the end")
     whole_codes: bool = option(
         False, help="quantise every frame to codes of the codebook: frames jump between codes instead of fading"

@@ -209,8 +209,9 @@ class PaintSettings(Settings):
     seamless: bool = option(False, help="make the picture tileable: opposite edges match", group="look")
     regions: str = option(
         "",
-        help="limit a prompt to a region: its number and a box left,top,right,bottom in 0..1, or a"
-        " mask file (white counts), as 1=0,0,0.5,1 | 2=mask.png",
+        help="regional prompts, as N=REGION | …: N is the number of the prompt, REGION a box "
+        "left,top,right,bottom in 0..1 or a mask file (white is inside), such as 1=0,0,0.5,1 "
+        "| 2=mask.png",
         group="regions",
         live=False,
     )

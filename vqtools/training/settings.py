@@ -64,7 +64,8 @@ class VQGANStageSettings(Settings):
     )
     disc_ramp: int = option(
         2_000,
-        help="steps over which the adversarial weight rises; the discriminator is trained for as many steps before",
+        help="warm-up: the discriminator is first trained alone for this many steps, then the "
+        "adversarial weight rises over as many more",
         unit="steps",
         group="discriminator",
         ge=1,
